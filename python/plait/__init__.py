@@ -1,0 +1,53 @@
+"""Processes, threads, coroutines and parallel maps for Python on a Rust core.
+
+Layout: one concept, one name, in Rust and in Python.
+
+===============  =====================================================  ==============
+module           what it holds                                          engine
+===============  =====================================================  ==============
+plait.process    Process, get_context, install, current_process …       src/process/
+plait.thread     Thread, current_thread                                 src/thread/
+plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
+plait.parallel   map, explain                                           src/parallel/
+plait.kernels    count_primes, mandelbrot, word_count, crc32            src/parallel/kernels/
+plait.lab        compare, tour, workloads, models                       -
+plait.errors     PlaitError and its subclasses                          src/error.rs
+===============  =====================================================  ==============
+
+Importing plait imports none of them: each public name is fetched on first use, so that
+``import plait`` costs little and never loads multiprocessing, asyncio or numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+TYPE_CHECKING = False  # typing's own would cost half of the import time
+if TYPE_CHECKING:
+    from . import errors as errors
+    from . import kernels as kernels
+    from .kernels import cpu_count as cpu_count
+
+# Where each public name lives; a module's own name stands for the module.
+_HOMES = {
+    "errors": "errors",
+    "kernels": "kernels",
+    "cpu_count": "kernels",
+}
+
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'plait' has no attribute {name!r}")
+    module = importlib.import_module(f".{home}", __name__)
+    value: object = module if home == name else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

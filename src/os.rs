@@ -1,0 +1,133 @@
+//! Waiting for a word in memory to change, so that a signal ends the wait.
+//!
+//! Linux: a futex, which returns EINTR when Python's signal handler ran in this thread.
+//! Elsewhere: std has no such wait, so a condition variable that looks up every 50 ms.
+
+/// A one-shot flag that one thread sets and others wait for.
+///
+/// Memory order: `set` stores with Release and `is_set` loads with Acquire, so what was
+/// written before `set` is seen by whoever saw the flag. No wake-up is missed: the futex
+/// compares the word with 0 under the kernel's lock before it sleeps.
+#[derive(Debug, Default)]
+pub struct Flag {
+    #[cfg(target_os = "linux")]
+    word: std::sync::atomic::AtomicU32,
+    #[cfg(not(target_os = "linux"))]
+    state: (std::sync::Mutex<bool>, std::sync::Condvar),
+}
+
+/// Why [`Flag::wait`] came back.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Woken {
+    /// The flag is set.
+    Set,
+    /// A signal may have arrived: let Python run its handlers, then wait again.
+    Interrupted,
+}
+
+#[cfg(target_os = "linux")]
+impl Flag {
+    pub fn set(&self) {
+        use std::sync::atomic::Ordering;
+        self.word.store(1, Ordering::Release);
+        // A wake can only fail on a bad address; the word is alive, we borrow it.
+        let _ = rustix::thread::futex::wake(
+            &self.word,
+            rustix::thread::futex::Flags::PRIVATE,
+            i32::MAX as u32,
+        );
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.word.load(std::sync::atomic::Ordering::Acquire) != 0
+    }
+
+    pub fn wait(&self) -> Woken {
+        loop {
+            if self.is_set() {
+                return Woken::Set;
+            }
+            let flags = rustix::thread::futex::Flags::PRIVATE;
+            if rustix::thread::futex::wait(&self.word, flags, 0, None)
+                == Err(rustix::io::Errno::INTR)
+            {
+                return Woken::Interrupted;
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Flag {
+    pub fn set(&self) {
+        *self.state.0.lock().expect("no holder of this lock panics") = true;
+        self.state.1.notify_all();
+    }
+
+    pub fn is_set(&self) -> bool {
+        *self.state.0.lock().expect("no holder of this lock panics")
+    }
+
+    pub fn wait(&self) -> Woken {
+        let pause = std::time::Duration::from_millis(50);
+        let guard = self.state.0.lock().expect("no holder of this lock panics");
+        match self.state.1.wait_timeout_while(guard, pause, |set| !*set) {
+            Ok((set, _)) if *set => Woken::Set,
+            _ => Woken::Interrupted,
+        }
+    }
+}
+
+/// Background threads leave signals to Python's threads: the kernel would otherwise be free
+/// to run the handler here, and a main thread that waits would not be woken by ^C.
+pub fn block_signals() {
+    #[cfg(unix)]
+    posix::block_signals();
+}
+
+/// Has `hook` called in each child that this process forks from now on. It runs while the
+/// child has one thread and any lock may be held by a thread that is gone, so it must not
+/// wait for one.
+pub fn at_fork_in_child(hook: extern "C" fn()) {
+    #[cfg(unix)]
+    posix::at_fork_in_child(hook);
+    #[cfg(not(unix))]
+    let _ = hook; // no fork there
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "neither call has a safe binding in the crates we use")]
+mod posix {
+    pub(super) fn block_signals() {
+        let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset initialises the set that pthread_sigmask then only reads, and
+        // the old mask is not asked for.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut());
+        }
+    }
+
+    pub(super) fn at_fork_in_child(hook: extern "C" fn()) {
+        // SAFETY: the hook is a plain function of this library, which Python never unloads.
+        // Its only failure is ENOMEM: the child then has no hook, and is as it would be
+        // without plait.
+        unsafe { libc::pthread_atfork(None, None, Some(hook)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_ends_when_another_thread_sets_the_flag() {
+        let flag = Flag::default();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| while flag.wait() != Woken::Set {});
+            flag.set();
+            waiter.join().unwrap();
+        });
+        assert!(flag.is_set());
+    }
+}
