@@ -22,12 +22,10 @@ import types
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
-from .errors import SerializationError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["MAIN_NAMES", "Pickler", "dumps", "main_entries", "received"]
+__all__ = ["MAIN_NAMES", "DupFd", "Pickler", "dumps", "fill_in", "main_entries", "received"]
 
 # multiprocessing's spawn calls the user's main module __mp_main__ in its children.
 MAIN_NAMES = ("__main__", "__mp_main__")
@@ -233,7 +231,7 @@ def _attempt(obj: object, to_sender: bool, *, cloudpickle: bool) -> bytes:
 class _LimitedBuffer(io.BytesIO):
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > _ENTRY_LIMIT:
-            raise SerializationError(f"it holds more than {_ENTRY_LIMIT >> 20} MiB")
+            raise ValueError(f"it holds more than {_ENTRY_LIMIT >> 20} MiB")
         return super().write(data)
 
 
@@ -256,6 +254,22 @@ def main_entries(namespace: dict[str, Any]) -> dict[str, bytes | str]:
 
 
 # ---- in the process that unpickles -------------------------------------------------------
+
+
+_filling_in = False
+
+# Descriptors that came with the payload.
+inherited_fds: list[int] = []
+
+
+class DupFd:
+    """A descriptor on its way into a child; multiprocessing's reducers make these."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def detach(self) -> int:
+        return inherited_fds[self.index]
 
 
 def main_module() -> types.ModuleType:
@@ -284,8 +298,11 @@ def set_function(function: types.FunctionType, full: tuple[Any, ...]) -> None:
     function.__dict__.update(attributes)
     for name in imports:
         importlib.import_module(name)
-    function.__globals__.update(shared)
-    if function.__globals__ is vars(main_module()):
+    namespace = function.__globals__
+    if _filling_in:
+        shared = {name: value for name, value in shared.items() if name not in namespace}
+    namespace.update(shared)
+    if namespace is vars(main_module()):
         kinds = (type, types.FunctionType)
         received.update((n, v) for n, v in shared.items() if isinstance(v, kinds))
 
@@ -297,7 +314,37 @@ def set_cell(cell: types.CellType, contents: object) -> None:
 def set_class(cls: type, full: tuple[Any, Any]) -> type:
     setter, state = full
     setter(cls, state)
-    if cls.__module__ in MAIN_NAMES and "." not in cls.__qualname__:
-        setattr(main_module(), cls.__qualname__, cls)
-        received[cls.__qualname__] = cls
+    name, namespace = cls.__qualname__, vars(main_module())
+    if cls.__module__ in MAIN_NAMES and "." not in name and not (_filling_in and name in namespace):
+        namespace[name] = cls
+        received[name] = cls
     return cls
+
+
+def fill_in(name: str, entry: bytes) -> object:
+    """Loads a definition that ``__main__`` lacks; what it has already, such as a global that
+    an initializer has set, stays."""
+    global _filling_in
+    _filling_in = True
+    try:
+        value = pickle.loads(entry)
+    finally:
+        _filling_in = False
+
+
+# Descriptors that came with the payload.
+inherited_fds: list[int] = []
+
+
+class DupFd:
+    """A descriptor on its way into a child; multiprocessing's reducers make these."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def detach(self) -> int:
+        return inherited_fds[self.index]
+
+    value = vars(main_module()).setdefault(name, value)
+    received[name] = value
+    return value

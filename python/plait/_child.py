@@ -23,10 +23,7 @@ from typing import Any, NoReturn
 from . import _byvalue, _core, _state
 from . import process as _process  # children unpickle plait.process.Process
 
-__all__ = ["inherited_fds", "zygote"]
-
-# Descriptors that came with the payload; `plait._popen.DupFd` looks them up.
-inherited_fds: list[int] = []
+__all__ = ["zygote"]
 
 _FORK, _STATE = ord("F"), ord("S")
 # A result up to this size goes through the channel's own buffer, so that the child need not
@@ -68,12 +65,21 @@ def zygote(parent: int) -> None:
             # No one to tell: next_request will see that the parent is gone.
             with contextlib.suppress(OSError):
                 os.write(control, pid.to_bytes(4, "little", signed=True))
+            _warm_up()
         os.close(channel)
     os.close(control)
     os.close(pidfd)
     for number, handler in kept.items():
         signal.signal(number, handler)
     _child(channel, parent)
+
+
+def _warm_up() -> None:
+    """Imports what many targets use, once the first child is on its way: the first start
+    does not wait for it, and later children find it there."""
+    import multiprocessing.connection
+    import multiprocessing.queues
+    import multiprocessing.synchronize  # noqa: F401
 
 
 def _close_all_but(keep: set[int]) -> None:
@@ -122,8 +128,7 @@ def _run(channel: int, parent: int, payload: bytes, fds: list[int]) -> int:
 
 
 def _load_process(setup: dict[str, Any], fds: list[int]) -> Any:
-    global inherited_fds
-    inherited_fds = fds
+    _byvalue.inherited_fds = fds
     current = multiprocessing.process.current_process()
     current.name = setup["name"]
     current.authkey = setup["authkey"]
@@ -185,10 +190,7 @@ class _MainModule(types.ModuleType):
             raise AttributeError(f"module '__main__' has no attribute {name!r}")
         if isinstance(entry, str):
             raise AttributeError(f"'__main__.{name}' could not be sent to this process: {entry}")
-        value = pickle.loads(entry)
-        self.__dict__.setdefault(name, value)
-        _byvalue.received[name] = self.__dict__[name]
-        return self.__dict__[name]
+        return _byvalue.fill_in(name, entry)
 
 
 _entries_fd: int | None = None

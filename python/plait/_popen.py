@@ -27,18 +27,6 @@ __all__ = ["Popen"]
 _UNKNOWN_STATUS = 255
 
 
-class DupFd:
-    """A descriptor on its way into a child; multiprocessing's reducers make these."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def detach(self) -> int:
-        from . import _child
-
-        return _child.inherited_fds[self.index]
-
-
 class RemoteTraceback(Exception):
     """The cause of an exception that was raised in another process: its traceback there."""
 
@@ -54,7 +42,7 @@ class Popen:
     """A child of plait's; `multiprocessing.process.BaseProcess` drives it."""
 
     method = "plait"
-    DupFd = DupFd
+    DupFd = _byvalue.DupFd
 
     def __init__(self, process: mp_process.BaseProcess) -> None:
         util._flush_std_streams()  # type: ignore[attr-defined]
