@@ -330,21 +330,6 @@ def fill_in(name: str, entry: bytes) -> object:
         value = pickle.loads(entry)
     finally:
         _filling_in = False
-
-
-# Descriptors that came with the payload.
-inherited_fds: list[int] = []
-
-
-class DupFd:
-    """A descriptor on its way into a child; multiprocessing's reducers make these."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def detach(self) -> int:
-        return inherited_fds[self.index]
-
     value = vars(main_module()).setdefault(name, value)
     received[name] = value
     return value
