@@ -2,9 +2,12 @@
 //! its `face.rs` is what Python sees, the files beside it are the engine and know
 //! nothing of Python.
 
+#![cfg_attr(not(feature = "python"), allow(dead_code, reason = "the faces are the users"))]
+
 mod error;
 mod os;
 mod parallel;
+mod process;
 
 #[cfg(feature = "python")]
 mod python;
@@ -14,6 +17,13 @@ mod python;
 #[cfg(feature = "python")]
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::process::face::{
+        Zygote, apply_attributes, attributes_now, end_with_parent, fork_sibling, identity,
+        next_request, parent_pidfd, pause_watch, receive_frame, resume_watch, send_frame,
+    };
+
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
 }
