@@ -158,7 +158,7 @@ class _Entry:
     costs: list[Cost] = field(default_factory=list)
 
     def median(self, figure: str) -> float:
-        return statistics.median(getattr(cost, figure) for cost in self.costs)
+        return float(statistics.median(getattr(cost, figure) for cost in self.costs))
 
     def row(self, serial_s: float | None) -> Row:
         if self.reason is not None or serial_s is None:
@@ -215,13 +215,15 @@ def _run_rounds(entries: list[_Entry], job: Job, repeats: int, progress: Progres
             if progress is not None:
                 progress(entry.model.name, done, steps)
             done += 1
-            results, value = _run_once(entry, job, keep=turn > 0)
-            if entry is entries[0] and entry.reason is not None:
+            try:
+                results, value = _run_once(entry, job, keep=turn > 0)
+            except Exception as error:
+                entry.reason = _say(error)
+                if entry is not entries[0]:
+                    continue
                 for other in entries[1:]:
                     other.reason = other.reason or f"not run: under serial, {entry.reason}"
                 return
-            if entry.reason is not None:
-                continue
             if entry is entries[0] and turn == 0:
                 expected, combined = results, value
             difference = first_difference(combined, value)
@@ -235,21 +237,17 @@ def _run_once(entry: _Entry, job: Job, keep: bool) -> tuple[Any, Any]:
     """One start, run and end; gives the tasks' results (None if only combined) and the value."""
     assert entry.model.open is not None
     gc.collect()  # one model's garbage is not another's to clear away
-    results = value = None
-    try:
-        start = time.perf_counter()
-        with entry.model.open(job, entry.workers) as session:
-            startup = time.perf_counter() - start
-            with measured(session) as cost:
-                if session.combined:
-                    value = session.run()
-                else:
-                    results = session.run()
-                    value = job.combine(results)
-            entry.lanes = session.lanes
-    except Exception as error:
-        entry.reason = _say(error)
-        return None, None
+    results = None
+    start = time.perf_counter()
+    with entry.model.open(job, entry.workers) as session:
+        startup = time.perf_counter() - start
+        with measured(session) as cost:
+            if session.combined:
+                value = session.run()
+            else:
+                results = session.run()
+                value = job.combine(results)
+        entry.lanes = session.lanes
     if keep:
         entry.startups.append(startup)
         entry.costs.append(cost)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .sessions import (
-    CoroutineSession,
     ExecutorSession,
     FuturesThreadSession,
     Job,
@@ -88,11 +87,15 @@ def _open_serial(job: Job, workers: int) -> Session:
 
 
 def _open_asyncio(job: Job, workers: int) -> Session:
+    from .coroutines import CoroutineSession
+
     assert job.coroutine is not None
     return CoroutineSession(job, workers, job.coroutine)
 
 
 def _open_tokio(job: Job, workers: int) -> Session:
+    from .coroutines import CoroutineSession
+
     assert job.tokio is not None
     return CoroutineSession(job, workers, job.tokio)
 
@@ -113,19 +116,19 @@ class _ByValue:
 
 
 def _open_plait_process(job: Job, workers: int) -> Session:
-    import plait
+    from ..process import get_context
 
     try:
         pickle.dumps(job.task)
     except Exception:
         job = replace(job, task=_ByValue(job.task))
-    return ExecutorSession(job, workers, plait.get_context())
+    return ExecutorSession(job, workers, get_context())
 
 
 def _open_plait_thread(job: Job, workers: int) -> Session:
-    import plait
+    from ..thread import Thread
 
-    return ThreadSession(job, workers, plait.Thread)
+    return ThreadSession(job, workers, Thread)
 
 
 def _not_here(module: str, install: str) -> Callable[[Job], str | None]:

@@ -7,22 +7,29 @@ it may be left, neither a process nor a thread nor a descriptor.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 import multiprocessing
 import queue
 import signal
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-__all__ = ["CoroutineSession", "ExecutorSession", "Job", "NativeSession", "PoolSession"]
-__all__ += ["SerialSession", "Session", "ThreadSession", "standard_context"]
+__all__ = [
+    "ExecutorSession",
+    "FuturesThreadSession",
+    "Job",
+    "NativeSession",
+    "PoolSession",
+    "SerialSession",
+    "Session",
+    "ThreadSession",
+    "standard_context",
+]
 
 Task = Callable[[Any], Any]
 
@@ -173,9 +180,8 @@ def standard_context() -> BaseContext:
     return multiprocessing.get_context(multiprocessing.get_all_start_methods()[0])
 
 
-def _ignore_interrupts() -> None:
-    """In a worker: ^C reaches every process of the terminal; the parent alone handles it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+# A worker's initializer: ^C reaches every process of the terminal; the parent alone handles it.
+_IGNORE_INTERRUPTS = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
 @contextlib.contextmanager
@@ -211,14 +217,14 @@ class _ProcessSession(Session):
         finally:
             self._workers = [p for p in multiprocessing.active_children() if p not in before]
 
+    def _greetings(self) -> list[Task]:
+        """What the workers are first sent: the task, so that its modules are imported."""
+        return [self.job.task] * self.workers
+
     def _kill(self) -> None:
         for process in self._workers:
             if process.is_alive():
                 process.kill()
-
-
-def _hello(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 class PoolSession(_ProcessSession):
@@ -226,9 +232,9 @@ class PoolSession(_ProcessSession):
 
     def __enter__(self) -> PoolSession:
         with _interrupts_held_back(), self._learning_workers():
-            self._pool = self._context.Pool(self.workers, _ignore_interrupts)
+            self._pool = self._context.Pool(self.workers, *_IGNORE_INTERRUPTS)
         try:
-            self._wait(self._pool.map_async(_hello, [0.0] * self.workers, chunksize=1))
+            self._wait(self._pool.map_async(callable, self._greetings(), chunksize=1))
         except BaseException:
             self.__exit__(KeyboardInterrupt)
             raise
@@ -269,12 +275,12 @@ class ExecutorSession(_ProcessSession):
     def __enter__(self) -> ExecutorSession:
         with _interrupts_held_back(), self._learning_workers() as before:
             self._executor = concurrent.futures.ProcessPoolExecutor(
-                self.workers, self._context, _ignore_interrupts
+                self.workers, self._context, *_IGNORE_INTERRUPTS
             )
             # Workers start on demand: ask for all. An early one may take a second task before
             # the last is asked for, so ask again until all are there.
             for _ in range(20):
-                asked = [self._executor.submit(_hello, 0.0) for _ in range(self.workers)]
+                asked = [self._executor.submit(callable, task) for task in self._greetings()]
                 concurrent.futures.wait(asked)
                 if len(set(multiprocessing.active_children()) - before) >= self.workers:
                     break
@@ -314,69 +320,3 @@ class FuturesThreadSession(Session):
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         # As in ThreadSession: a task that runs is not waited for after ^C.
         self._executor.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
-
-
-class CoroutineSession(Session):
-    """Coroutines on one event loop in a thread of its own, ``workers`` of them in flight.
-
-    A thread of its own, because the caller's may already run a loop, as in Jupyter.
-    """
-
-    def __init__(self, job: Job, workers: int, task: Callable[[Any], Awaitable[Any]]) -> None:
-        super().__init__(job, workers)
-        self._task = task
-
-    @property
-    def lanes(self) -> int:
-        return 1
-
-    def __enter__(self) -> CoroutineSession:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="plait-lab-loop", daemon=True
-        )
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
-        return self
-
-    async def _map(self) -> list[Any]:
-        items = self.job.items
-        results: list[Any] = [None] * len(items)
-        todo = iter(range(len(items)))
-
-        async def take() -> None:
-            for index in todo:  # shared: each index goes to one of the takers
-                results[index] = await self._task(items[index])
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self.workers, len(items))):
-                group.create_task(take())
-        return results
-
-    def run(self) -> list[Any]:
-        future = asyncio.run_coroutine_threadsafe(self._map(), self._loop)
-        try:
-            return future.result()
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
-
-    async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._loop.shutdown_asyncgens()
-        await self._loop.shutdown_default_executor()
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
-        patience = 0.3 if kind is KeyboardInterrupt else None
-        with contextlib.suppress(TimeoutError):
-            ending.result(patience)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(patience)
-        if not self._thread.is_alive():
-            self._loop.close()

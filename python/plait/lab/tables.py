@@ -36,9 +36,10 @@ def _rows_table(report: Report, rows: list[Row]) -> Table:
     runs = "1 run" if report.repeats == 1 else f"{report.repeats} runs"
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption=f"{report.workers} workers, median of {runs}; on CPU: share of the workers' time",
+        caption=f"{report.workers} workers, median of {runs}; on CPU: of the workers' time",
         caption_justify="left",
-        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
     )
     table.add_column("model", no_wrap=True)
     for name in ("time", "spread", "CPU", "start-up", "speed-up", "on CPU"):
@@ -55,12 +56,12 @@ def _rows_table(report: Report, rows: list[Row]) -> Table:
             seconds(row.startup_s or 0),
             f"{speedup:.3g}x",
             f"{shares.get('compute', 0):.0%}",
-            _bar(speedup / fastest) + (" best" if row.model == report.best else ""),
+            _bar(speedup / fastest),
         )
     return table
 
 
-def _bar(share: float, width: int = 12) -> str:
+def _bar(share: float, width: int = 6) -> str:
     full, eighths = divmod(max(1, round(share * width * 8)), 8)
     return "█" * full + " ▏▎▍▌▋▊▉"[eighths].rstrip()
 

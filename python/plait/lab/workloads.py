@@ -7,7 +7,6 @@ language and the model, not the method.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections import Counter
@@ -240,6 +239,8 @@ def nap(seconds: float) -> float:
 
 async def nap_async(seconds: float) -> float:
     """The same, while other coroutines go on."""
+    import asyncio  # not above: worker processes import this module
+
     await asyncio.sleep(seconds)
     return seconds
 
