@@ -126,9 +126,9 @@ class Pickler(pickle.Pickler):
             return self._reduce_class(obj)
         if isinstance(obj, types.CellType):
             try:
-                return types.CellType, (), obj.cell_contents, None, None, set_cell
+                return make_cell, (), obj.cell_contents, None, None, set_cell
             except ValueError:  # still empty
-                return types.CellType, ()
+                return make_cell, ()
         if isinstance(obj, types.ModuleType):
             if obj.__name__ in MAIN_NAMES:
                 return main_module, ()
@@ -305,6 +305,10 @@ def set_function(function: types.FunctionType, full: tuple[Any, ...]) -> None:
     if namespace is vars(main_module()):
         kinds = (type, types.FunctionType)
         received.update((n, v) for n, v in shared.items() if isinstance(v, kinds))
+
+
+def make_cell() -> types.CellType:
+    return types.CellType()
 
 
 def set_cell(cell: types.CellType, contents: object) -> None:

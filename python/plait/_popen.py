@@ -78,7 +78,7 @@ class Popen:
         setup = self._setup(process)
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
-            setup["process"] = _byvalue.dumps(process, name=f"process {process.name!r}")
+            setup["process"] = _byvalue.dumps(process, name="process")
         finally:
             context.set_spawning_popen(None)
         self._start_forwarders()

@@ -18,6 +18,7 @@ _MEMBERS = 1000
 def explain(obj: object, name: str, error: Exception, to_sender: bool) -> SerializationError:
     """An error that names the innermost member of `obj` that does not pickle."""
     path, culprit, cause, function = _descend(obj, name, error, to_sender)
+    path = path.removeprefix("process._")  # of a Process: its target, or args[...]
     kind = f"{type(culprit).__module__}.{type(culprit).__qualname__}".removeprefix("builtins.")
     where = ""
     if function is not None:

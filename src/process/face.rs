@@ -83,6 +83,15 @@ impl Zygote {
         self.inner.try_lock().is_ok_and(|guard| guard.as_ref().is_some_and(zygote::Zygote::is_ours))
     }
 
+    /// Its process id, None when it was ended.
+    #[getter]
+    fn pid(&self, py: Python<'_>) -> Option<u32> {
+        py.detach(|| {
+            let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            guard.as_ref().map(zygote::Zygote::pid)
+        })
+    }
+
     /// Ends it and says how it ended, as text.
     fn end(&self, py: Python<'_>) -> Option<String> {
         py.detach(|| {

@@ -45,6 +45,7 @@ pub struct Child {
 pub struct Zygote {
     control: OwnedFd,
     pidfd: OwnedFd,
+    pid: u32,
     /// Who started it: a forked copy of this process must not talk to it.
     owner: Option<Pid>,
 }
@@ -73,11 +74,16 @@ impl Zygote {
             .ok_or(Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| ProcessError::os("open a pidfd", error))?;
-        let zygote = Self { control: ours, pidfd, owner: Some(rustix::process::getpid()) };
+        let zygote =
+            Self { control: ours, pidfd, pid: child.id(), owner: Some(rustix::process::getpid()) };
         zygote
             .send(STATE, &recipe.state, &[])
             .map_err(|error| ProcessError::os("talk to the zygote", error))?;
         Ok(zygote)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Whether this process started it.
