@@ -30,7 +30,7 @@ $(DEV)/.installed: $(SOURCES)
 	@tools/venv.sh $(PYTHON) $(DEV)
 	$(DEV)/bin/pip install --quiet --upgrade 'pip>=24'
 	$(DEV)/bin/pip install --quiet 'maturin>=1.13,<2'
-	. $(DEV)/bin/activate && maturin develop --quiet --profile quick --extras all,dev,peers
+	. $(DEV)/bin/activate && maturin develop --quiet --profile quick --extras lab,notebook,peers,dev
 	@touch $@
 
 fmt: $(DEV)/.installed

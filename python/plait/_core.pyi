@@ -26,6 +26,11 @@ class Zygote:
         """
         Whether this process started it: a forked copy of that process must not use it.
         """
+    @property
+    def pid(self, /) -> int | None:
+        """
+        Its process id, None when it was ended.
+        """
 
 def apply_attributes(words: SupportsGetItem[int, SupportsIndex]) -> None:
     """
