@@ -2,9 +2,14 @@
 //! its `face.rs` is what Python sees, the files beside it are the engine and know
 //! nothing of Python.
 
+#![cfg_attr(not(feature = "python"), allow(dead_code, reason = "the faces use what is unused"))]
+
+mod aio;
 mod error;
+mod forked;
 mod os;
 mod parallel;
+mod thread;
 
 #[cfg(feature = "python")]
 mod python;
@@ -15,5 +20,11 @@ mod python;
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
+    use crate::aio::face::{
+        Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
+    };
+    #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
+    #[pymodule_export]
+    use crate::thread::face::{Job, PyLane, Worker};
 }

@@ -24,15 +24,21 @@ import importlib
 
 TYPE_CHECKING = False  # typing's own would cost half of the import time
 if TYPE_CHECKING:
+    from . import aio as aio
     from . import errors as errors
     from . import kernels as kernels
     from .kernels import cpu_count as cpu_count
+    from .thread import Thread as Thread
+    from .thread import current_thread as current_thread
 
 # Where each public name lives; a module's own name stands for the module.
 _HOMES = {
+    "aio": "aio",
     "errors": "errors",
     "kernels": "kernels",
     "cpu_count": "kernels",
+    "Thread": "thread",
+    "current_thread": "thread",
 }
 
 __all__ = sorted(_HOMES)
