@@ -15,6 +15,46 @@ pub enum ParallelError {
     ImageTooLarge { width: i64, height: i64 },
 }
 
+/// Errors of starting processes.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Error)]
+pub enum ProcessError {
+    #[error("cannot {action}: {source}")]
+    Os { action: &'static str, source: std::io::Error },
+    #[error(
+        "cannot start the interpreter {program:?}: {reason}; \
+         multiprocessing.set_executable() tells which one to use"
+    )]
+    Interpreter { program: String, reason: String },
+    #[error(
+        "plait's helper process ended before it could fork ({status}); \
+         what it printed to stderr, above, says why"
+    )]
+    Zygote { status: String },
+}
+
+#[cfg(target_os = "linux")]
+impl ProcessError {
+    pub fn os(action: &'static str, error: rustix::io::Errno) -> Self {
+        Self::Os { action, source: error.into() }
+    }
+}
+
+#[cfg(all(target_os = "linux", feature = "python"))]
+impl From<ProcessError> for pyo3::PyErr {
+    fn from(error: ProcessError) -> Self {
+        use pyo3::exceptions::{PyOSError, PyRuntimeError};
+        let message = error.to_string();
+        match error {
+            // errno first, so that OSError picks its subclass and callers can look at it
+            ProcessError::Os { source, .. } => {
+                PyOSError::new_err((source.raw_os_error().unwrap_or(0), message))
+            }
+            _ => PyRuntimeError::new_err(message),
+        }
+    }
+}
+
 #[cfg(feature = "python")]
 impl From<ParallelError> for pyo3::PyErr {
     fn from(error: ParallelError) -> Self {

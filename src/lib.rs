@@ -2,13 +2,14 @@
 //! its `face.rs` is what Python sees, the files beside it are the engine and know
 //! nothing of Python.
 
-#![cfg_attr(not(feature = "python"), allow(dead_code, reason = "the faces use what is unused"))]
+#![cfg_attr(not(feature = "python"), allow(dead_code, reason = "the faces are the users"))]
 
 mod aio;
 mod error;
 mod forked;
 mod os;
 mod parallel;
+mod process;
 mod thread;
 
 #[cfg(feature = "python")]
@@ -19,6 +20,13 @@ mod python;
 #[cfg(feature = "python")]
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::process::face::{
+        Zygote, apply_attributes, attributes_now, end_with_parent, fork_sibling, identity,
+        next_request, parent_pidfd, pause_watch, receive_frame, resume_watch, send_frame,
+    };
+
     #[pymodule_export]
     use crate::aio::face::{
         Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,

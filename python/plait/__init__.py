@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import kernels as kernels
     from .kernels import cpu_count as cpu_count
+    from .process import Process as Process
+    from .process import active_children as active_children
+    from .process import current_process as current_process
+    from .process import get_context as get_context
+    from .process import install as install
+    from .process import parent_process as parent_process
     from .thread import Thread as Thread
     from .thread import current_thread as current_thread
 
@@ -37,6 +43,12 @@ _HOMES = {
     "errors": "errors",
     "kernels": "kernels",
     "cpu_count": "kernels",
+    "Process": "process",
+    "active_children": "process",
+    "current_process": "process",
+    "get_context": "process",
+    "install": "process",
+    "parent_process": "process",
     "Thread": "thread",
     "current_thread": "thread",
 }

@@ -1,0 +1,339 @@
+"""Pickling by value, for what another process cannot import.
+
+Functions of ``__main__`` (a script, a notebook's cells), lambdas and closures travel as their
+code; the child binds them to *its* ``__main__``, which is one real namespace: what one
+function sets there, the next one sees. Classes travel by cloudpickle's reducers, which this
+module borrows; everything that can be imported travels by name, as ever.
+
+The functions at the end rebuild values. They need nothing but `marshal`, so that a child
+starts without importing cloudpickle.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import importlib
+import io
+import marshal
+import pickle
+import sys
+import types
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["MAIN_NAMES", "DupFd", "Pickler", "dumps", "fill_in", "main_entries", "received"]
+
+# multiprocessing's spawn calls the user's main module __mp_main__ in its children.
+MAIN_NAMES = ("__main__", "__mp_main__")
+
+# Names that arrived in this process's __main__ by value. The process that sent them has them
+# too, so on the way back they travel by name and keep their identity.
+received: dict[str, object] = {}
+
+# A definition of __main__ that no task mentions is kept at hand for pickles that name it (see
+# `main_entries`), unless it drags along more than this.
+_ENTRY_LIMIT = 1 << 20
+
+
+def _resolve(module_name: str, qualname: str) -> object:
+    value: object = sys.modules.get(module_name)
+    for part in qualname.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def _is_importable(obj: Any, to_sender: bool) -> bool:
+    """Whether the other process finds `obj` by its module and name."""
+    module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "")
+    if module is None or "<locals>" in qualname or _resolve(module, qualname) is not obj:
+        return False
+    if module in MAIN_NAMES:
+        return to_sender and received.get(qualname.partition(".")[0]) is _resolve(
+            module, qualname.partition(".")[0]
+        )
+    return True
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_names(code: types.CodeType) -> frozenset[str]:
+    """The global names that `code`, or a function inside it, reads or writes."""
+    import dis
+
+    names = {
+        step.argval
+        for step in dis.get_instructions(code)
+        if step.opname.endswith(("_GLOBAL", "_NAME", "_OR_GLOBALS"))
+    }
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return frozenset(names)
+
+
+def _submodules(code: types.CodeType, modules: Iterator[types.ModuleType]) -> list[str]:
+    """Loaded submodules that the code may reach by attribute: ``import os.path`` binds os."""
+    words: set[str] = set()
+    pending = [code]
+    while pending:
+        current = pending.pop()
+        words.update(current.co_names)
+        pending += [c for c in current.co_consts if isinstance(c, types.CodeType)]
+    return [
+        name
+        for module in modules
+        if hasattr(module, "__path__")
+        for name in list(sys.modules)
+        if name.startswith(module.__name__ + ".")
+        and words.issuperset(name[len(module.__name__) + 1 :].split("."))
+    ]
+
+
+class Pickler(pickle.Pickler):
+    """Pickles by value what cannot be imported; multiprocessing's own reducers hold too."""
+
+    def __init__(self, file: Any, *, to_sender: bool = False) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._to_sender = to_sender
+        self._namespaces: dict[int, _Namespace] = {}
+        extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+        self.dispatch_table: dict[type, Callable[[Any], Any]] = {
+            **copyreg.dispatch_table,
+            **extra,
+        }
+        if "cloudpickle" in sys.modules:
+            self.use_cloudpickle()
+
+    def use_cloudpickle(self) -> Any:
+        """Adds cloudpickle's reducers for types that pickle does not know."""
+        from cloudpickle import cloudpickle
+
+        for kind, reducer in cloudpickle.Pickler._dispatch_table.items():
+            self.dispatch_table.setdefault(kind, reducer)
+        return cloudpickle
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.FunctionType):
+            if _is_importable(obj, self._to_sender):
+                return NotImplemented
+            return self._reduce_function(obj)
+        if isinstance(obj, type):
+            if obj.__module__ == "builtins" or _is_importable(obj, self._to_sender):
+                return NotImplemented
+            return self._reduce_class(obj)
+        if isinstance(obj, types.CellType):
+            try:
+                return make_cell, (), obj.cell_contents, None, None, set_cell
+            except ValueError:  # still empty
+                return make_cell, ()
+        if isinstance(obj, types.ModuleType):
+            if obj.__name__ in MAIN_NAMES:
+                return main_module, ()
+            if sys.modules.get(obj.__name__) is obj:
+                return importlib.import_module, (obj.__name__,)
+            return self.use_cloudpickle()._module_reduce(obj)
+        return NotImplemented
+
+    def _reduce_function(self, function: types.FunctionType) -> Any:
+        code, namespace = function.__code__, function.__globals__
+        home = str(namespace.get("__name__"))
+        in_main = home in MAIN_NAMES and vars(sys.modules[home]) is namespace
+        in_module = not in_main and vars(sys.modules.get(home, types)) is namespace
+        state: dict[str, Any] = {
+            "__qualname__": function.__qualname__,
+            "__module__": function.__module__,
+            "__doc__": function.__doc__,
+            "__defaults__": function.__defaults__,
+            "__kwdefaults__": function.__kwdefaults__,
+            "__annotations__": _annotations(function),
+        }
+        shared: dict[str, Any] = {}
+        imports: list[str] = []
+        # A module's function finds its globals where it is imported; and on the way back
+        # the sender's own globals must not be overwritten.
+        if not in_module and not (in_main and self._to_sender):
+            shared = {n: namespace[n] for n in _global_names(code) if n in namespace}
+            modules = (v for v in shared.values() if isinstance(v, types.ModuleType))
+            imports = _submodules(code, modules)
+            if in_main and namespace.get(function.__name__) is function:
+                shared[function.__name__] = function
+        if in_main:
+            where: Any = "__main__"
+        elif in_module:
+            where = home
+        else:
+            where = self._namespaces.setdefault(id(namespace), _Namespace(namespace))
+        arguments = (marshal.dumps(code), where, function.__name__, function.__closure__)
+        full = (state, dict(function.__dict__), shared, imports)
+        return make_function, arguments, full, None, None, set_function
+
+    def _reduce_class(self, cls: type) -> Any:
+        reduced = self.use_cloudpickle()._class_reduce(cls)
+        if not isinstance(reduced, tuple) or len(reduced) < 6:
+            return reduced
+        # In front of cloudpickle's own setter goes ours, which also gives the class its
+        # name in __main__.
+        make, arguments, state, _, _, setter = reduced[:6]
+        return make, arguments, (setter, state), None, None, set_class
+
+
+class _Namespace:
+    """Stands for a globals dict that is no module's; one a pickle, so functions share it."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._name = namespace.get("__name__")
+
+    def __reduce__(self) -> Any:
+        return make_namespace, (self._name,)
+
+
+def _annotations(function: types.FunctionType) -> dict[str, Any]:
+    try:
+        return function.__annotations__
+    except NameError:  # evaluated lazily since 3.14, and a name is missing here
+        return {}
+
+
+def dumps(obj: object, *, name: str = "object", to_sender: bool = False) -> bytes:
+    """Pickles `obj`, by value where it can't be imported.
+
+    Args:
+        obj: anything.
+        name: what to call it in an error, such as ``args``.
+        to_sender: for a result: what came from the receiver goes back by name.
+
+    Raises:
+        SerializationError: a member cannot be pickled; the error names it and its path.
+    """
+    try:
+        return _attempt(obj, to_sender, cloudpickle=False)
+    except Exception:
+        try:
+            return _attempt(obj, to_sender, cloudpickle=True)
+        except Exception as error:
+            from ._unpicklable import explain
+
+            raise explain(obj, name, error, to_sender) from error
+
+
+def _attempt(obj: object, to_sender: bool, *, cloudpickle: bool) -> bytes:
+    buffer = io.BytesIO()
+    pickler = Pickler(buffer, to_sender=to_sender)
+    if cloudpickle:
+        pickler.use_cloudpickle()
+    pickler.dump(obj)
+    return buffer.getvalue()
+
+
+class _LimitedBuffer(io.BytesIO):
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > _ENTRY_LIMIT:
+            raise ValueError(f"it holds more than {_ENTRY_LIMIT >> 20} MiB")
+        return super().write(data)
+
+
+def main_entries(namespace: dict[str, Any]) -> dict[str, bytes | str]:
+    """What ``__main__`` defines, each class and function pickled on its own.
+
+    A child has them at hand for pickles that mention ``__main__.C`` though no function that
+    it was sent does. An entry that cannot travel is the reason why, as text.
+    """
+    entries: dict[str, bytes | str] = {}
+    for name, value in list(namespace.items()):
+        if isinstance(value, (type, types.FunctionType)) and value.__module__ in MAIN_NAMES:
+            buffer = _LimitedBuffer()
+            try:
+                Pickler(buffer).dump(value)
+                entries[name] = buffer.getvalue()
+            except Exception as error:
+                entries[name] = str(error)
+    return entries
+
+
+# ---- in the process that unpickles -------------------------------------------------------
+
+
+_filling_in = False
+
+# Descriptors that came with the payload.
+inherited_fds: list[int] = []
+
+
+class DupFd:
+    """A descriptor on its way into a child; multiprocessing's reducers make these."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def detach(self) -> int:
+        return inherited_fds[self.index]
+
+
+def main_module() -> types.ModuleType:
+    return sys.modules["__main__"]
+
+
+def make_namespace(name: str | None) -> dict[str, Any]:
+    return {"__name__": name, "__builtins__": __builtins__}
+
+
+def make_function(
+    code: bytes,
+    where: str | dict[str, Any],
+    name: str,
+    closure: tuple[types.CellType, ...] | None,
+) -> types.FunctionType:
+    if isinstance(where, str):
+        where = vars(importlib.import_module(where))
+    return types.FunctionType(marshal.loads(code), where, name, None, closure)
+
+
+def set_function(function: types.FunctionType, full: tuple[Any, ...]) -> None:
+    state, attributes, shared, imports = full
+    for key, value in state.items():
+        setattr(function, key, value)
+    function.__dict__.update(attributes)
+    for name in imports:
+        importlib.import_module(name)
+    namespace = function.__globals__
+    if _filling_in:
+        shared = {name: value for name, value in shared.items() if name not in namespace}
+    namespace.update(shared)
+    if namespace is vars(main_module()):
+        kinds = (type, types.FunctionType)
+        received.update((n, v) for n, v in shared.items() if isinstance(v, kinds))
+
+
+def make_cell() -> types.CellType:
+    return types.CellType()
+
+
+def set_cell(cell: types.CellType, contents: object) -> None:
+    cell.cell_contents = contents
+
+
+def set_class(cls: type, full: tuple[Any, Any]) -> type:
+    setter, state = full
+    setter(cls, state)
+    name, namespace = cls.__qualname__, vars(main_module())
+    if cls.__module__ in MAIN_NAMES and "." not in name and not (_filling_in and name in namespace):
+        namespace[name] = cls
+        received[name] = cls
+    return cls
+
+
+def fill_in(name: str, entry: bytes) -> object:
+    """Loads a definition that ``__main__`` lacks; what it has already, such as a global that
+    an initializer has set, stays."""
+    global _filling_in
+    _filling_in = True
+    try:
+        value = pickle.loads(entry)
+    finally:
+        _filling_in = False
+    value = vars(main_module()).setdefault(name, value)
+    received[name] = value
+    return value

@@ -1,0 +1,248 @@
+"""What runs in the zygote, and in the children that it forks.
+
+Imported by the zygote before it forks, so that a child finds ready what it needs to become a
+`multiprocessing` process: little more than multiprocessing.process and pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import multiprocessing.context
+import multiprocessing.process
+import multiprocessing.util
+import os
+import pickle
+import signal
+import sys
+import traceback
+import types
+from typing import Any, NoReturn
+
+from . import _byvalue, _core, _state
+from . import process as _process  # children unpickle plait.process.Process
+
+__all__ = ["zygote"]
+
+_FORK, _STATE = ord("F"), ord("S")
+# A result up to this size goes through the channel's own buffer, so that the child need not
+# wait for its parent to read it; a larger one goes in a file in memory.
+_INLINE = 64 * 1024
+
+
+def zygote(parent: int) -> None:
+    """The zygote's main loop. In each child that it forks, `_child` runs instead."""
+    control = os.dup(0)  # close-on-exec, and out of the way of stdin
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    _close_all_but({0, 1, 2, control})
+    try:
+        pidfd = _core.parent_pidfd(parent)
+    except ProcessLookupError:
+        os._exit(0)
+    # ^C and ^\ at a terminal go to every process of the group; the user's own decides.
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
+    for number in kept:
+        signal.signal(number, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    pid = -1
+    while pid != 0:
+        request = _core.next_request(control, pidfd)
+        if request is None:
+            os._exit(0)
+        kind, channel = request
+        if kind == _STATE:
+            frame = _core.receive_frame(channel)
+            if frame is not None:
+                _state.apply(pickle.loads(frame[0]))
+                os.dup2(1, 2)  # started well: from here on its stderr is nobody's
+        elif kind == _FORK:
+            pid = _core.fork_sibling()
+            if pid == 0:
+                break
+            # No one to tell: next_request will see that the parent is gone.
+            with contextlib.suppress(OSError):
+                os.write(control, pid.to_bytes(4, "little", signed=True))
+            _warm_up()
+        os.close(channel)
+    os.close(control)
+    os.close(pidfd)
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    _child(channel, parent)
+
+
+def _warm_up() -> None:
+    """Imports what many targets use, once the first child is on its way: the first start
+    does not wait for it, and later children find it there."""
+    import multiprocessing.connection
+    import multiprocessing.queues
+    import multiprocessing.synchronize  # noqa: F401
+
+
+def _close_all_but(keep: set[int]) -> None:
+    """Closes what leaked into us: descriptors of the user's that are not close-on-exec."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in keep:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+def _child(channel: int, parent: int) -> NoReturn:
+    code = 1
+    try:
+        frame = _core.receive_frame(channel)
+        if frame is None:
+            os._exit(0)  # not wanted after all
+        code = _run(channel, parent, *frame)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        multiprocessing.util._flush_std_streams()  # type: ignore[attr-defined]
+        os._exit(code)
+
+
+def _run(channel: int, parent: int, payload: bytes, fds: list[int]) -> int:
+    setup: dict[str, Any] = pickle.loads(payload)
+    if "cwd" in setup:
+        os.fchdir(fds[setup["cwd"]])
+        os.close(fds[setup["cwd"]])
+    _set_stream("stdout", 1, setup["stdout"], fds)
+    _set_stream("stderr", 2, setup["stderr"], fds)
+    sentinel = _core.parent_pidfd(parent)
+    if setup["daemon"]:
+        _core.end_with_parent(os.dup(sentinel))
+        os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
+    try:
+        _state.apply(pickle.loads(setup["state"]))
+        _set_main(setup, fds)
+        process = _load_process(setup, fds)
+    except BaseException as error:
+        # As after start-up: the traceback on stderr, and the error for result().
+        traceback.print_exc()
+        send_outcome(channel, "raised", error)
+        return 1
+    return int(process._run_in_child(channel, sentinel))
+
+
+def _load_process(setup: dict[str, Any], fds: list[int]) -> Any:
+    _byvalue.inherited_fds = fds
+    current = multiprocessing.process.current_process()
+    current.name = setup["name"]
+    current.authkey = setup["authkey"]
+    if setup["tracker"] is not None:
+        from multiprocessing import resource_tracker
+
+        resource_tracker._resource_tracker._fd = fds[setup["tracker"]]  # type: ignore[attr-defined]
+    if setup["log"] is not None:
+        multiprocessing.util.get_logger().setLevel(setup["log"][0])
+        if setup["log"][1]:
+            multiprocessing.util.log_to_stderr()
+    _process.become_child(setup["start_method"])
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        process = pickle.loads(setup["process"])
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+    if isinstance(process, _process.Process):
+        return process
+    return _Foreign(process)
+
+
+class _Foreign:
+    """A multiprocessing.Process that was started by plait, being the default: no result()."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def _run_in_child(self, channel: int, sentinel: int) -> int:
+        return int(self._process._bootstrap(parent_sentinel=sentinel))
+
+
+def _set_stream(name: str, fd: int, how: dict[str, Any] | None, fds: list[int]) -> None:
+    """Points `fd` and the sys stream at what the parent has there, with its encoding."""
+    if how is None:
+        setattr(sys, name, None)
+        return
+    os.dup2(fds[how["fd"]], fd)
+    raw = io.FileIO(fd, "w", closefd=False)
+    stream = io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=how["encoding"],
+        errors=how["errors"],
+        line_buffering=how["line_buffering"] or raw.isatty() or name == "stderr",
+        write_through=how["write_through"],
+    )
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
+
+
+class _MainModule(types.ModuleType):
+    """``__main__`` of a child: what is asked for by name and isn't there yet is fetched from
+    the definitions that the parent sent along."""
+
+    def __getattr__(self, name: str) -> Any:
+        entries = _main_entries()
+        entry = entries.get(name)
+        if entry is None:
+            raise AttributeError(f"module '__main__' has no attribute {name!r}")
+        if isinstance(entry, str):
+            raise AttributeError(f"'__main__.{name}' could not be sent to this process: {entry}")
+        return _byvalue.fill_in(name, entry)
+
+
+_entries_fd: int | None = None
+_entries: dict[str, bytes | str] = {}
+
+
+def _main_entries() -> dict[str, bytes | str]:
+    global _entries_fd, _entries
+    if _entries_fd is not None:
+        fd, _entries_fd = _entries_fd, None
+        with open(fd, "rb") as file:
+            # The file's position is shared with other children, so read from its start.
+            _entries = pickle.loads(os.pread(file.fileno(), os.fstat(fd).st_size, 0))
+    return _entries
+
+
+def _set_main(setup: dict[str, Any], fds: list[int]) -> None:
+    global _entries_fd
+    main = _MainModule("__main__")
+    main.__dict__.update(setup["main"], __builtins__=__builtins__, __spec__=None)
+    sys.modules["__main__"] = main
+    if "entries" in setup:
+        _entries_fd = fds[setup["entries"]]
+
+
+def send_outcome(channel: int, kind: str, value: object) -> None:
+    """Hands the target's value, or its exception, to the parent.
+
+    The parent may be gone, or not interested: neither is an error here.
+    """
+    try:
+        data = _byvalue.dumps((kind, value), name="result", to_sender=True)
+        if kind == "raised":
+            pickle.loads(data)  # some exceptions pickle but fail to unpickle
+    except Exception as error:
+        from .errors import SerializationError
+
+        path = (getattr(error, "path", None) or "result").replace("result[1]", "result")
+        text = str(error).replace("result[1]", "result")
+        if kind == "raised":
+            text = f"{type(value).__name__} was raised, but could not be sent back: {text}"
+        data = _byvalue.dumps(("raised", SerializationError(text, path=path)))
+    trace = b""
+    if isinstance(value, BaseException):
+        trace = "".join(traceback.format_exception(value)).encode(errors="backslashreplace")
+    frame = len(trace).to_bytes(8, "little") + trace + data
+    with contextlib.suppress(OSError):
+        if len(frame) <= _INLINE:
+            _core.send_frame(channel, frame, [])
+            return
+        fd = os.memfd_create("plait-result")
+        with open(fd, "wb") as file:
+            file.write(frame)
+            file.flush()
+            _core.send_frame(channel, b"", [fd])

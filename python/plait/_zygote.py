@@ -1,0 +1,90 @@
+"""The zygote of this process: started on first use, replaced when it dies or grows stale."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import sys
+import threading
+from multiprocessing import spawn
+from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+from . import _core, _state
+
+__all__ = ["fork"]
+
+_lock = threading.Lock()
+_zygote: _core.Zygote | None = None
+_key: tuple[object, ...] = ()
+_base: _state.State = {}
+
+# The zygote's program. sys.path comes first, so that it imports what this process would.
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from plait._child import zygote; zygote({parent})"
+
+
+def _start(now: _state.State) -> _core.Zygote:
+    program = os.fsencode(spawn.get_executable())
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    code = _PROGRAM.format(path=path, parent=os.getpid())
+    arguments = [*_args_from_interpreter_flags(), "-c", code]
+    # The environment is inherited by exec; the rest it is told.
+    told = {name: value for name, value in now.items() if name != "environment"}
+    return _core.Zygote(
+        os.fsdecode(program), arguments, list(now["environment"].items()), pickle.dumps(told)
+    )
+
+
+def fork() -> tuple[int, int, int, _state.State]:
+    """Forks a child that waits for its payload.
+
+    Returns:
+        Its pid, a pidfd, the channel to send the payload by, and the state that it still has
+        to take over.
+
+    Raises:
+        RuntimeError: the zygote can't start; OSError: a limit was met.
+    """
+    global _zygote, _key, _base
+    now = _state.of_process()
+    key = _state.exec_key(now["environment"])
+    with _lock:
+        if _zygote is not None and (key != _key or not _zygote.is_ours()):
+            _zygote.end()
+            _zygote = None
+        is_new = _zygote is None
+        while True:
+            if _zygote is None:
+                _zygote, _key, _base = _start(now), key, now
+            try:
+                pid, pidfd, channel = _zygote.fork()
+            except ConnectionResetError:
+                # It was killed, perhaps long ago: another one takes its place. A child that
+                # it forked for us without our knowing gets no payload and ends.
+                status = _zygote.end()
+                _zygote = None
+                if is_new:
+                    raise RuntimeError(
+                        f"plait's helper process ended before it could fork ({status}); what "
+                        "it printed to stderr, above, says why. It is started as "
+                        f"{spawn.get_executable()!r} -c 'from plait._child import zygote'"
+                    ) from None
+                is_new = True
+                continue
+            return pid, pidfd, channel, _state.difference(now, _base)
+
+
+def _shutdown() -> None:
+    global _zygote
+    if _zygote is not None:
+        _zygote.end()
+        _zygote = None
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # the parent's may be held, by a thread that isn't here
+
+
+atexit.register(_shutdown)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,233 @@
+"""Processes on a zygote: `multiprocessing`'s interface, started in a fraction of a millisecond.
+
+A lean interpreter, started on first use, forks the children; the user's process, with its
+threads and its memory, is never forked, and its main module is never run again: functions and
+classes of a script or a notebook travel by value (`plait._byvalue`). See ``src/process/`` for
+the picture.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.context
+import multiprocessing.process
+import multiprocessing.spawn
+import sys
+from multiprocessing.process import active_children, current_process, parent_process
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = [
+    "Process",
+    "active_children",
+    "current_process",
+    "get_context",
+    "install",
+    "parent_process",
+]
+
+_mp_process: Any = multiprocessing.process
+_mp_context: Any = multiprocessing.context
+_mp_spawn: Any = multiprocessing.spawn
+
+# Told apart from an explicit None, which is what `target=f()` gives for most functions.
+_NO_TARGET: Any = type("_NoTarget", (), {"__repr__": lambda self: "None"})()
+
+
+class Process(multiprocessing.process.BaseProcess):
+    """A process that runs a function: `multiprocessing.Process`, and it has a `result`.
+
+    Differences from the standard library: the target may be a lambda, a closure or a function
+    of a notebook; no ``if __name__ == "__main__"`` guard is needed; `result` returns what the
+    target returned; output goes to what `sys.stdout` is at `start`, a notebook's cell
+    included; daemonic processes end even if their parent is killed, and may have children.
+
+    Args:
+        group: None, as in the standard library.
+        target: the function to run, without parentheses: ``target=f``, not ``target=f()``.
+        name: a name for messages; ``Process-1`` and so on by default.
+        args: its positional arguments, a tuple.
+        kwargs: its keyword arguments.
+        daemon: whether it ends with its parent; by default as the current process.
+
+    Raises:
+        TypeError: the target is not callable.
+
+    >>> import plait
+    >>> p = plait.Process(target=lambda x: x * x, args=(7,))
+    >>> p.start()
+    >>> p.result()
+    49
+    >>> p.join()
+    """
+
+    _start_method = "plait"
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = _NO_TARGET,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        if target is _NO_TARGET:
+            target = None
+        elif not callable(target) and not (target is None and type(self).run is not Process.run):
+            raise TypeError(
+                f"target must be a function, got {target!r}: pass the function itself, "
+                "target=f, with its arguments in args; target=f(...) calls it here and now"
+            )
+        super().__init__(group, target, name, tuple(args), dict(kwargs or {}), daemon=daemon)
+        self._exit_channel: int | None = None
+
+    @staticmethod
+    def _Popen(process_obj: multiprocessing.process.BaseProcess) -> Any:
+        from ._popen import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        pass  # the zygote has nothing to forget
+
+    def start(self) -> None:
+        """Starts the process.
+
+        Returns when it exists; what can fail by its arguments has failed by then, with nothing
+        started.
+
+        Raises:
+            SerializationError: the target or an argument cannot be sent; it is named.
+            AssertionError: it was started before.
+            OSError: a limit was met.
+        """
+        # As BaseProcess.start, but daemonic processes may have children.
+        this: Any = self
+        this._check_closed()
+        assert this._popen is None, "cannot start a process twice"
+        assert this._parent_pid == _mp_process.os.getpid(), (
+            "can only start a process object created by current process"
+        )
+        _mp_process._cleanup()
+        this._popen = self._Popen(self)
+        this._sentinel = this._popen.sentinel
+        # A target's reference to this object would otherwise be a cycle.
+        del this._target, this._args, this._kwargs
+        _mp_process._children.add(self)
+
+    def run(self) -> Any:
+        """Runs the target and returns its value; subclasses may override it."""
+        this: Any = self
+        if this._target:
+            return this._target(*this._args, **this._kwargs)
+        return None
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the target returned, waiting for it if need be; before and after `join`.
+
+        Args:
+            timeout: seconds to wait, None for as long as it takes.
+
+        Raises:
+            Exception: what the target raised; its ``__cause__`` is the child's traceback.
+            WorkerDied: the process ended before its target returned: killed, or sys.exit().
+            TaskTimeout: the time is over; the process goes on.
+            SerializationError: the value cannot be sent back; its message says what in it.
+            ValueError: the process was not started, or is closed.
+        """
+        this: Any = self
+        this._check_closed()
+        if this._popen is None:
+            raise ValueError(f"{self.name} was not started; call start() first")
+        assert this._parent_pid == _mp_process.os.getpid(), "can only ask a child process"
+        return this._popen.result(timeout)
+
+    def _run_in_child(self, channel: int, sentinel: int) -> int:
+        """Runs as the child; returns its exit code."""
+        from ._child import send_outcome
+
+        run = self.run
+
+        def run_and_report() -> None:
+            try:
+                value = run()
+            except SystemExit:
+                raise
+            except BaseException as error:
+                send_outcome(channel, "raised", error)
+                raise
+            send_outcome(channel, "returned", value)
+
+        self.run = run_and_report  # type: ignore[method-assign]
+        return int(self._bootstrap(parent_sentinel=sentinel))  # type: ignore[attr-defined]
+
+
+class PlaitContext(multiprocessing.context.BaseContext):
+    """A `multiprocessing` context whose processes are plait's."""
+
+    _name = "plait"
+    Process = Process
+
+    def _check_available(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise ValueError(
+                f"plait's processes need Linux for now, this is {sys.platform}; "
+                "use multiprocessing.get_context('spawn')"
+            )
+
+
+_context = PlaitContext()
+
+
+def get_context() -> PlaitContext:
+    """The `multiprocessing` context with the start method "plait".
+
+    Use it wherever the standard library takes a context: ``get_context().Pool()``,
+    ``ProcessPoolExecutor(mp_context=plait.get_context())``, ``get_context().Queue()``.
+
+    >>> import plait
+    >>> with plait.get_context().Pool(2) as pool:
+    ...     pool.map(abs, [-1, 2, -3])
+    [1, 2, 3]
+    """
+    _context._check_available()
+    return _context
+
+
+def install() -> None:
+    """Makes "plait" a name that `multiprocessing.set_start_method` knows.
+
+    `multiprocessing.get_all_start_methods` is left as it is. Calling it again does nothing.
+
+    >>> import multiprocessing, plait
+    >>> plait.install()
+    >>> multiprocessing.get_context("plait").get_start_method()
+    'plait'
+    """
+    _context._check_available()
+    if "plait" in _mp_context._concrete_contexts:
+        return
+    _mp_context._concrete_contexts["plait"] = _context
+    original = _mp_spawn.get_preparation_data
+
+    def get_preparation_data(name: str) -> Any:
+        data = original(name)
+        # Children of the stdlib's own methods don't know "plait": they have their default.
+        if data.get("start_method") == "plait":
+            del data["start_method"]
+        return data
+
+    _mp_spawn.get_preparation_data = get_preparation_data
+
+
+def become_child(start_method: str | None) -> None:
+    """In a new child: the parent's default start method is the child's, until it starts, when
+    multiprocessing makes it the method that it was started with."""
+    install()
+    if start_method is not None:
+        multiprocessing.set_start_method(start_method, force=True)

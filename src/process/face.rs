@@ -1,0 +1,245 @@
+//! What Python sees: the zygote's two ends, frames, and a process's attributes.
+//! `plait._zygote` (parent), `plait._child` (zygote and child) are its only users.
+
+use crate::error::ProcessError;
+use crate::process::attributes::{self, Attributes};
+use crate::process::clone::{self, Forked};
+use crate::process::zygote::{self, ForkError, Recipe};
+use crate::process::{channel, orphan};
+use pyo3::exceptions::{PyConnectionResetError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use std::ffi::OsString;
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::{Mutex, PoisonError};
+
+fn os_error(action: &'static str, error: Errno) -> PyErr {
+    ProcessError::os(action, error).into()
+}
+
+/// Python's descriptor numbers, as what Rust wants to see.
+#[allow(unsafe_code, reason = "Python knows descriptors by number")]
+fn borrowed<'a>(fd: RawFd) -> PyResult<BorrowedFd<'a>> {
+    if fd < 0 {
+        return Err(PyValueError::new_err(format!("not a file descriptor: {fd}")));
+    }
+    // SAFETY: fd is not -1. The caller in plait keeps it open during the call, as with every
+    // descriptor that Python passes by number; were it closed, the call would fail with EBADF.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+#[allow(unsafe_code, reason = "Python knows descriptors by number")]
+fn owned(fd: RawFd) -> PyResult<OwnedFd> {
+    borrowed(fd)?;
+    // SAFETY: the Python caller hands its descriptor over and does not use it again.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A zygote; see `plait._zygote`.
+#[pyclass(frozen)]
+pub struct Zygote {
+    /// One request at a time. `None`: ended.
+    inner: Mutex<Option<zygote::Zygote>>,
+}
+
+#[pymethods]
+impl Zygote {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        program: OsString,
+        arguments: Vec<OsString>,
+        environment: Vec<(Vec<u8>, Vec<u8>)>,
+        state: Vec<u8>,
+    ) -> PyResult<Self> {
+        let environment = environment
+            .into_iter()
+            .map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value)))
+            .collect();
+        let recipe = Recipe { program, arguments, environment, state };
+        let started = py.detach(|| zygote::Zygote::start(&recipe))?;
+        Ok(Self { inner: Mutex::new(Some(started)) })
+    }
+
+    /// Forks a child that waits for its payload: its pid, a pidfd, and the channel's end.
+    fn fork(&self, py: Python<'_>) -> PyResult<(i32, RawFd, RawFd)> {
+        let forked = py.detach(|| {
+            let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            guard.as_ref().map_or(Err(ForkError::Gone), zygote::Zygote::fork)
+        });
+        match forked {
+            Ok(child) => Ok((child.pid, child.pidfd.into_raw_fd(), child.channel.into_raw_fd())),
+            Err(ForkError::Gone) => Err(PyConnectionResetError::new_err("the zygote is gone")),
+            Err(ForkError::Refused(error)) => Err(os_error("fork a child process", error)),
+        }
+    }
+
+    /// Whether this process started it: a forked copy of that process must not use it.
+    fn is_ours(&self) -> bool {
+        // A forked child may find the lock taken for ever by a thread that it doesn't have.
+        self.inner.try_lock().is_ok_and(|guard| guard.as_ref().is_some_and(zygote::Zygote::is_ours))
+    }
+
+    /// Its process id, None when it was ended.
+    #[getter]
+    fn pid(&self, py: Python<'_>) -> Option<u32> {
+        py.detach(|| {
+            let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            guard.as_ref().map(zygote::Zygote::pid)
+        })
+    }
+
+    /// Ends it and says how it ended, as text.
+    fn end(&self, py: Python<'_>) -> Option<String> {
+        py.detach(|| {
+            let zygote = self.inner.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            let status = zygote.end()?;
+            Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("exit code {code}"),
+                (None, Some(signal)) => format!("signal {signal}"),
+                (None, None) => "unknown status".to_owned(),
+            })
+        })
+    }
+}
+
+/// In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone.
+#[pyfunction]
+pub fn next_request(control: RawFd, parent: RawFd) -> PyResult<Option<(u8, RawFd)>> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let (control, parent) = (borrowed(control)?, borrowed(parent)?);
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(control, PollFlags::IN),
+            PollFd::from_borrowed_fd(parent, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(os_error("wait for a request", error)),
+            Ok(_) if !fds[1].revents().is_empty() => return Ok(None),
+            Ok(_) => {}
+        }
+        let mut kind = [0];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [std::io::IoSliceMut::new(&mut kind)];
+        match recvmsg(control, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => continue,
+            Err(_) => return Ok(None),
+            Ok(message) if message.bytes == 0 => return Ok(None),
+            Ok(_) => {}
+        }
+        let fd = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        if let Some(fd) = fd {
+            return Ok(Some((kind[0], fd.into_raw_fd())));
+        }
+    }
+}
+
+/// In the zygote: forks a sibling. 0 in the child, its pid in the zygote; a failed fork is
+/// returned as minus the errno, as the parent wants to be told.
+#[pyfunction]
+#[allow(unsafe_code, reason = "the interpreter's fork hooks have no safe binding")]
+pub fn fork_sibling(_py: Python<'_>) -> i32 {
+    // SAFETY: attached, and called in the order that os.fork does: before; then, on either
+    // side, after. The pyo3 frames in between hold no locks.
+    unsafe { pyo3::ffi::PyOS_BeforeFork() };
+    match clone::sibling() {
+        Ok(Forked::Child) => {
+            // SAFETY: as above; this is the child's only thread.
+            unsafe { pyo3::ffi::PyOS_AfterFork_Child() };
+            0
+        }
+        other => {
+            // SAFETY: as above.
+            unsafe { pyo3::ffi::PyOS_AfterFork_Parent() };
+            match other {
+                Ok(Forked::Parent { child }) => child,
+                Ok(Forked::Child) => unreachable!("matched above"),
+                Err(error) => -error.raw_os_error(),
+            }
+        }
+    }
+}
+
+/// Sends a frame of bytes and descriptors, waiting while the socket is full.
+#[pyfunction]
+pub fn send_frame(py: Python<'_>, socket: RawFd, bytes: &[u8], fds: Vec<RawFd>) -> PyResult<()> {
+    let socket = borrowed(socket)?;
+    let fds = fds.into_iter().map(borrowed).collect::<PyResult<Vec<_>>>()?;
+    py.detach(|| channel::send_frame(socket, bytes, &fds))
+        .map_err(|error| os_error("send to a child process", error))
+}
+
+/// Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
+/// there yet.
+#[pyfunction]
+#[pyo3(signature = (socket, wait=true) -> "tuple[bytes, list[int]] | None")]
+pub fn receive_frame<'py>(
+    py: Python<'py>,
+    socket: RawFd,
+    wait: bool,
+) -> PyResult<Option<(Bound<'py, PyBytes>, Vec<RawFd>)>> {
+    let socket = borrowed(socket)?;
+    let received = py.detach(|| {
+        if wait || channel::readable(socket)? { channel::receive_frame(socket) } else { Ok(None) }
+    });
+    let frame = received.map_err(|error| os_error("receive from a process", error))?;
+    Ok(frame.map(|frame| {
+        let fds = frame.fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
+        (PyBytes::new(py, &frame.bytes), fds)
+    }))
+}
+
+/// Session, user and group ids: a zygote serves one identity only.
+#[pyfunction]
+pub fn identity() -> Vec<u32> {
+    attributes::identity()
+}
+
+/// Umask, niceness, process group, limits and affinity, as numbers.
+#[pyfunction]
+pub fn attributes_now() -> PyResult<Vec<u64>> {
+    let now = Attributes::current();
+    Ok(now.map_err(|error| os_error("read the process's attributes", error))?.to_words())
+}
+
+/// Puts attributes of another process in force in this one.
+#[pyfunction]
+pub fn apply_attributes(words: Vec<u64>) -> PyResult<()> {
+    let wanted = Attributes::from_words(&words)
+        .ok_or_else(|| PyRuntimeError::new_err("attributes of another version of plait"))?;
+    wanted.apply().map_err(|error| os_error("take over the parent's limits", error))
+}
+
+/// A pidfd for the parent, if it still is `expected`; else ProcessLookupError.
+#[pyfunction]
+pub fn parent_pidfd(expected: i32) -> PyResult<RawFd> {
+    let pidfd = orphan::parent_pidfd(expected);
+    Ok(pidfd.map_err(|error| os_error("open the parent's pidfd", error))?.into_raw_fd())
+}
+
+/// Ends this process as soon as the one behind `pidfd` (handed over) has ended.
+#[pyfunction]
+pub fn end_with_parent(pidfd: RawFd) -> PyResult<()> {
+    let result = orphan::end_with_parent(owned(pidfd)?);
+    result.map_err(|error| os_error("watch the parent", error))
+}
+
+/// Stops watching the parent, before a fork.
+#[pyfunction]
+pub fn pause_watch(py: Python<'_>) {
+    py.detach(orphan::pause);
+}
+
+/// Watches the parent again, after a fork.
+#[pyfunction]
+pub fn resume_watch(py: Python<'_>) {
+    py.detach(orphan::resume);
+}

@@ -1,0 +1,62 @@
+"""Shared fixtures: every test must leave the machine as it found it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs source code as a script of its own, as a user would, and returns how it went."""
+
+    def run(
+        source: str, *, timeout: float = 40, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "script.py"
+        path.write_text(textwrap.dedent(source))
+        done = subprocess.run(
+            [sys.executable, str(path)], capture_output=True, text=True, timeout=timeout
+        )
+        assert not check or done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def children() -> set[int]:
+    """The pids of this process's children, zombies included, the zygote excepted."""
+    from plait import _zygote
+
+    zygote = _zygote._zygote
+    tasks = Path("/proc/self/task").iterdir()
+    found = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    return found - {zygote.pid if zygote is not None else None}
+
+
+@pytest.fixture
+def leaves_nothing() -> Iterator[None]:
+    """Fails when the test leaves a descriptor or a child process behind."""
+    from multiprocessing import resource_tracker
+
+    import plait
+
+    # What the standard library and plait keep for the next use is there before and after.
+    resource_tracker.ensure_running()
+    warm_up = plait.Process(target=int)
+    warm_up.start()
+    warm_up.join()
+    warm_up.close()
+    before = descriptors(), children()
+    yield
+    assert (descriptors(), children()) == before

@@ -1,0 +1,282 @@
+"""What is left when something dies: the parent, the zygote, a child; or a limit is met."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import plait
+import pytest
+from plait import _zygote
+from plait.errors import SerializationError, WorkerDied
+
+
+def started(target: Any, *args: Any, **options: Any) -> plait.Process:
+    process = plait.Process(target=target, args=args, **options)
+    process.start()
+    return process
+
+
+def finish(process: plait.Process) -> Any:
+    try:
+        return process.result(30)
+    finally:
+        process.join()
+        process.close()
+
+
+def wait_until_gone(pids: list[int], seconds: float = 10) -> list[int]:
+    """Those of the pids that are still alive after that time."""
+    deadline = time.monotonic() + seconds
+    alive = []
+    for pid in pids:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([pidfd], [], [], left)[0]:
+                alive.append(pid)
+        finally:
+            os.close(pidfd)
+    return alive
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_children_survive_the_zygotes_death_and_a_new_one_takes_over() -> None:
+    gate = plait.get_context().Event()
+    process = started(gate.wait)
+    old = _zygote._zygote
+    assert old is not None
+    os.kill(old.pid or 0, signal.SIGKILL)
+    assert finish(started(abs, -4)) == 4
+    assert _zygote._zygote is not old
+    assert process.is_alive()
+    gate.set()
+    assert process.result(30) is True
+    process.join()
+    assert process.exitcode == 0
+    process.close()
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_stopped_zygote_is_still_the_zygote_when_it_goes_on() -> None:
+    finish(started(int))
+    zygote = _zygote._zygote
+    assert zygote is not None
+    pid = zygote.pid or 0
+    os.kill(pid, signal.SIGSTOP)
+    subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -CONT {pid}"]).wait()
+    assert finish(started(abs, -1)) == 1
+    assert zygote.pid == pid
+
+
+PARENT = """
+import os, sys, time, plait
+
+def spin():
+    while True:
+        pass
+
+def nested():
+    p = plait.Process(target=spin, daemon=True)
+    p.start()
+    print(p.pid, flush=True)
+    ready.set()
+    spin()
+
+ready = plait.get_context().Event()
+a = plait.Process(target=spin, daemon=True)
+a.start()
+b = plait.Process(target=nested, daemon=True)
+b.start()
+print(a.pid, b.pid, flush=True)
+from plait import _zygote
+print(_zygote._zygote.pid, flush=True)
+ready.wait()
+{then}
+"""
+
+
+def pids_of(script: subprocess.Popen[str], count: int) -> list[int]:
+    found: list[int] = []
+    assert script.stdout is not None
+    while len(found) < count:
+        line = script.stdout.readline()
+        assert line, "the script ended early"
+        found += [int(word) for word in line.split()]
+    return found
+
+
+@pytest.mark.parametrize("kill_zygote_first", [False, True])
+def test_busy_daemonic_children_end_with_a_parent_that_is_killed(kill_zygote_first: bool) -> None:
+    source = PARENT.format(then="time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as run:
+        pids = pids_of(run, 4)
+        if kill_zygote_first:
+            os.kill(pids[-1], signal.SIGKILL)
+        run.kill()
+        assert wait_until_gone(pids) == []
+
+
+@pytest.mark.parametrize("then", ["sys.exit(0)", "raise RuntimeError", "os._exit(0)"])
+def test_nothing_outlives_the_parents_exit(then: str) -> None:
+    source = PARENT.format(then=then)
+    with subprocess.Popen(
+        [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        pids = pids_of(run, 4)
+        run.wait(20)
+        assert wait_until_gone(pids) == []
+
+
+def test_a_non_daemonic_child_outlives_a_killed_parent_as_in_the_standard_library() -> None:
+    source = """
+import plait, sys, time
+p = plait.Process(target=time.sleep, args=(60,))
+p.start()
+print(p.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as run:
+        (pid,) = pids_of(run, 1)
+        run.kill()
+    os.kill(pid, 0)  # still there
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until_gone([pid]) == []
+
+
+def test_interrupt_ends_parent_and_children_within_a_second() -> None:
+    source = PARENT.format(then="a.join()")
+    with subprocess.Popen(
+        [sys.executable, "-c", source],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        pids = pids_of(run, 4)
+        begun = time.monotonic()
+        os.killpg(run.pid, signal.SIGINT)  # what a terminal does
+        run.wait(20)
+        assert wait_until_gone(pids) == []
+        assert time.monotonic() - begun < 5  # 1 s, and room for a busy machine
+        assert run.stderr is not None
+        assert "KeyboardInterrupt" in run.stderr.read()
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_start_that_fails_leaves_nothing() -> None:
+    for _ in range(3):
+        with pytest.raises(SerializationError):
+            started(print, sys._getframe())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_descriptors_exhausted() -> None:
+    finish(started(int))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
+    held = []
+    try:
+        while True:
+            held.append(os.dup(0))
+    except OSError:
+        pass
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            started(int)
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert finish(started(abs, -2)) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_fatal_signal_is_named(number: signal.Signals) -> None:
+    def die() -> None:
+        signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None
+        os.kill(os.getpid(), number)
+
+    with pytest.raises(WorkerDied, match=number.name):
+        finish(started(die))
+
+
+def test_a_forked_copy_of_the_parent_gets_a_zygote_of_its_own(run_script: Any) -> None:
+    done = run_script(
+        """
+        import os, plait
+        def start():
+            p = plait.Process(target=os.getppid)
+            p.start()
+            return p.result(30)
+        assert start() == os.getpid()
+        pid = os.fork()
+        assert start() == os.getpid()
+        if pid == 0:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert start() == os.getpid()
+        print("fine")
+        """
+    )
+    assert done.stdout == "fine\n"
+
+
+def test_a_daemonic_child_that_forks_is_not_warned_of_our_thread(run_script: Any) -> None:
+    done = run_script(
+        """
+        import os, plait, warnings
+        def fork():
+            warnings.simplefilter("error")
+            if os.fork() == 0:
+                os._exit(0)
+            os.wait()
+            return "forked"
+        p = plait.Process(target=fork, daemon=True)
+        p.start()
+        print(p.result(30))
+        p.join()
+        """
+    )
+    assert done.stdout == "forked\n"
+
+
+def test_exit_status_that_someone_else_has_taken(run_script: Any) -> None:
+    done = run_script(
+        """
+        import os, plait
+        p = plait.Process(target=abs, args=(-3,))
+        p.start()
+        os.waitpid(p.pid, 0)
+        print(p.result(30))
+        p.join()
+        print(p.exitcode)
+        """
+    )
+    assert done.stdout == "3\n255\n"
+
+
+def test_a_zygote_that_cannot_start_says_so(run_script: Any) -> None:
+    done = run_script(
+        """
+        import multiprocessing, plait, sys
+        multiprocessing.set_executable("/nonexistent/python")
+        try:
+            plait.Process(target=int).start()
+        except RuntimeError as error:
+            print(error)
+        """
+    )
+    assert "/nonexistent/python" in done.stdout
+    assert "set_executable" in done.stdout

@@ -1,0 +1,451 @@
+"""plait.Process: what it adds to multiprocessing, and what a child gets at start()."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pickle
+import resource
+import signal
+import sys
+import threading
+import time
+import warnings
+from typing import Any
+
+import plait
+import pytest
+from plait.errors import SerializationError, TaskTimeout, WorkerDied
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+
+def result_of(target: Any, *args: Any, **kwargs: Any) -> Any:
+    process = plait.Process(target=target, args=args, kwargs=kwargs)
+    process.start()
+    try:
+        return process.result(30)
+    finally:
+        process.join()
+        process.close()
+
+
+# ---- result() ------------------------------------------------------------------------------
+
+
+def test_result_before_and_after_join() -> None:
+    process = plait.Process(target=divmod, args=(17, 5))
+    process.start()
+    assert process.result(30) == (3, 2)
+    process.join()
+    assert process.result() == (3, 2)
+    assert process.exitcode == 0
+    process.close()
+    with pytest.raises(ValueError, match="closed"):
+        process.result()
+
+
+def test_an_exception_arrives_with_the_childs_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise KeyError("nope")
+
+    with pytest.raises(KeyError, match="nope") as caught:
+        result_of(fail)
+    assert "in fail" in str(caught.value.__cause__)
+    assert "in fail" in capfd.readouterr().err  # as multiprocessing does
+
+
+def test_a_result_larger_than_a_socket_buffer() -> None:
+    assert len(result_of(bytes, 20_000_000)) == 20_000_000
+
+
+def test_a_killed_process_names_its_signal() -> None:
+    process = plait.Process(target=time.sleep, args=(60,), name="sleeper")
+    process.start()
+    process.kill()
+    with pytest.raises(WorkerDied, match=r"sleeper.*SIGKILL") as caught:
+        process.result(30)
+    assert caught.value.signal == signal.SIGKILL
+    assert caught.value.exitcode == process.exitcode == -signal.SIGKILL
+    assert caught.value.pid == process.pid
+    process.close()
+
+
+@pytest.mark.parametrize("leave", [sys.exit, os._exit])
+def test_an_exit_is_no_result(leave: Any) -> None:
+    with pytest.raises(WorkerDied, match="exit code 3") as caught:
+        result_of(leave, 3)
+    assert caught.value.exitcode == 3
+    assert caught.value.signal is None
+
+
+def test_a_timeout_leaves_the_process_running() -> None:
+    gate = plait.get_context().Event()
+    process = plait.Process(target=gate.wait)
+    process.start()
+    with pytest.raises(TaskTimeout, match=r"0\.01"):
+        process.result(0.01)
+    assert process.is_alive()
+    gate.set()
+    assert process.result(30) is True
+    process.join()
+    process.close()
+
+
+def test_an_unpicklable_result_fails_alone() -> None:
+    with pytest.raises(SerializationError, match="lock") as caught:
+        result_of(lambda: {"a": [threading.Lock()]})
+    assert caught.value.path == "result['a'][0]"
+
+
+def test_an_exception_that_cannot_be_unpickled() -> None:
+    class Odd(Exception):
+        def __init__(self, a: int, b: int) -> None:
+            super().__init__("odd")
+
+    def fail() -> None:
+        raise Odd(1, 2)
+
+    with pytest.raises(SerializationError, match="Odd was raised"):
+        result_of(fail)
+
+
+def test_result_of_what_was_not_started() -> None:
+    with pytest.raises(ValueError, match="start"):
+        plait.Process(target=int).result()
+
+
+def test_a_subclass_that_overrides_run_has_a_result_too() -> None:
+    class Doubler(plait.Process):
+        def __init__(self, value: int) -> None:
+            super().__init__()
+            self.value = value
+
+        def run(self) -> int:
+            return self.value * 2
+
+    process = Doubler(21)
+    process.start()
+    assert process.result(30) == 42
+    process.join()
+    process.close()
+
+
+# ---- bad input -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [None, 3, "f"])
+def test_a_target_that_is_no_function_is_refused_with_a_hint(target: Any) -> None:
+    with pytest.raises(TypeError, match=r"target=f.*calls it here"):
+        plait.Process(target=target)
+
+
+def test_an_argument_that_cannot_travel_is_named() -> None:
+    process = plait.Process(target=print, args=(1, {"log": [threading.Lock()]}))
+    with pytest.raises(SerializationError, match="lock") as caught:
+        process.start()
+    assert caught.value.path == "args[1]['log'][0]"
+
+
+def test_a_global_that_cannot_travel_is_named_with_its_line(run_script: Any) -> None:
+    done = run_script(
+        """
+        import plait, threading
+        guard = threading.Lock()
+        def work():
+            with guard:
+                return 1
+        try:
+            plait.Process(target=work).start()
+        except plait.errors.SerializationError as error:
+            print(error)
+        """
+    )
+    assert "'guard'" in done.stdout
+    assert "work uses" in done.stdout
+    assert "script.py:4" in done.stdout
+
+
+# ---- the one __main__ ----------------------------------------------------------------------
+
+
+def test_a_script_needs_no_guard_and_is_not_run_again(run_script: Any) -> None:
+    done = run_script(
+        """
+        import plait, pickle
+        print("top level")
+        factor = 3
+        class Point:
+            def __init__(self, x): self.x = x
+            def scaled(self): return self.x * factor
+        def area(point): return helper(point) * 2
+        def helper(point): return point.scaled()
+        def unpickle(data): return pickle.loads(data)
+        def start(target, *args):
+            p = plait.Process(target=target, args=args)
+            p.start()
+            return p.result(30)
+        print(start(area, Point(5)))
+        print(start(lambda x, y=10: x + y + factor, 1))
+        print(start(unpickle, pickle.dumps(Point(8))).scaled())
+        print(type(start(Point, 1)) is Point)
+        def make():
+            total = 0
+            def add(x):
+                nonlocal total
+                total += x
+                return total
+            return add
+        add = make()
+        print(add(1), start(add, 5), add(1))
+        def factorial(n): return 1 if n < 2 else n * factorial(n - 1)
+        print(start(factorial, 10))
+        factor = 4
+        print(start(area, Point(5)))
+        def helper(point): return -1
+        print(start(area, Point(5)))
+        """
+    )
+    expected = ["top level", "30", "14", "24", "True", "1 6 2", "3628800", "40", "-2"]
+    assert done.stdout.split("\n")[:-1] == expected
+
+
+def test_globals_set_by_an_initializer_are_seen_by_tasks(run_script: Any) -> None:
+    done = run_script(
+        """
+        import plait
+        from concurrent.futures import ProcessPoolExecutor
+        state = None
+        def init(value):
+            global state
+            state = value
+        def task(x): return state, x
+        with ProcessPoolExecutor(1, mp_context=plait.get_context(),
+                                 initializer=init, initargs=(7,)) as pool:
+            print(list(pool.map(task, range(2))))
+        """
+    )
+    assert done.stdout == "[(7, 0), (7, 1)]\n"
+
+
+def test_multiprocessings_own_objects_travel_inside_closures() -> None:
+    context = plait.get_context()
+    queue, lock = context.Queue(), context.Lock()
+
+    def put() -> None:
+        with lock:
+            queue.put(os.getpid())
+
+    process = plait.Process(target=put)
+    process.start()
+    assert queue.get(timeout=30) == process.pid
+    process.join()
+    process.close()
+    queue.close()
+    queue.join_thread()
+    queue._reader.close()  # its thread closes only the writer
+
+
+# ---- what a child gets at start() ------------------------------------------------------------
+
+
+def test_the_state_of_now_not_of_the_zygotes_start(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLAIT_TEST", "ü")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["prog", "--flag"])
+    umask = os.umask(0o137)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+    def look() -> dict[str, Any]:
+        mask = os.umask(0)
+        return {
+            "cwd": os.getcwd(),
+            "variable": os.environ["PLAIT_TEST"],
+            "zone": time.tzname[0],
+            "path": sys.path[0],
+            "argv": sys.argv,
+            "umask": mask,
+            "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+            "affinity": os.sched_getaffinity(0),
+            "parent": os.getppid(),
+            "group": os.getpgrp(),
+            "stdin": sys.stdin.read(),
+            "flags": tuple(sys.flags),
+            "action": [f[:1] for f in warnings.filters if f[1] is None][:1],
+        }
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seen = result_of(look)
+    finally:
+        os.umask(umask)
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    assert seen == {
+        "cwd": str(tmp_path),
+        "variable": "ü",
+        "zone": "JST",
+        "path": str(tmp_path),
+        "argv": ["prog", "--flag"],
+        "umask": 0o137,
+        "core": 0,
+        "affinity": os.sched_getaffinity(0),
+        "parent": os.getpid(),
+        "group": os.getpgrp(),
+        "stdin": "",
+        "flags": tuple(sys.flags),
+        "action": [("ignore",)],
+    }
+
+
+def test_affinity_and_niceness_are_taken_over(run_script: Any) -> None:
+    done = run_script(
+        """
+        import os, plait
+        def look(): return sorted(os.sched_getaffinity(0)), os.nice(0)
+        def start():
+            p = plait.Process(target=look)
+            p.start()
+            return p.result(30)
+        start()
+        cpu = min(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, [cpu])
+        os.nice(2)
+        assert start() == ([cpu], os.nice(0)), start()
+        """
+    )
+    assert done.stderr == ""
+
+
+def test_a_variable_that_is_read_at_exec_makes_a_new_zygote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    first = result_of(hash, "plait")
+    assert result_of(hash, "plait") == first
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    assert result_of(hash, "plait") != first
+
+
+def test_flags_are_those_of_the_parent(run_script: Any, tmp_path: Any) -> None:
+    import subprocess
+
+    script = tmp_path / "flags.py"
+    script.write_text(
+        "import plait, sys\n"
+        "def look(): return tuple(sys.flags), sys.warnoptions, dict(sys._xoptions)\n"
+        "p = plait.Process(target=look)\np.start()\n"
+        "assert p.result(30) == look(), (p.result(), look())\np.join()\n"
+    )
+    flags = ["-O", "-W", "ignore::DeprecationWarning", "-X", "dev", "-s", "-B"]
+    subprocess.run([sys.executable, *flags, str(script)], check=True, timeout=60)
+
+
+def test_output_goes_where_the_parents_goes_now(capfd: pytest.CaptureFixture[str]) -> None:
+    def speak() -> None:
+        print("out")
+        print("err", file=sys.stderr)
+        sys.stdout.flush()
+        os.write(1, b"raw\n")
+
+    result_of(speak)
+    assert capfd.readouterr() == ("out\nraw\n", "err\n")
+    captured = io.StringIO()
+    with contextlib.redirect_stdout(captured), contextlib.redirect_stderr(captured):
+        result_of(speak)
+    assert sorted(captured.getvalue().split()) == ["err", "out", "raw"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_output_follows_a_redirection_to_a_file(tmp_path: Any) -> None:
+    path = tmp_path / "log"
+    with path.open("w", encoding="utf-16") as file, contextlib.redirect_stdout(file):
+        print("before")
+        result_of(print, "änderung")
+        print("after")
+    assert path.read_text("utf-16").replace("\ufeff", "").split() == ["before", "änderung", "after"]
+
+
+def test_signals_have_their_defaults() -> None:
+    def look() -> tuple[Any, Any]:
+        return signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.getsignal(
+            signal.SIGTERM
+        )
+
+    assert result_of(look) == (True, signal.SIG_DFL)
+
+
+def test_names_and_parents() -> None:
+    def look() -> tuple[str, int]:
+        parent = plait.parent_process()
+        assert parent is not None
+        assert parent.is_alive()
+        return plait.current_process().name, parent.pid or 0
+
+    process = plait.Process(target=look, name="Ada")
+    process.start()
+    assert process in plait.active_children()
+    assert process.result(30) == ("Ada", os.getpid())
+    process.join()
+    process.close()
+
+
+def test_a_daemonic_child_may_have_children() -> None:
+    def nested() -> int:
+        child = plait.Process(target=os.getppid)
+        child.start()
+        try:
+            assert child.result(30) == os.getpid()
+            return 1
+        finally:
+            child.join()
+
+    process = plait.Process(target=nested, daemon=True)
+    process.start()
+    assert process.result(30) == 1
+    process.join()
+    process.close()
+
+
+def test_many_descriptors_travel() -> None:
+    pipes = [os.pipe() for _ in range(150)]
+    connections = []
+    from multiprocessing.connection import Connection
+
+    for reader, writer in pipes:
+        connections += [Connection(reader, writable=False), Connection(writer, readable=False)]
+
+    def count(received: list[Any]) -> int:
+        return len({connection.fileno() for connection in received})
+
+    assert result_of(count, connections) == 300
+    for connection in connections:
+        connection.close()
+
+
+def test_threads_may_start_processes_at_the_same_time() -> None:
+    found: list[int] = []
+
+    def work(number: int) -> None:
+        found.extend(result_of(int, str(number * 10 + i)) for i in range(5))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == sorted(n * 10 + i for n in range(6) for i in range(5))
+
+
+def test_pickles_of_results_do_not_touch_the_parents_globals() -> None:
+    def closure() -> Any:
+        return lambda: os.getpid()
+
+    assert result_of(closure)() == os.getpid()
+    assert pickle.dumps(1)
