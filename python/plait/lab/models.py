@@ -126,9 +126,10 @@ def _open_plait_process(job: Job, workers: int) -> Session:
 
 
 def _open_plait_thread(job: Job, workers: int) -> Session:
-    from ..thread import Thread
+    import plait
 
-    return ThreadSession(job, workers, Thread)
+    thread: Any = plait.Thread
+    return ThreadSession(job, workers, thread)
 
 
 def _not_here(module: str, install: str) -> Callable[[Job], str | None]:

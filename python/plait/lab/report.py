@@ -170,9 +170,9 @@ class Report:
         elif ending == ".csv":
             path.write_text(self.to_csv(), encoding="utf-8")
         else:
-            from . import pictures
+            from .pictures import SAVERS
 
-            path.write_bytes(pictures.SAVERS[ending](self))
+            path.write_bytes(SAVERS[ending](self))
 
     def __rich__(self) -> RenderableType:
         from .tables import report_table
@@ -188,9 +188,9 @@ class Report:
         return captured.get()
 
     def _repr_html_(self) -> str:
-        from . import pictures
+        from .pictures import html_fragment
 
-        return pictures.html_fragment(self)
+        return html_fragment(self)
 
 
 ENDINGS = (".html", ".svg", ".png", ".json", ".csv")

@@ -22,13 +22,13 @@ _MEANINGS = {
 def seconds(value: float) -> str:
     """A time with three digits and the unit that suits it.
 
-    >>> seconds(1.2345), seconds(0.01234), seconds(0.00001234)
-    ('1.23 s', '12.3 ms', '12.3 µs')
+    >>> seconds(1), seconds(0.01234), seconds(0.9999e-3)
+    ('1.00 s', '12.3 ms', '1.00 ms')
     """
-    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}" if value < 1000 * scale else f"{value:.0f} s"
-    return f"{value * 1e6:.3g} µs"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= 0.9995 * scale or unit == "µs":  # 0.9996 ms shows as 1.00 ms, not 1e+03 µs
+            break
+    return f"{value / scale:#.3g}".rstrip(".") + f" {unit}"
 
 
 def write_verdict(

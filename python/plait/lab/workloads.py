@@ -1,14 +1,13 @@
 """What the lab runs: each workload is one task, mapped over real items.
 
-Every model gets the same items. The tasks are pure Python, written as the Rust kernels are,
-operation by operation, so that both give the same result to the bit: what differs is then the
-language and the model, not the method.
+Every model gets the same items. The tasks (twins.py) are pure Python, written as the Rust
+kernels are, operation by operation, so that both give the same result to the bit: what differs
+is then the language and the model, not the method.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +16,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import kernels
+from ..twins import (
+    Row,
+    count_primes_in,
+    count_words,
+    crc32_of,
+    mandelbrot_row,
+    nap,
+    nap_async,
+)
+from . import crawl
 
 __all__ = ["Workload", "find_workload", "workloads"]
 
@@ -58,33 +67,6 @@ PRIMES_BELOW = 800_000
 PRIMES_BLOCK = 8_000
 
 
-def is_prime(n: int) -> bool:
-    """Whether ``n`` is a prime, by trial division with odd numbers, as the kernel does it.
-
-    >>> [n for n in range(20) if is_prime(n)]
-    [2, 3, 5, 7, 11, 13, 17, 19]
-    """
-    if n < 4:
-        return n >= 2
-    if n % 2 == 0:
-        return False
-    divisor = 3
-    while divisor * divisor <= n:
-        if n % divisor == 0:
-            return False
-        divisor += 2
-    return True
-
-
-def count_primes_in(block: tuple[int, int]) -> int:
-    """How many primes are in ``range(*block)``.
-
-    >>> count_primes_in((10, 20))
-    4
-    """
-    return sum(map(is_prime, range(*block)))
-
-
 def prime_blocks(below: int, block: int) -> list[tuple[int, int]]:
     """Cuts ``range(below)`` into (start, stop) of ``block`` numbers each.
 
@@ -99,45 +81,6 @@ def _count_primes_native(blocks: Items, workers: int) -> int:
 
 
 # --- mandelbrot -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of an image of the Mandelbrot set."""
-
-    row: int
-    width: int
-    height: int
-    max_iter: int
-
-
-def escape_time(x0: float, y0: float, max_iter: int) -> int:
-    """Steps until the point leaves the circle of radius 2, at most ``max_iter``.
-
-    >>> escape_time(0.0, 0.0, 50), escape_time(-2.0, -1.5, 50)
-    (50, 1)
-    """
-    x = y = 0.0
-    for step in range(max_iter):
-        xx, yy = x * x, y * y
-        if xx + yy > 4.0:
-            return step
-        y = 2.0 * x * y + y0
-        x = xx - yy + x0
-    return max_iter
-
-
-def mandelbrot_row(row: Row) -> list[int]:
-    """The escape times of one row, from left to right.
-
-    >>> mandelbrot_row(Row(row=2, width=6, height=4, max_iter=50))[4]
-    50
-    """
-    y0 = -1.5 + 3.0 * row.row / row.height
-    return [
-        escape_time(-2.0 + 3.0 * column / row.width, y0, row.max_iter)
-        for column in range(row.width)
-    ]
 
 
 def mandelbrot_rows(width: int, height: int, max_iter: int) -> list[Row]:
@@ -179,15 +122,6 @@ def library_texts() -> list[str]:
     return [content.decode("utf-8", errors="replace") for content in library_files()]
 
 
-def count_words(text: str) -> Counter[str]:
-    """How often each word occurs in one text, words as `str.split` finds them.
-
-    >>> count_words("to be or not to be")["be"]
-    2
-    """
-    return Counter(text.split())
-
-
 def add_counts(counts: list[Counter[str]]) -> dict[str, int]:
     """All counts together. A plain loop: ``Counter.update`` is no faster here.
 
@@ -199,50 +133,6 @@ def add_counts(counts: list[Counter[str]]) -> dict[str, int]:
         for word, n in count.items():
             total[word] = total.get(word, 0) + n
     return total
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for entry in range(256):
-        for _ in range(8):
-            entry = (entry >> 1) ^ (0xEDB88320 if entry & 1 else 0)
-        table.append(entry)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
-
-
-def crc32_of(content: bytes) -> int:
-    """The CRC-32 of some bytes, by the usual table, in pure Python.
-
-    In earnest one calls `zlib.crc32`, which is C and gives the same; it would leave nothing
-    of Python to compare.
-
-    >>> crc32_of(b"123456789")
-    3421780262
-    """
-    table, crc = _CRC_TABLE, 0xFFFFFFFF
-    for byte in content:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
-
-
-# --- sleep ----------------------------------------------------------------------------------
-
-
-def nap(seconds: float) -> float:
-    """Sleep, and give back for how long one was asked to."""
-    time.sleep(seconds)
-    return seconds
-
-
-async def nap_async(seconds: float) -> float:
-    """The same, while other coroutines go on."""
-    import asyncio  # not above: worker processes import this module
-
-    await asyncio.sleep(seconds)
-    return seconds
 
 
 # --- the list -------------------------------------------------------------------------------
@@ -293,6 +183,16 @@ WORKLOADS: dict[str, Workload] = {
             _given(lambda: library_files(share=2)),
             crc32_of,
             native=lambda contents, workers: kernels.crc32(contents, workers),
+        ),
+        Workload(
+            "crawl",
+            "fetch the pages of Python's own language help from a server on this machine that "
+            "takes its time (seeded, 4 ms on average), and verify each",
+            "io",
+            crawl.serve_pages,
+            crawl.fetch,
+            coroutine=crawl.fetch_async,
+            workers=8,
         ),
         Workload(
             "sleep",
