@@ -4,10 +4,13 @@
 
 #![cfg_attr(not(feature = "python"), allow(dead_code, reason = "the faces are the users"))]
 
+mod aio;
 mod error;
+mod forked;
 mod os;
 mod parallel;
 mod process;
+mod thread;
 
 #[cfg(feature = "python")]
 mod python;
@@ -26,5 +29,11 @@ mod _core {
     };
 
     #[pymodule_export]
+    use crate::aio::face::{
+        Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
+    };
+    #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
+    #[pymodule_export]
+    use crate::thread::face::{Job, PyLane, Worker};
 }
