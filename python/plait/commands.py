@@ -42,12 +42,14 @@ def run() -> int:
     command = typer.main.get_command(app)
     try:
         result: Any = command.main(prog_name="plait", standalone_mode=False)
-    except typer.Abort:  # what typer makes of ^C
+    except typer.Abort:  # what an older typer makes of ^C
         raise KeyboardInterrupt from None
     except Mistake as mistake:
         return _fail(str(mistake))
     except _WrongArgument as error:
         return _fail(error.format_message())
+    if result == 130:  # and a newer one
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
 
 
