@@ -67,3 +67,44 @@ impl From<ParallelError> for pyo3::PyErr {
         }
     }
 }
+
+/// Errors of the coroutine engine.
+#[derive(Debug, Error)]
+pub enum AioError {
+    #[error("cannot start plait's tokio threads: {0}")]
+    Runtime(std::io::Error),
+    #[error("plait's tokio runtime was shut down while this was running")]
+    ShutDown,
+    #[error("cannot fetch {url:?}: {reason}")]
+    Url { url: String, reason: String },
+    #[error("GET {url} failed: {reason}")]
+    Connection { url: String, reason: String, refused: bool },
+    #[error("GET {url} took longer than {seconds} s")]
+    Timeout { url: String, seconds: f64 },
+}
+
+#[cfg(feature = "python")]
+impl From<AioError> for pyo3::PyErr {
+    fn from(error: AioError) -> Self {
+        use pyo3::exceptions::{
+            PyConnectionError, PyConnectionRefusedError, PyRuntimeError, PyTimeoutError,
+            PyValueError,
+        };
+        let message = error.to_string();
+        match error {
+            AioError::Runtime(_) | AioError::ShutDown => PyRuntimeError::new_err(message),
+            AioError::Url { .. } => PyValueError::new_err(message),
+            AioError::Connection { refused: true, .. } => {
+                PyConnectionRefusedError::new_err(message)
+            }
+            AioError::Connection { .. } => PyConnectionError::new_err(message),
+            AioError::Timeout { .. } => PyTimeoutError::new_err(message),
+        }
+    }
+}
+
+/// Locks a mutex whose data stays valid when a holder panics: each critical section of this
+/// crate leaves it so.
+pub fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -4,10 +4,13 @@
 
 #![cfg_attr(not(feature = "python"), allow(dead_code, reason = "the faces are the users"))]
 
+mod aio;
 mod error;
+mod forked;
 mod os;
 mod parallel;
 mod process;
+mod thread;
 
 #[cfg(feature = "python")]
 mod python;
@@ -20,10 +23,17 @@ mod _core {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::process::face::{
-        Zygote, apply_attributes, attributes_now, end_with_parent, fork_sibling, identity,
-        next_request, parent_pidfd, pause_watch, receive_frame, resume_watch, send_frame,
+        Zygote, apply_attributes, attributes_now, end_with_parent, fork_sibling, identity, memfd,
+        next_request, parent_pidfd, pause_watch, reap, receive_frame, resume_watch, send_frame,
+        signal_process,
     };
 
     #[pymodule_export]
+    use crate::aio::face::{
+        Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
+    };
+    #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
+    #[pymodule_export]
+    use crate::thread::face::{Job, PyLane, Worker};
 }

@@ -24,6 +24,7 @@ import importlib
 
 TYPE_CHECKING = False  # typing's own would cost half of the import time
 if TYPE_CHECKING:
+    from . import aio as aio
     from . import errors as errors
     from . import kernels as kernels
     from .kernels import cpu_count as cpu_count
@@ -33,9 +34,12 @@ if TYPE_CHECKING:
     from .process import get_context as get_context
     from .process import install as install
     from .process import parent_process as parent_process
+    from .thread import Thread as Thread
+    from .thread import current_thread as current_thread
 
 # Where each public name lives; a module's own name stands for the module.
 _HOMES = {
+    "aio": "aio",
     "errors": "errors",
     "kernels": "kernels",
     "cpu_count": "kernels",
@@ -45,6 +49,8 @@ _HOMES = {
     "get_context": "process",
     "install": "process",
     "parent_process": "process",
+    "Thread": "thread",
+    "current_thread": "thread",
 }
 
 __all__ = sorted(_HOMES)

@@ -4,9 +4,123 @@ documentation and the types.
 """
 
 from _typeshed import SupportsGetItem
-from typing import Any, SupportsIndex, final
+from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "identity", "mandelbrot", "next_request", "parent_pidfd", "pause_watch", "receive_frame", "resume_watch", "send_frame", "word_count"]
+__all__ = ["Awaitable", "Bridge", "Job", "Lane", "Response", "Worker", "Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "identity", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "shut_down", "signal_process", "sleep", "to_thread", "word_count"]
+
+@final
+class Awaitable:
+    def __await__(self, /) -> Awaitable: ...
+    def __iter__(self, /) -> Awaitable: ...
+    def __next__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def _asyncio_future_blocking(self, /) -> bool | None:
+        """
+        None until it is started: `asyncio.isfuture` then takes it for a coroutine.
+        """
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, /, blocking: bool) -> None: ...
+    def _make_cancelled_error(self, /) -> BaseException: ...
+    def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
+    def cancel(self, /, msg: Any | None = None) -> bool:
+        """
+        Ends it: the Rust future is dropped. False if it was done.
+        """
+    def cancelled(self, /) -> bool: ...
+    def close(self, /) -> None:
+        """
+        As a coroutine's: one that was not started never will be.
+        """
+    def done(self, /) -> bool: ...
+    def exception(self, /) -> BaseException | None: ...
+    def get_loop(self, /) -> Any: ...
+    def remove_done_callback(self, /, fn: Any) -> int:
+        """
+        How many were removed.
+        """
+    def result(self, /) -> Any: ...
+    def send(self, /, value: Any) -> Any | None:
+        """
+        As a coroutine's; the value is not looked at.
+        """
+    def start(self, /) -> Awaitable:
+        """
+        Starts it now, without waiting for it.
+        """
+    def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@final
+class Bridge:
+    def __iter__(self, /) -> Bridge:
+        """
+        Begins a round: takes the wake-up.
+        """
+    def __new__(cls, /) -> Bridge: ...
+    def __next__(self, /) -> tuple[Any, Any, Awaitable]:
+        """
+        The next `(callback, context, awaitable)`; polls futures until one is due.
+        """
+    def fileno(self, /) -> int:
+        """
+        The descriptor that the loop watches.
+        """
+    def ring(self, /) -> None:
+        """
+        Asks for another round: this one ended early.
+        """
+
+@final
+class Job:
+    """
+    A job that a worker has taken.
+    """
+    def fail(self, /, error: Any) -> bool:
+        """
+        False for a posted job, whose exception nobody else will report.
+        """
+    def succeed(self, /, value: Any) -> None: ...
+    def take(self, /) -> Any:
+        """
+        What to call. Handed out once, so that it is Python that drops it: a finalizer may
+        run then.
+        """
+
+@final
+class Lane:
+    """
+    A queue of calls that at most `limit` threads of the crew serve at once.
+    """
+    def __new__(cls, /, limit: SupportsIndex) -> Lane: ...
+    def post(self, /, call: Any) -> None:
+        """
+        Has a worker call `call()`. Nobody sees its result; an exception is reported as that
+        of a thread.
+        """
+
+@final
+class Response:
+    """
+    What a server answered.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def body(self, /) -> bytes: ...
+    @property
+    def headers(self, /) -> dict[str, str]: ...
+    @property
+    def status(self, /) -> int: ...
+
+@final
+class Worker:
+    """
+    One thread's view of the crew: iterating waits for its jobs.
+    """
+    def __iter__(self, /) -> Worker: ...
+    def __new__(cls, /) -> Worker: ...
+    def __next__(self, /) -> Job: ...
+    @property
+    def name(self, /) -> str: ...
 
 @final
 class Zygote:
@@ -57,12 +171,25 @@ def fork_sibling() -> int:
     returned as minus the errno, as the parent wants to be told.
     """
 
+def gather(children: SupportsGetItem[int, Awaitable], return_exceptions: bool) -> Awaitable: ...
+
+def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitable:
+    """
+    `timeout` is the number of seconds for the whole request; None: no limit.
+    """
+
 def identity() -> list[int]:
     """
     Session, user and group ids: a zygote serves one identity only.
     """
 
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
+
+def memfd(name: str) -> int:
+    """
+    A new file in memory, close-on-exec. (An interpreter that was built on an old C library
+    lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+    """
 
 def next_request(control: SupportsIndex, parent: SupportsIndex) -> tuple[int, int] | None:
     """
@@ -79,6 +206,12 @@ def pause_watch() -> None:
     Stops watching the parent, before a fork.
     """
 
+def reap(pidfd: SupportsIndex) -> int | None:
+    """
+    The exit code of an ended child, minus the signal's number if one ended it. `None`: someone
+    else has waited for it already.
+    """
+
 def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, list[int]] | None":
     """
     Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
@@ -93,6 +226,23 @@ def resume_watch() -> None:
 def send_frame(socket: SupportsIndex, bytes: bytes, fds: SupportsGetItem[int, SupportsIndex]) -> None:
     """
     Sends a frame of bytes and descriptors, waiting while the socket is full.
+    """
+
+def shut_down() -> None:
+    """
+    Ends plait's tokio threads, at exit.
+    """
+
+def signal_process(pidfd: SupportsIndex, number: SupportsIndex) -> None:
+    """
+    Sends a signal to the process behind a pidfd; a process that has ended is fine.
+    """
+
+def sleep(delay: SupportsFloat | SupportsIndex, result: Any) -> Awaitable: ...
+
+def to_thread(call: Any) -> Awaitable:
+    """
+    `call()` on a thread of the crew.
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...

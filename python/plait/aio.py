@@ -1,0 +1,297 @@
+"""Coroutines over Rust futures: awaited from asyncio, run by plait's own tokio runtime.
+
+What is awaited here behaves like a coroutine until it starts (nothing happens before it is
+awaited, `asyncio.create_task` takes it) and like an `asyncio.Future` afterwards. Cancelling
+the task that awaits it drops the Rust future. Many completions share one wake-up of the
+loop, which is any asyncio loop that can watch a descriptor; asyncio itself is not patched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import functools
+import math
+import queue
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+
+from . import _core, _workers
+
+__all__ = ["Response", "gather", "http_get", "interval", "run", "sleep", "timeout", "to_thread"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Response = _core.Response
+
+# Rust's threads never run Python, so this is tidiness: none is left when exit goes on.
+atexit.register(_core.shut_down)
+
+
+@overload
+def sleep(delay: float) -> Coroutine[Any, Any, None]: ...
+@overload
+def sleep(delay: float, result: T) -> Coroutine[Any, Any, T]: ...
+def sleep(delay: float, result: object = None) -> Coroutine[Any, Any, object]:
+    """Suspend the task for some time, as `asyncio.sleep` does, on one of tokio's timers.
+
+    Args:
+        delay: seconds; 0 or less lets the loop go round once; any length is fine.
+        result: what awaiting it gives.
+
+    Returns:
+        An awaitable of ``result``. Timers have a resolution of 1 ms and never end early.
+
+    Raises:
+        ValueError: ``delay`` is nan.
+
+    >>> import asyncio
+    >>> from plait import aio
+    >>> asyncio.run(aio.sleep(0.001, "slept"))
+    'slept'
+    """
+    return cast("Coroutine[Any, Any, object]", _core.sleep(delay, result))
+
+
+@overload
+def gather(
+    *aws: Awaitable[T], return_exceptions: Literal[False] = False
+) -> Coroutine[Any, Any, list[T]]: ...
+@overload
+def gather(
+    *aws: Awaitable[T], return_exceptions: bool
+) -> Coroutine[Any, Any, list[T | BaseException]]: ...
+def gather(*aws: Awaitable[Any], return_exceptions: bool = False) -> Coroutine[Any, Any, list[Any]]:
+    """Run awaitables at once and wait for all of them, as `asyncio.gather` does.
+
+    plait's own awaitables are not wrapped in tasks, which makes thousands of them cheap;
+    coroutines and other futures may be mixed in.
+
+    Args:
+        *aws: coroutines, futures, plait's awaitables.
+        return_exceptions: put exceptions into the list instead of raising the first one.
+
+    Returns:
+        An awaitable of the list of results, in the order of ``aws``.
+
+    >>> import asyncio
+    >>> from plait import aio
+    >>> async def main():
+    ...     return await aio.gather(aio.sleep(0.002, "a"), aio.sleep(0.001, "b"))
+    >>> asyncio.run(main())
+    ['a', 'b']
+    """
+    running = asyncio._get_running_loop() is not None
+    if all(type(one) is _core.Awaitable for one in aws):
+        native = cast("tuple[_core.Awaitable, ...]", aws)
+        group = _core.gather(native, return_exceptions)
+        if running:
+            group.start()
+        return cast("Coroutine[Any, Any, list[Any]]", group)
+    if not running:
+        return _gather_when_awaited(aws, return_exceptions)
+    for one in aws:
+        if isinstance(one, _core.Awaitable):
+            one.start()  # asyncio takes it for a future then, and makes no task for it
+    mixed = asyncio.gather(*aws, return_exceptions=return_exceptions)
+    return cast("Coroutine[Any, Any, list[Any]]", mixed)
+
+
+async def _gather_when_awaited(aws: tuple[Awaitable[Any], ...], return_exceptions: bool) -> Any:
+    return await gather(*aws, return_exceptions=return_exceptions)
+
+
+def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    """Call a blocking function on another thread, as `asyncio.to_thread` does.
+
+    The threads are plait's own (``plait-thread-N``, at most as many as asyncio's default
+    executor has). They are daemons: unlike asyncio's, neither ``asyncio.run`` nor the end of
+    the program waits for a call that nobody awaits any more.
+
+    Args:
+        fn: what to call; it sees a copy of the caller's context variables.
+        *args: its arguments.
+        **kwargs: its keyword arguments.
+
+    Returns:
+        An awaitable of the call's value; it raises the call's exception. Cancelling it takes
+        back a call that has not begun; one that has goes on, and its outcome is dropped.
+
+    Raises:
+        TypeError: ``fn`` is not callable.
+
+    >>> import asyncio
+    >>> from plait import aio
+    >>> asyncio.run(aio.to_thread(sum, [1, 2, 3]))
+    6
+    """
+    if not callable(fn):
+        raise TypeError(_workers.not_callable("fn", fn))
+    call = functools.partial(contextvars.copy_context().run, fn, *args, **kwargs)
+    return cast("Coroutine[Any, Any, T]", _core.to_thread(call))
+
+
+def run(coro: Awaitable[T], *, debug: bool | None = None) -> T:
+    """Run a coroutine to its end, also where a loop is already running, as in Jupyter.
+
+    Without a running loop this is `asyncio.run`. Inside one (where that raises), a new loop
+    runs in another thread, with a copy of the caller's context variables, and the caller
+    waits; ^C cancels the coroutine. Something bound to the outer loop raises when it is awaited
+    inside, as asyncio has it.
+
+    Args:
+        coro: a coroutine or any other awaitable.
+        debug: asyncio's debug mode; None leaves it as it is.
+
+    Returns:
+        What the coroutine returns.
+
+    Raises:
+        TypeError: ``coro`` is not awaitable.
+
+    >>> from plait import aio
+    >>> aio.run(aio.sleep(0.001, 42))
+    42
+    """
+    given: object = coro
+    if not isinstance(given, Awaitable):
+        hint = "; call it: run(f())" if callable(given) else ""
+        raise TypeError(f"coro must be awaitable, got {given!r}{hint}")
+    whole = coro if asyncio.iscoroutine(coro) else _await(coro)
+    if asyncio._get_running_loop() is None:
+        return asyncio.run(whole, debug=debug)
+    return _run_in_thread(whole, debug)
+
+
+async def _await(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def _run_in_thread(coro: Coroutine[Any, Any, T], debug: bool | None) -> T:
+    runner = asyncio.Runner(debug=debug)
+    started: queue.SimpleQueue[asyncio.Task[T] | None] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    async def main() -> T:
+        started.put(asyncio.current_task())
+        return await coro
+
+    def work() -> None:
+        try:
+            with runner:
+                outcome: tuple[T | None, BaseException | None] = (runner.run(main()), None)
+        except BaseException as error:
+            outcome = (None, error)
+        started.put(None)
+        ended.put(outcome)
+
+    _core.Lane(1).post(functools.partial(contextvars.copy_context().run, work))
+    try:
+        value, error = _workers.receive(ended)
+    except BaseException:  # ^C, most of all: end the coroutine, then pass it on
+        task = _workers.receive(started)
+        if task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            _workers.receive(ended)
+        raise
+    if error is not None:
+        raise error
+    return cast("T", value)
+
+
+def timeout(delay: float | None) -> asyncio.Timeout:
+    """Limit how long a block of code may take: ``async with timeout(s):``.
+
+    It is `asyncio.timeout`, which cancels what the block awaits, plait's awaitables too.
+
+    Args:
+        delay: seconds; None: no limit.
+
+    Raises:
+        ValueError: ``delay`` is nan.
+        TimeoutError: at the end of a block that took too long.
+
+    >>> import asyncio
+    >>> from plait import aio
+    >>> async def main():
+    ...     try:
+    ...         async with aio.timeout(0.001):
+    ...             await aio.sleep(60)
+    ...     except TimeoutError:
+    ...         return "too late"
+    >>> asyncio.run(main())
+    'too late'
+    """
+    if delay is not None and math.isnan(delay):
+        raise ValueError("delay must be a number of seconds or None, got nan")
+    return asyncio.timeout(delay)
+
+
+def interval(period: float) -> AsyncIterator[int]:
+    """Tick regularly: ``async for n in interval(s):``; asyncio has no counterpart.
+
+    The first tick comes at once. Ticks stay on the grid that the first one sets, however long
+    the loop's body takes: it delays none after it, and those that it missed are skipped.
+
+    Args:
+        period: seconds from tick to tick, above 0.
+
+    Returns:
+        An async iterator over the ticks' numbers, 0, 1, 2, … with gaps where some were missed.
+
+    Raises:
+        ValueError: ``period`` is not a positive number.
+
+    >>> import asyncio
+    >>> from plait import aio
+    >>> async def main():
+    ...     async for n in aio.interval(0.001):
+    ...         if n >= 3:
+    ...             return "done"
+    >>> asyncio.run(main())
+    'done'
+    """
+    if not 0 < period < math.inf:
+        raise ValueError(f"period must be a positive number of seconds, got {period}")
+    return _ticks(period)
+
+
+async def _ticks(period: float) -> AsyncIterator[int]:
+    clock = asyncio.get_running_loop().time
+    first, tick = clock(), 0
+    while True:
+        yield tick
+        tick = max(tick + 1, math.ceil((clock() - first) / period))
+        await sleep(first + tick * period - clock())
+
+
+def http_get(url: str, timeout: float | None = 30.0) -> Coroutine[Any, Any, Response]:
+    """Fetch a page over HTTP/1.1; connections to a host are kept and used again.
+
+    Redirects are not followed, and a status such as 404 is not an error.
+
+    Args:
+        url: ``http://host[:port]/path``; https is not supported yet.
+        timeout: seconds for the whole request; None: no limit.
+
+    Returns:
+        An awaitable of a response with ``status`` (int), ``body`` (bytes) and ``headers`` (dict
+        of lower-case names; repeated ones are joined by a comma).
+
+    Raises:
+        ValueError: ``url`` is not such a URL, or ``timeout`` is not positive.
+        ConnectionError: the server cannot be reached, or breaks off.
+        TimeoutError: it took too long.
+
+    >>> from plait import aio
+    >>> aio.http_get("https://127.0.0.1/")
+    Traceback (most recent call last):
+    ValueError: cannot fetch "https://127.0.0.1/": https:// is not supported yet, only http://
+    """
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout must be above 0 seconds, or None, got {timeout}")
+    return cast("Coroutine[Any, Any, Response]", _core.http_get(url, timeout))

@@ -1,0 +1,19 @@
+//! Coroutines: Rust futures on plait's own tokio runtime, awaited from asyncio.
+//!
+//! A future is polled first on its loop's thread. If it is not ready, its waker puts an id
+//! into the loop's `inbox` and makes the loop's pipe readable, once for however many ids; the
+//! loop then polls those futures and steps the tasks that wait for them. Rust's threads
+//! never touch Python.
+
+pub mod http;
+pub mod inbox;
+pub mod runtime;
+
+#[cfg(feature = "python")]
+pub mod awaitable;
+#[cfg(feature = "python")]
+pub mod bridge;
+#[cfg(feature = "python")]
+pub mod face;
+#[cfg(feature = "python")]
+pub mod gather;

@@ -1,0 +1,127 @@
+//! Plait's own tokio runtime: built on first use, built anew in a forked child, shut down
+//! at exit. Its threads run Rust only, so none of them can meet the interpreter's end.
+
+use super::http::Client;
+use crate::error::{AioError, locked};
+use crate::forked::Forked;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
+
+/// The I/O of thousands of tasks keeps two threads busy at most; the work is Python's.
+const MOST_WORKERS: usize = 2;
+
+/// How long exit waits for threads that are in a blocking call (a name look-up).
+const PATIENCE: Duration = Duration::from_millis(200);
+
+struct Owned {
+    runtime: Runtime,
+    client: Client,
+}
+
+static RUNTIME: Forked<Mutex<Option<Owned>>> = Forked::new(Mutex::default, forget_after_fork);
+
+extern "C" fn forget_after_fork() {
+    RUNTIME.forget();
+}
+
+fn build() -> Result<Owned, AioError> {
+    let started = AtomicUsize::new(0);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(crate::parallel::pool::cpu_count().min(MOST_WORKERS))
+        .enable_all()
+        .thread_name_fn(move || format!("plait-tokio-{}", started.fetch_add(1, Ordering::Relaxed)))
+        .on_thread_start(crate::os::block_signals)
+        .build()
+        .map_err(AioError::Runtime)?;
+    Ok(Owned { runtime, client: super::http::client() })
+}
+
+fn with<T>(use_it: impl FnOnce(&Owned) -> T) -> Result<T, AioError> {
+    let mut slot = locked(RUNTIME.get());
+    let owned = match slot.take() {
+        Some(owned) => owned,
+        None => build()?,
+    };
+    Ok(use_it(slot.insert(owned)))
+}
+
+pub fn handle() -> Result<Handle, AioError> {
+    with(|owned| owned.runtime.handle().clone())
+}
+
+/// The HTTP client, whose kept connections belong to this runtime.
+pub fn client() -> Result<Client, AioError> {
+    with(|owned| owned.client.clone())
+}
+
+/// Ends the threads; waits for them for a moment only. A later use builds a new runtime.
+pub fn shut_down() {
+    let owned = locked(RUNTIME.get()).take();
+    if let Some(owned) = owned {
+        drop(owned.client);
+        owned.runtime.shutdown_timeout(PATIENCE);
+    }
+}
+
+/// A timer; it may be polled on any thread. Tokio takes "for ever" as some decades.
+pub fn sleep(duration: Duration) -> Result<tokio::time::Sleep, AioError> {
+    let handle = handle()?;
+    let _context = handle.enter();
+    Ok(tokio::time::sleep(duration))
+}
+
+/// Runs a future on the runtime's threads; dropping what this gives back stops it.
+pub fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<Spawned<T>, AioError> {
+    Ok(Spawned(handle()?.spawn(future)))
+}
+
+pub struct Spawned<T>(JoinHandle<T>);
+
+impl<T> Future for Spawned<T> {
+    type Output = Result<T, AioError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|joined| joined.map_err(|_| AioError::ShutDown))
+    }
+}
+
+impl<T> Drop for Spawned<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serves_again_after_a_shut_down() {
+        for _ in 0..2 {
+            let answer = spawn(async {
+                sleep(Duration::from_millis(1)).unwrap().await;
+                42
+            });
+            assert_eq!(handle().unwrap().block_on(answer.unwrap()).unwrap(), 42);
+            shut_down();
+        }
+    }
+
+    #[test]
+    fn dropping_a_spawned_future_stops_it() {
+        let (alive, dropped) = tokio::sync::oneshot::channel::<()>();
+        drop(spawn(async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+        }));
+        assert!(handle().unwrap().block_on(dropped).is_err());
+    }
+}
