@@ -21,7 +21,7 @@ import pytest
 from plait.lab import Report, compare, models, workloads
 from plait.lab.same import first_difference
 from plait.lab.workloads import Workload, prime_blocks
-from plait.twins import count_primes_in
+from plait.tasks import count_primes_in
 
 # Not the modules' attributes: those are the functions of the same names.
 models_module = importlib.import_module("plait.lab.models")
@@ -227,9 +227,13 @@ def test_an_async_def_runs_under_the_coroutine_models(nothing_left):
         await asyncio.sleep(0.002)
         return n
 
-    report = compare(nap, range(20), models=["threading", "asyncio"], workers=10, repeats=1)
+    report = compare(
+        nap, range(20), models=["threading", "asyncio", "plait.tokio"], workers=10, repeats=1
+    )
     assert report["serial"].ok
     assert report["asyncio"].speedup > 2
+    assert report["plait.tokio"].speedup > 2
+    assert report.cells[2].wall_s is None  # the task is Python
     assert "coroutine" in report["threading"].reason
     assert report.bound == "io"
 

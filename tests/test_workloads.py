@@ -7,9 +7,10 @@ import zlib
 from collections import Counter
 from urllib.request import urlopen
 
+import plait
 import pytest
-from plait import kernels, twins
-from plait.lab.crawl import fetch, serve_pages
+from plait import kernels, tasks
+from plait.lab.crawl import serve_pages
 from plait.lab.workloads import (
     WORKLOADS,
     add_counts,
@@ -26,7 +27,7 @@ SEEDS = range(5)
 def test_primes_twin(seed):
     rng = random.Random(seed)
     below, block = rng.randrange(20_000), rng.randrange(1, 3_000)
-    counted = sum(map(twins.count_primes_in, prime_blocks(below, block)))
+    counted = sum(map(tasks.count_primes_in, prime_blocks(below, block)))
     assert counted == kernels.count_primes(below)
 
 
@@ -34,7 +35,7 @@ def test_primes_twin(seed):
 def test_mandelbrot_twin(seed):
     rng = random.Random(seed)
     width, height, max_iter = rng.randrange(1, 60), rng.randrange(1, 60), rng.randrange(200)
-    rows = [twins.mandelbrot_row(row) for row in mandelbrot_rows(width, height, max_iter)]
+    rows = [tasks.mandelbrot_row(row) for row in mandelbrot_rows(width, height, max_iter)]
     assert rows == kernels.mandelbrot(width, height, max_iter).tolist()
 
 
@@ -43,7 +44,7 @@ def test_words_twin(seed):
     rng = random.Random(seed)
     alphabet = "ab\u00e4\u4e2d\U0001f600 \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2003\u3000\u200b"
     texts = ["".join(rng.choices(alphabet, k=rng.randrange(500))) for _ in range(20)]
-    counted = add_counts([twins.count_words(text) for text in texts])
+    counted = add_counts([tasks.count_words(text) for text in texts])
     assert counted == kernels.word_count(texts)
     assert counted == Counter(word for text in texts for word in text.split())
 
@@ -52,7 +53,7 @@ def test_words_twin(seed):
 def test_checksum_twin(seed):
     rng = random.Random(seed)
     contents = [rng.randbytes(rng.randrange(5_000)) for _ in range(10)]
-    sums = [twins.crc32_of(content) for content in contents]
+    sums = [tasks.crc32_of(content) for content in contents]
     assert sums == kernels.crc32(contents) == [zlib.crc32(content) for content in contents]
 
 
@@ -82,10 +83,12 @@ def test_the_files_are_the_standard_librarys_own():
 def test_the_crawl_serves_hundreds_of_real_pages_and_each_is_verified():
     with serve_pages() as pages:
         assert len(pages) > 200
-        assert fetch(pages[7]) > 0
+        assert tasks.fetch(pages[7]) > 0
+        for fetch in (tasks.fetch_async, tasks.fetch_tokio):
+            assert plait.aio.run(fetch(pages[7])) == tasks.fetch(pages[7])
         wrong = pages[7]._replace(digest=pages[8].digest)
         with pytest.raises(ValueError, match=wrong.url):
-            fetch(wrong)
+            tasks.fetch(wrong)
         url = pages[0].url
     with pytest.raises(OSError, match="refused"):
         urlopen(url, timeout=5)

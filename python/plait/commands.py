@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -144,8 +143,8 @@ def tour(
     as_json: AsJson = False,
 ) -> int:
     """Run the tutorial's sections, the standard library's version and plait's side by side."""
-    # Imported only now: it brings pygments and jinja2.
-    run_tour: Any = importlib.import_module(".lab.tour", __package__).tour
+    from .lab.tour import tour as run_tour
+
     try:
         result = run_tour(section, full=full, page=page, console=Console(stderr=as_json))
     except ValueError as error:

@@ -151,6 +151,7 @@ class _Entry:
 
     model: Model
     workers: int
+    language: str  # of the task that it runs: a caller's async def is Python also on tokio
     listed: bool = True  # False: run for a cell only
     reason: str | None = None
     lanes: int = 1
@@ -187,14 +188,17 @@ class _Entry:
 def run_plan(plan: Plan, progress: Progress | None = None) -> Report:
     """Carry out a plan; ``progress(model, steps_done, steps)`` is told of each run."""
     with plan.open_job() as job:
-        entries = [_Entry(model, plan.workers) for model in plan.models]
+        entries = [
+            _Entry(model, plan.workers, "python" if job.task_is_coroutine else model.language)
+            for model in plan.models
+        ]
         for entry in entries:
             entry.reason = entry.model.unsuited(job)
         # The fourth cell: what Rust gains without a second worker.
         entries += [
-            _Entry(entry.model, 1, listed=False)
+            _Entry(entry.model, 1, "rust", listed=False)
             for entry in entries
-            if entry.model.language == "rust" and entry.reason is None and plan.workers > 1
+            if entry.language == "rust" and entry.reason is None and plan.workers > 1
         ]
         _run_rounds(entries, job, plan.repeats, progress)
         serial = entries[0]
@@ -323,9 +327,7 @@ def _cells(entries: list[_Entry], serial_s: float | None) -> list[Cell]:
             candidates = [
                 entry
                 for entry in entries
-                if entry.reason is None
-                and entry.model.language == language
-                and _mode(entry) == mode
+                if entry.reason is None and entry.language == language and _mode(entry) == mode
             ]
             if not candidates or serial_s is None:
                 cells.append(Cell(language, mode))
