@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -298,10 +299,12 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(model, nothing_left):
     start = time.monotonic()
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        compare_module.run_plan(plan)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compare_module.run_plan(plan)
+    finally:
+        timer.cancel()
     assert time.monotonic() - start < 5
-    timer.join()
     for thread in threading.enumerate():  # a task that sleeps cannot be ended from outside
         if thread.name.startswith("plait-lab"):
             thread.join(2)
@@ -339,6 +342,21 @@ def test_no_items_at_all():
 
 def test_tiny_tasks_are_bound_by_overhead():
     assert compare(abs, range(2000), models=["threading"], repeats=1).bound == "overhead"
+
+
+@pytest.mark.parametrize(
+    ("task", "items", "bound"),
+    [
+        (count_primes_in, [(0, 30_000)] * 4, "cpu"),
+        (zlib.crc32, [bytes(20_000_000)] * 4, "cpu-nogil"),
+        (time.sleep, [0.005] * 10, "io"),
+    ],
+)
+def test_what_bounds_the_work_is_measured(task, items, bound):
+    report = compare(task, items, models=["serial"], repeats=3)
+    if bound == "cpu-nogil" and not getattr(sys, "_is_gil_enabled", lambda: True)():
+        bound = "cpu"  # where there is no GIL, none can be released
+    assert report.bound == bound, report.bound_why
 
 
 def test_a_model_that_is_not_installed_says_what_to_install(monkeypatch):

@@ -67,8 +67,8 @@ class Workload:
 
 # --- primes ---------------------------------------------------------------------------------
 
-PRIMES_BELOW = 800_000
-PRIMES_BLOCK = 8_000
+PRIMES_BELOW = 700_000
+PRIMES_BLOCK = 7_000
 
 
 def prime_blocks(below: int, block: int) -> list[tuple[int, int]]:
@@ -182,9 +182,9 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "checksum",
-            "CRC-32 of every other file of Python's own standard library, a file a task",
+            "CRC-32 of every third file of Python's own standard library, a file a task",
             "cpu",
-            _given(lambda: library_files(share=2)),
+            _given(lambda: library_files(share=3)),
             crc32_of,
             native=lambda contents, workers: kernels.crc32(contents, workers),
         ),
