@@ -56,7 +56,7 @@ def nothing_left():
         return names, children, set(os.listdir("/proc/self/fd"))
 
     # What is made once for the whole process (plait's zygote, rayon's pool) is no leak.
-    compare(abs, [1], models=["plait.process"], repeats=1)
+    compare(abs, [1], models=["multiprocessing", "plait.process"], repeats=1)
     before = left()
     yield
     names, children, descriptors = left()
