@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -42,12 +41,14 @@ def run() -> int:
     command = typer.main.get_command(app)
     try:
         result: Any = command.main(prog_name="plait", standalone_mode=False)
-    except typer.Abort:  # what typer makes of ^C
+    except typer.Abort:  # what an older typer makes of ^C
         raise KeyboardInterrupt from None
     except Mistake as mistake:
         return _fail(str(mistake))
     except _WrongArgument as error:
         return _fail(error.format_message())
+    if result == 130:  # and a newer one
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
 
 
@@ -142,8 +143,8 @@ def tour(
     as_json: AsJson = False,
 ) -> int:
     """Run the tutorial's sections, the standard library's version and plait's side by side."""
-    # Imported only now: it brings pygments and jinja2.
-    run_tour: Any = importlib.import_module(".lab.tour", __package__).tour
+    from .lab.tour import tour as run_tour
+
     try:
         result = run_tour(section, full=full, page=page, console=Console(stderr=as_json))
     except ValueError as error:

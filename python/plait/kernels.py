@@ -2,7 +2,7 @@
 
 Each releases the GIL for its whole run, may be called from any thread, ends soon after ^C,
 and takes ``workers``: the number of threads, by default one a core that this process may
-use. Each has a twin in pure Python (`plait.lab.workloads`) with the same result to the bit.
+use. Each has a twin in pure Python (`plait.tasks`) with the same result to the bit.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from .models import Model, find_models
 from .report import Bound, Cell, Report, Row
 from .same import abbreviate, first_difference
 from .sessions import Job
-from .verdict import write_verdict
+from .verdict import seconds, write_verdict
 from .workloads import find_workload
 
 __all__ = ["Plan", "compare", "make_plan", "run_plan"]
@@ -151,6 +151,7 @@ class _Entry:
 
     model: Model
     workers: int
+    language: str  # of the task that it runs: a caller's async def is Python also on tokio
     listed: bool = True  # False: run for a cell only
     reason: str | None = None
     lanes: int = 1
@@ -187,14 +188,17 @@ class _Entry:
 def run_plan(plan: Plan, progress: Progress | None = None) -> Report:
     """Carry out a plan; ``progress(model, steps_done, steps)`` is told of each run."""
     with plan.open_job() as job:
-        entries = [_Entry(model, plan.workers) for model in plan.models]
+        entries = [
+            _Entry(model, plan.workers, "python" if job.task_is_coroutine else model.language)
+            for model in plan.models
+        ]
         for entry in entries:
             entry.reason = entry.model.unsuited(job)
         # The fourth cell: what Rust gains without a second worker.
         entries += [
-            _Entry(entry.model, 1, listed=False)
+            _Entry(entry.model, 1, "rust", listed=False)
             for entry in entries
-            if entry.model.language == "rust" and entry.reason is None and plan.workers > 1
+            if entry.language == "rust" and entry.reason is None and plan.workers > 1
         ]
         _run_rounds(entries, job, plan.repeats, progress)
         serial = entries[0]
@@ -226,9 +230,12 @@ def _run_rounds(entries: list[_Entry], job: Job, repeats: int, progress: Progres
                 return
             if entry is entries[0] and turn == 0:
                 expected, combined = results, value
-            difference = first_difference(combined, value)
-            if difference is None and results is not None:
-                difference = first_difference(expected, results)
+            # What is combined of equal results is equal; a kernel gives only that.
+            difference = (
+                first_difference(combined, value)
+                if results is None
+                else first_difference(expected, results)
+            )
             if difference is not None:
                 entry.reason = f"refused, its result differs from serial's: {difference}"
 
@@ -261,14 +268,18 @@ def _say(error: Exception) -> str:
 
 
 def _find_bound(serial: _Entry, job: Job) -> Bound:
-    wall = serial.median("wall")
-    tasks = max(1, len(job.items))
-    dispatch = dispatch_cost()
-    if wall / tasks < dispatch:
-        return Bound(
-            "overhead",
-            f"a task takes {wall / tasks * 1e6:.1f} µs, and handing one to a thread and back "
-            f"{dispatch * 1e6:.1f} µs",
+    kind, why = _bound_of(serial, job)
+    crowded = statistics.median(cost.preempted / cost.wall for cost in serial.costs)
+    return Bound(kind, why, crowded)
+
+
+def _bound_of(serial: _Entry, job: Job) -> tuple[str, str]:
+    """What the serial run was bound by, and why."""
+    task_s, dispatch = serial.median("wall") / max(1, len(job.items)), dispatch_cost()
+    if task_s < dispatch:
+        return "overhead", (
+            f"a task takes {seconds(task_s)}, and handing one to a thread and back "
+            f"{seconds(dispatch)}"
         )
     # Time in which another program had the core is neither computing nor waiting.
     own = [max(cost.wall - cost.preempted, cost.worker_cpu, 1e-9) for cost in serial.costs]
@@ -276,18 +287,18 @@ def _find_bound(serial: _Entry, job: Job) -> Bound:
         cost.worker_cpu / time for cost, time in zip(serial.costs, own, strict=True)
     )
     if on_cpu <= 0.2:
-        return Bound("io", f"serial waited for {1 - on_cpu:.0%} of its time")
-    if on_cpu < 0.8:
-        return Bound("mixed", f"serial was on the CPU for {on_cpu:.0%} of its time")
+        return "io", f"serial waited for {1 - on_cpu:.0%} of its time"
     why = f"serial was on the CPU for {on_cpu:.0%} of its time"
+    if on_cpu < 0.8:
+        return "mixed", why
     held = None if job.task_is_coroutine else gil_held_share(job.task, job.items)
     if held is None:
-        return Bound("cpu", f"{why} (whether it held the GIL could not be sampled)")
+        return "cpu", f"{why} (whether it held the GIL could not be sampled)"
     share, samples = held
     why += f", and held the GIL in {share:.0%} of {samples} samples"
     if share >= 0.8:
-        return Bound("cpu", why)
-    return Bound("cpu-nogil" if share < 0.5 else "mixed", why)
+        return "cpu", why
+    return ("cpu-nogil" if share < 0.5 else "mixed"), why
 
 
 def _report(plan: Plan, items: int, entries: list[_Entry], bound: Bound | None) -> Report:
@@ -323,9 +334,7 @@ def _cells(entries: list[_Entry], serial_s: float | None) -> list[Cell]:
             candidates = [
                 entry
                 for entry in entries
-                if entry.reason is None
-                and entry.model.language == language
-                and _mode(entry) == mode
+                if entry.reason is None and entry.language == language and _mode(entry) == mode
             ]
             if not candidates or serial_s is None:
                 cells.append(Cell(language, mode))

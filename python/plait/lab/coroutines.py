@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from .sessions import Job, Session
 
-__all__ = ["CoroutineSession"]
+__all__ = ["CoroutineSession", "TokioSession"]
 
 
 class CoroutineSession(Session):
@@ -45,17 +45,16 @@ class CoroutineSession(Session):
             for index in todo:  # shared: each index goes to one of the takers
                 results[index] = await self._task(items[index])
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self.workers, len(items))):
-                group.create_task(take())
+        await self._all([take() for _ in range(min(self.workers, len(items)))])
         return results
+
+    async def _all(self, takers: list[Coroutine[Any, Any, None]]) -> None:
+        await asyncio.gather(*takers)
 
     def run(self) -> list[Any]:
         future = asyncio.run_coroutine_threadsafe(self._map(), self._loop)
         try:
             return future.result()
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
         except KeyboardInterrupt:
             future.cancel()
             raise
@@ -77,3 +76,12 @@ class CoroutineSession(Session):
         self._thread.join(patience)
         if not self._thread.is_alive():
             self._loop.close()
+
+
+class TokioSession(CoroutineSession):
+    """The same, gathered by `plait.aio`; the tasks await Rust futures."""
+
+    async def _all(self, takers: list[Coroutine[Any, Any, None]]) -> None:
+        from .. import aio
+
+        await aio.gather(*takers)

@@ -13,18 +13,12 @@ import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
-__all__ = ["Page", "fetch", "fetch_async", "serve_pages", "topic_pages"]
+from ..tasks import Page
+
+__all__ = ["serve_pages", "topic_pages"]
 
 PAGE_SIZE = 1500
-
-
-class Page(NamedTuple):
-    """A page to fetch, and the SHA-256 that its body must have."""
-
-    url: str
-    digest: str
 
 
 def topic_pages(size: int = PAGE_SIZE) -> list[bytes]:
@@ -74,41 +68,3 @@ def serve_pages() -> Iterator[list[Page]]:
         finally:
             server.stdin.close()  # its sign to end
             server.kill()
-
-
-def verified(page: Page, status: int, body: bytes) -> int:
-    """The page's size, if it is the right one.
-
-    Raises:
-        ValueError: another status than 200, or another body.
-    """
-    if status != 200 or sha256(body).hexdigest() != page.digest:
-        raise ValueError(f"{page.url} gave status {status} and {len(body)} bytes, not the page")
-    return len(body)
-
-
-def fetch(page: Page) -> int:
-    """Fetch one page with `urllib`; gives its size in bytes."""
-    from urllib.request import ProxyHandler, build_opener
-
-    opener = build_opener(ProxyHandler({}))  # never by way of a proxy: it is this machine
-    with opener.open(page.url, timeout=10) as response:
-        return verified(page, response.status, response.read())
-
-
-async def fetch_async(page: Page) -> int:
-    """The same over asyncio's streams, which have no HTTP: one request, answer to the end."""
-    import asyncio
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(page.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode())
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        return verified(page, int(head.split(None, 2)[1]), body)
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()

@@ -94,10 +94,10 @@ def _open_asyncio(job: Job, workers: int) -> Session:
 
 
 def _open_tokio(job: Job, workers: int) -> Session:
-    from .coroutines import CoroutineSession
+    from .coroutines import TokioSession
 
     assert job.tokio is not None
-    return CoroutineSession(job, workers, job.tokio)
+    return TokioSession(job, workers, job.tokio)
 
 
 class _ByValue:
@@ -126,10 +126,9 @@ def _open_plait_process(job: Job, workers: int) -> Session:
 
 
 def _open_plait_thread(job: Job, workers: int) -> Session:
-    import plait
+    from ..thread import Thread
 
-    thread: Any = plait.Thread
-    return ThreadSession(job, workers, thread)
+    return ThreadSession(job, workers, Thread)
 
 
 def _not_here(module: str, install: str) -> Callable[[Job], str | None]:

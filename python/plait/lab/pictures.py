@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .verdict import seconds
+from .verdict import seconds, times
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def _chart(report: Report) -> Figure:
         axes.barh(place, startup / scale, height=0.62, color=colour, alpha=0.35)
         axes.barh(place, wall / scale, left=startup / scale, height=0.62, color=colour)
         axes.annotate(
-            f"{seconds(wall)}   {row.speedup:.3g}x"
+            f"{seconds(wall)}   {times(row.speedup or 0)}"
             + ("   best" if row.model == report.best else ""),
             ((wall + startup) / scale, place),
             xytext=(6, 0),
@@ -83,7 +83,7 @@ def _chart(report: Report) -> Figure:
         side.set_visible(False)
     families = dict(_family(row.model) for row in rows)
     handles = [Patch(color=colour, label=family) for family, colour in families.items()]
-    handles.append(Patch(color=_FAMILIES["one thread"][0], alpha=0.35, label="paler: start-up"))
+    handles.append(Patch(color=_FAMILIES["one thread"][0], alpha=0.35, label="fainter: start-up"))
     figure.legend(
         handles=handles,
         loc="outside lower left",
@@ -139,7 +139,7 @@ def _template() -> Any:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["seconds"] = seconds
+    environment.filters.update(seconds=seconds, times=times)
     environment.globals["colour_of"] = lambda model: _family(model)[1]
     return environment.from_string(text)
 

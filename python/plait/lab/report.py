@@ -70,10 +70,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bound:
-    """What the serial run was bound by, and the measurements that say so."""
+    """What the serial run was bound by, and the measurements that say so.
+
+    Attributes:
+        kind: as in `Report.bound`.
+        why: the measurements, in words.
+        crowded: the share of its time in which serial could have run, but other programs had
+            the cores.
+    """
 
     kind: str
     why: str
+    crowded: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ import multiprocessing
 import queue
 import signal
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
+from multiprocessing.pool import Pool
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -198,60 +200,86 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 class _ProcessSession(Session):
-    """Worker processes: which they are, and that none has died unseen."""
+    """Worker processes: which they are, and that they end, also if starting them fails."""
 
     def __init__(self, job: Job, workers: int, context: BaseContext) -> None:
         super().__init__(job, workers)
         self._context = context
+        self._others: set[BaseProcess] = set()
         self._workers: list[BaseProcess] = []
+        self._warnings = warnings.catch_warnings()
 
     @property
     def processes(self) -> list[BaseProcess]:
         return self._workers
 
-    @contextlib.contextmanager
-    def _learning_workers(self) -> Iterator[set[BaseProcess]]:
-        before = set(multiprocessing.active_children())
+    def __enter__(self) -> Session:
+        # Python 3.12 and 3.13 fork by default, and warn where there are other threads, as
+        # rayon's: those are idle, or rebuilt in the child. A pool may fork again at any time.
+        self._warnings.__enter__()
+        warnings.filterwarnings("ignore", ".*multi-threaded, use of", DeprecationWarning)
+        self._others = set(multiprocessing.active_children())
         try:
-            yield before
+            self._start()
+        except BaseException:
+            self._end(at_once=True)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._end(at_once=kind is not None)
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _stop(self, at_once: bool) -> None:
+        raise NotImplementedError
+
+    def _end(self, at_once: bool) -> None:
+        try:
+            self._stop(at_once)
+            for process in self._workers:
+                process.join()
         finally:
-            self._workers = [p for p in multiprocessing.active_children() if p not in before]
+            self._warnings.__exit__(None, None, None)
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Around what starts workers: afterwards they are known, whatever happens."""
+        with _interrupts_held_back():
+            try:
+                yield
+            finally:
+                children = multiprocessing.active_children()
+                self._workers = [child for child in children if child not in self._others]
 
     def _greetings(self) -> list[Task]:
         """What the workers are first sent: the task, so that its modules are imported."""
         return [self.job.task] * self.workers
 
-    def _kill(self) -> None:
-        for process in self._workers:
-            if process.is_alive():
-                process.kill()
-
 
 class PoolSession(_ProcessSession):
-    """``multiprocessing.Pool``, mapping with its own chunks."""
+    """``multiprocessing.Pool``, mapping in its own chunks."""
 
-    def __enter__(self) -> PoolSession:
-        with _interrupts_held_back(), self._learning_workers():
+    _pool: Pool | None = None
+
+    def _start(self) -> None:
+        with self._starting():
             self._pool = self._context.Pool(self.workers, *_IGNORE_INTERRUPTS)
-        try:
-            self._wait(self._pool.map_async(callable, self._greetings(), chunksize=1))
-        except BaseException:
-            self.__exit__(KeyboardInterrupt)
-            raise
-        return self
+        self._map(callable, self._greetings(), 1)
 
     def run(self) -> list[Any]:
-        job = self._pool.map_async(self.job.task, self.job.items, chunksize=self.chunksize())
-        result: list[Any] = self._wait(job)
-        return result
+        return self._map(self.job.task, self.job.items, self.chunksize())
 
-    def _wait(self, job: Any) -> Any:
-        # Pool.map waits for ever if a worker is killed: the pool replaces the worker, but
-        # not its task.
+    def _map(self, task: Task, items: Sequence[Any], chunksize: int) -> list[Any]:
+        assert self._pool is not None
+        job = self._pool.map_async(task, items, chunksize)
         while True:
             job.wait(0.2)
             if job.ready():
                 return job.get()
+            # Pool.map waits for ever if a worker is killed: the pool replaces the worker, but
+            # not its task.
             for process in self._workers:
                 if process.exitcode is not None:
                     raise RuntimeError(
@@ -259,49 +287,48 @@ class PoolSession(_ProcessSession):
                         "wait for its task for ever"
                     )
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            self._pool.close()
-        else:
+    def _stop(self, at_once: bool) -> None:
+        if self._pool is None:
+            return
+        if at_once:
             self._pool.terminate()
+        else:
+            self._pool.close()
         self._pool.join()
-        for process in self._workers:
-            process.join()
 
 
 class ExecutorSession(_ProcessSession):
     """``concurrent.futures.ProcessPoolExecutor`` on any context."""
 
-    def __enter__(self) -> ExecutorSession:
-        with _interrupts_held_back(), self._learning_workers() as before:
-            self._executor = concurrent.futures.ProcessPoolExecutor(
-                self.workers, self._context, *_IGNORE_INTERRUPTS
-            )
-            # Workers start on demand: ask for all. An early one may take a second task before
-            # the last is asked for, so ask again until all are there.
-            for _ in range(20):
+    _executor: concurrent.futures.ProcessPoolExecutor | None = None
+
+    def _start(self) -> None:
+        self._executor = concurrent.futures.ProcessPoolExecutor(
+            self.workers, self._context, *_IGNORE_INTERRUPTS
+        )
+        # Workers start on demand: ask for all. An early one may take a second task before the
+        # last is asked for, so ask again until all are there.
+        for _ in range(20):
+            with self._starting():
                 asked = [self._executor.submit(callable, task) for task in self._greetings()]
-                concurrent.futures.wait(asked)
-                if len(set(multiprocessing.active_children()) - before) >= self.workers:
-                    break
-        try:
             for future in asked:
                 future.result()
-        except BaseException:
-            self.__exit__(KeyboardInterrupt)
-            raise
-        return self
+            if len(self._workers) >= self.workers:
+                break
 
     def run(self) -> list[Any]:
+        assert self._executor is not None
         task, items = self.job.task, self.job.items
         return list(self._executor.map(task, items, chunksize=self.chunksize()))
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None:
-            self._kill()
+    def _stop(self, at_once: bool) -> None:
+        if self._executor is None:
+            return
+        if at_once:
+            for process in self._workers:
+                if process.is_alive():
+                    process.kill()
         self._executor.shutdown(wait=True, cancel_futures=True)
-        for process in self._workers:
-            process.join()
 
 
 class FuturesThreadSession(Session):

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .verdict import seconds
+from .verdict import seconds, times
 
 if TYPE_CHECKING:
     from .report import Cell, Report, Row
@@ -54,7 +54,7 @@ def _rows_table(report: Report, rows: list[Row]) -> Table:
             seconds(row.spread_s or 0),
             seconds(row.cpu_s or 0),
             seconds(row.startup_s or 0),
-            f"{speedup:.3g}x",
+            times(speedup),
             f"{shares.get('compute', 0):.0%}",
             _bar(speedup / fastest),
         )
@@ -79,7 +79,7 @@ def _cells_table(cells: list[Cell]) -> Table:
 def _cell_text(cell: Cell) -> str:
     if cell.wall_s is None or cell.speedup is None:
         return "not measured"
-    return f"{seconds(cell.wall_s)}  {cell.speedup:.3g}x  {cell.model}"
+    return f"{seconds(cell.wall_s)}  {times(cell.speedup)}  {cell.model}"
 
 
 def _reasons_table(rows: list[Row]) -> Table:

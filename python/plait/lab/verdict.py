@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .report import Bound, Cell, Row
 
-__all__ = ["seconds", "write_verdict"]
+__all__ = ["seconds", "times", "write_verdict"]
 
 _MEANINGS = {
     "cpu": "It is bound by the CPU and holds the GIL, so threads take turns; only processes or "
@@ -29,6 +29,15 @@ def seconds(value: float) -> str:
         if value >= 0.9995 * scale or unit == "µs":  # 0.9996 ms shows as 1.00 ms, not 1e+03 µs
             break
     return f"{value / scale:#.3g}".rstrip(".") + f" {unit}"
+
+
+def times(value: float) -> str:
+    """A ratio with three digits.
+
+    >>> times(1.9753), times(832.4), times(12345.6)
+    ('1.98x', '832x', '12,346x')
+    """
+    return f"{value:,.0f}x" if value >= 1000 else f"{value:.3g}x"
 
 
 def write_verdict(
@@ -57,26 +66,56 @@ def write_verdict(
         total = seconds((row.wall_s or 0) + (row.startup_s or 0))
         parts.append(
             f"Best with start-up included: {best}, {total} "
-            f"({row.speedup:.3g} times serial's speed once started, {workers} workers)."
+            f"({times(row.speedup or 0)} serial's speed once started, {workers} workers)."
         )
-    parts += _gains(cells, workers)
+    parts += _gains(cells, workers, by_name)
+    parts += _losing_processes(rows)
+    if bound.crowded >= 0.1:
+        parts.append(
+            "Other programs were using the cores: serial waited for one for "
+            f"{bound.crowded:.0%} of its time, so small differences mean nothing here."
+        )
     refused = [row.model for row in rows if (row.reason or "").startswith("refused")]
     if refused:
         parts.append(f"Refused, since the result differs: {', '.join(refused)}.")
     return " ".join(parts)
 
 
-def _gains(cells: list[Cell], workers: int) -> list[str]:
+def _gains(cells: list[Cell], workers: int, rows: dict[str, Row]) -> list[str]:
     """Compiled gain and parallel gain apart, so that one is never sold as the other."""
     python, python_parallel, rust, rust_parallel = cells
     parts = []
     if python.wall_s and python_parallel.wall_s:
-        gain = python.wall_s / python_parallel.wall_s
-        parts.append(f"In Python, {workers} workers gain {gain:.3g}x ({python_parallel.model}).")
+        best = python_parallel.model or ""
+        ratio = times(python.wall_s / python_parallel.wall_s)
+        noise = ((rows["serial"].spread_s or 0) + (rows[best].spread_s or 0)) / 2
+        parts.append(
+            f"In Python, {workers} workers gain {ratio} ({best})."
+            if python.wall_s - python_parallel.wall_s > noise
+            else f"In Python, {workers} workers gain nothing that stands out from the runs' "
+            f"spread (at best {ratio}, {best})."
+        )
     if python.wall_s and rust.wall_s:
-        parts.append(f"Rust alone, with one worker, gains {python.wall_s / rust.wall_s:.3g}x")
+        parts.append(f"Rust alone, with one worker, gains {times(python.wall_s / rust.wall_s)}")
         if rust_parallel.wall_s:
             gain = rust.wall_s / rust_parallel.wall_s
-            parts[-1] += f", and {workers} workers another {gain:.3g}x"
+            parts[-1] += f", and {workers} workers another {times(gain)}"
         parts[-1] += f" ({rust.model})."
     return parts
+
+
+def _losing_processes(rows: list[Row]) -> list[str]:
+    """Why a second core need not help: what goes to another process is copied there and back."""
+    names = ("multiprocessing", "futures.process", "plait.process")
+    processes = [row for row in rows if row.ok and row.model in names]
+    if not processes:
+        return []
+    quickest = max(processes, key=lambda row: row.speedup or 0)
+    if (quickest.speedup or 0) >= 0.9:
+        return []
+    busy = (quickest.shares or {}).get("compute", 0)
+    return [
+        f"Processes lose: {times(quickest.speedup or 0)} at best ({quickest.model}), their workers "
+        f"on the CPU for {busy:.0%} of the time (inferred: moving items and results between "
+        "processes costs more than the second core gives)."
+    ]

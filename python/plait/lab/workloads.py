@@ -1,6 +1,6 @@
 """What the lab runs: each workload is one task, mapped over real items.
 
-Every model gets the same items. The tasks (twins.py) are pure Python, written as the Rust
+Every model gets the same items. The tasks (plait.tasks) are pure Python, written as the Rust
 kernels are, operation by operation, so that both give the same result to the bit: what differs
 is then the language and the model, not the method.
 """
@@ -16,16 +16,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import kernels
-from ..twins import (
+from ..tasks import (
     Row,
     count_primes_in,
     count_words,
     crc32_of,
+    fetch,
+    fetch_async,
+    fetch_tokio,
     mandelbrot_row,
     nap,
     nap_async,
+    nap_tokio,
 )
-from . import crawl
+from .crawl import serve_pages
 
 __all__ = ["Workload", "find_workload", "workloads"]
 
@@ -63,8 +67,8 @@ class Workload:
 
 # --- primes ---------------------------------------------------------------------------------
 
-PRIMES_BELOW = 800_000
-PRIMES_BLOCK = 8_000
+PRIMES_BELOW = 700_000
+PRIMES_BLOCK = 7_000
 
 
 def prime_blocks(below: int, block: int) -> list[tuple[int, int]]:
@@ -178,9 +182,9 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "checksum",
-            "CRC-32 of every other file of Python's own standard library, a file a task",
+            "CRC-32 of every third file of Python's own standard library, a file a task",
             "cpu",
-            _given(lambda: library_files(share=2)),
+            _given(lambda: library_files(share=3)),
             crc32_of,
             native=lambda contents, workers: kernels.crc32(contents, workers),
         ),
@@ -189,9 +193,10 @@ WORKLOADS: dict[str, Workload] = {
             "fetch the pages of Python's own language help from a server on this machine that "
             "takes its time (seeded, 4 ms on average), and verify each",
             "io",
-            crawl.serve_pages,
-            crawl.fetch,
-            coroutine=crawl.fetch_async,
+            serve_pages,
+            fetch,
+            coroutine=fetch_async,
+            tokio=fetch_tokio,
             workers=8,
         ),
         Workload(
@@ -201,6 +206,7 @@ WORKLOADS: dict[str, Workload] = {
             _given(lambda: [0.015] * 64),
             nap,
             coroutine=nap_async,
+            tokio=nap_tokio,
             workers=8,
         ),
     )

@@ -1,0 +1,140 @@
+"""The plait command, as a shell runs it: answers, mistakes, exit codes and ^C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import plait
+import pytest
+
+QUICK = ("--repeats", "1", "--workers", "2")
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "plait.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        **options,
+    )
+
+
+def test_version():
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"plait {plait.__version__}\n", "")
+
+
+def test_help_lists_the_commands():
+    for arguments in ((), ("--help",)):
+        done = run(*arguments)
+        assert done.returncode == 0
+        assert all(name in done.stdout for name in ("compare", "tour", "doctor"))
+
+
+def test_compare_prints_a_table_the_cells_and_the_verdict():
+    done = run("compare", "primes", "--models", "threading,plait.rayon", *QUICK)
+    assert done.returncode == 0
+    for text in ("threading", "plait.rayon", "four cells", "Rust", "took"):
+        assert text in done.stdout
+    assert done.stderr == ""
+
+
+def test_compare_json_is_json_only(tmp_path):
+    page = tmp_path / "page.html"
+    done = run("compare", "sleep", "--models", "threading", "--json", "--save", str(page), *QUICK)
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert [row["model"] for row in report["rows"]] == ["serial", "threading"]
+    assert report["bound"] == "io"
+    assert page.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("compare", "nope"), "primes, mandelbrot"),
+        (("compare", "primes", "--models", "nope"), "serial, threading"),
+        (("compare", "primes", "--workers", "0"), "workers must be at least 1"),
+        (("compare", "primes", "--repeats", "-1"), "repeats must be at least 1"),
+        (("compare", "primes", "--workers", "many"), "--workers"),
+        (("compare",), "WORKLOAD"),
+        (("compare", "primes", "--save", "report.pdf"), ".html"),
+        (("compare", "primes", "--save", "no/such/folder/report.png"), "no such folder"),
+        (("nope",), "nope"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, says):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert says.lower() in done.stderr.lower()
+    assert done.stderr.count("\n") == 1
+
+
+def test_doctor():
+    assert "pip install gevent" in run("doctor").stdout or "installed" in run("doctor").stdout
+    findings = json.loads(run("doctor", "--json").stdout)
+    assert findings["cores"]["usable"] == plait.cpu_count()
+    assert set(findings["parts"]["gevent"]) == {"needed_for", "installed", "install"}
+
+
+def _group(leader: int) -> list[str]:
+    """The processes of a session that still run, as /proc tells."""
+    running = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            running.append(stat.parent.name)
+    return running
+
+
+@pytest.mark.parametrize(
+    "models", ["serial", "threading", "futures.process", "multiprocessing", "plait.process"]
+)
+def test_an_interrupt_ends_everything_within_a_second(models):
+    """^C, as a terminal sends it: to the whole group at once, while the work runs."""
+    code = (
+        "import sys, plait.commands as c\n"
+        "real = c.run_plan\n"
+        "def told(plan, progress):\n"
+        "    def note(model, done, steps):\n"
+        "        print(model, flush=True)\n"
+        "    return real(plan, note)\n"
+        "c.run_plan = told\n"
+        f"sys.argv = ['plait', 'compare', 'primes', '--models', '{models}', '--repeats', '50']\n"
+        "from plait.cli import main\n"
+        "main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as command:
+        assert command.stdout is not None
+        for line in command.stdout:  # until the model's first turn starts
+            if line.strip() == models:
+                break
+        time.sleep(0.3)  # into its run; the test holds wherever in it this falls
+        os.killpg(command.pid, signal.SIGINT)
+        start = time.monotonic()
+        _, stderr = command.communicate(timeout=20)
+        took = time.monotonic() - start
+    assert command.returncode == 130
+    assert stderr == "plait: interrupted\n"
+    assert took < 3  # a second, and room for a loaded machine
+    deadline = time.monotonic() + 2  # helpers of the standard library end when they see it gone
+    while (left := _group(command.pid)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == []
