@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from . import aio as aio
     from . import errors as errors
     from . import kernels as kernels
+    from . import lab as lab
     from .kernels import cpu_count as cpu_count
     from .process import Process as Process
     from .process import active_children as active_children
@@ -42,6 +43,7 @@ _HOMES = {
     "aio": "aio",
     "errors": "errors",
     "kernels": "kernels",
+    "lab": "lab",
     "cpu_count": "kernels",
     "Process": "process",
     "active_children": "process",

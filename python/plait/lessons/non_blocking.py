@@ -12,6 +12,7 @@ on. The same join() blocks without a timeout and does not with timeout=0.
 import threading
 import time
 
+import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
@@ -40,5 +41,20 @@ def with_stdlib(delay: float) -> None:
     print(f"Meanwhile the main thread did pieces of its own work: {pieces}")
 
 
+def with_plait(delay: float) -> None:
+    worker = plait.Thread(target=background_work, args=(delay,))
+    worker.start()
+    pieces = 0
+    while True:
+        try:
+            outcome = worker.result(timeout=0)  # returns or raises at once
+            break
+        except TimeoutError:
+            own_work()
+            pieces += 1
+    print(f"Meanwhile the main thread did pieces of its own work: {pieces}")
+    print(f"The background thread's result: {outcome}")
+
+
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)
