@@ -6,6 +6,7 @@ Imported by the zygote before it forks, so that a child finds ready what it need
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import io
@@ -92,6 +93,9 @@ def _close_all_but(keep: set[int]) -> None:
 
 def _child(channel: int, parent: int) -> NoReturn:
     code = 1
+    # As multiprocessing's own children: what the zygote registered is not theirs to run.
+    atexit._clear()
+    atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
     try:
         frame = _core.receive_frame(channel)
         if frame is None:
@@ -100,6 +104,7 @@ def _child(channel: int, parent: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()
         multiprocessing.util._flush_std_streams()  # type: ignore[attr-defined]
         os._exit(code)
 
@@ -241,7 +246,7 @@ def send_outcome(channel: int, kind: str, value: object) -> None:
         if len(frame) <= _INLINE:
             _core.send_frame(channel, frame, [])
             return
-        fd = os.memfd_create("plait-result")
+        fd = _core.memfd("plait-result")
         with open(fd, "wb") as file:
             file.write(frame)
             file.flush()

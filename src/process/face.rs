@@ -197,6 +197,38 @@ pub fn receive_frame<'py>(
     }))
 }
 
+/// A new file in memory, close-on-exec. (An interpreter that was built on an old C library
+/// lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+#[pyfunction]
+pub fn memfd(name: &str) -> PyResult<RawFd> {
+    let created = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC);
+    Ok(created.map_err(|error| os_error("make a file in memory", error))?.into_raw_fd())
+}
+
+/// Sends a signal to the process behind a pidfd; a process that has ended is fine.
+#[pyfunction]
+pub fn signal_process(pidfd: RawFd, number: i32) -> PyResult<()> {
+    let signal = rustix::process::Signal::from_named_raw(number)
+        .ok_or_else(|| PyValueError::new_err(format!("no such signal: {number}")))?;
+    match rustix::process::pidfd_send_signal(borrowed(pidfd)?, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(os_error("signal a child process", error)),
+    }
+}
+
+/// The exit code of an ended child, minus the signal's number if one ended it. `None`: someone
+/// else has waited for it already.
+#[pyfunction]
+pub fn reap(py: Python<'_>, pidfd: RawFd) -> PyResult<Option<i32>> {
+    let pidfd = borrowed(pidfd)?;
+    let status = py
+        .detach(|| zygote::reap(pidfd))
+        .map_err(|error| os_error("wait for a child process", error))?;
+    Ok(status.and_then(|status| {
+        status.exit_status().or_else(|| status.terminating_signal().map(|signal| -signal))
+    }))
+}
+
 /// Session, user and group ids: a zygote serves one identity only.
 #[pyfunction]
 pub fn identity() -> Vec<u32> {
