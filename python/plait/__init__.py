@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from . import kernels as kernels
     from . import lab as lab
     from .kernels import cpu_count as cpu_count
+    from .parallel import explain as explain
+    from .parallel import map as map
     from .process import Process as Process
     from .process import active_children as active_children
     from .process import current_process as current_process
@@ -45,6 +47,8 @@ _HOMES = {
     "kernels": "kernels",
     "lab": "lab",
     "cpu_count": "kernels",
+    "explain": "parallel",
+    "map": "parallel",
     "Process": "process",
     "active_children": "process",
     "current_process": "process",
