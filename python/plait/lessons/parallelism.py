@@ -17,7 +17,7 @@ import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
-LIMIT = 160_000
+LIMIT = 400_000
 RANGES = [(low, low + LIMIT // 8) for low in range(0, LIMIT, LIMIT // 8)]
 
 
@@ -39,5 +39,18 @@ def with_stdlib(delay: float) -> None:
     print(f"Pool, once started: {total} primes in {took:.3f} s")
 
 
+def with_plait(delay: float) -> None:
+    began = time.perf_counter()
+    total = sum(plait.map(primes_in, RANGES, how="process", chunksize=1))
+    took = time.perf_counter() - began
+    print(f"plait.map, start included: {total} primes in {took:.3f} s")
+    for workers in sorted({1, plait.cpu_count()}):
+        began = time.perf_counter()
+        with span(f"Rust x {workers}"):
+            total = plait.kernels.count_primes(LIMIT, workers=workers)
+        took = time.perf_counter() - began
+        print(f"Rust, {workers} workers: {total} primes in {took:.4f} s")
+
+
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)
