@@ -191,9 +191,10 @@ def memfd(name: str) -> int:
     lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
     """
 
-def next_request(control: SupportsIndex, parent: SupportsIndex) -> tuple[int, int] | None:
+def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int] | None:
     """
-    In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone.
+    In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone;
+    kind 0: nothing was asked for `idle` seconds.
     """
 
 def parent_pidfd(expected: SupportsIndex) -> int:

@@ -106,9 +106,15 @@ impl Zygote {
     }
 }
 
-/// In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone.
+/// In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone;
+/// kind 0: nothing was asked for `idle` seconds.
 #[pyfunction]
-pub fn next_request(control: RawFd, parent: RawFd) -> PyResult<Option<(u8, RawFd)>> {
+#[pyo3(signature = (control, parent, idle=None))]
+pub fn next_request(
+    control: RawFd,
+    parent: RawFd,
+    idle: Option<f64>,
+) -> PyResult<Option<(u8, RawFd)>> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let (control, parent) = (borrowed(control)?, borrowed(parent)?);
     loop {
@@ -116,9 +122,14 @@ pub fn next_request(control: RawFd, parent: RawFd) -> PyResult<Option<(u8, RawFd
             PollFd::from_borrowed_fd(control, PollFlags::IN),
             PollFd::from_borrowed_fd(parent, PollFlags::IN),
         ];
-        match poll(&mut fds, None) {
+        let patience = idle.map(|seconds| rustix::event::Timespec {
+            tv_sec: seconds as i64,
+            tv_nsec: (seconds.fract() * 1e9) as i64,
+        });
+        match poll(&mut fds, patience.as_ref()) {
             Err(Errno::INTR) => continue,
             Err(error) => return Err(os_error("wait for a request", error)),
+            Ok(0) => return Ok(Some((0, -1))),
             Ok(_) if !fds[1].revents().is_empty() => return Ok(None),
             Ok(_) => {}
         }
