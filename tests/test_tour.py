@@ -29,7 +29,7 @@ EXPECTED = {
     "synchronous": ["Fetching index", "Only now are the results here"],
     "asynchronous": ["Callback: <h1>news</h1>", "Other work done"],
     "blocking": ["Background 0 started", "Main thread completed"],
-    "non_blocking": ["Background 2 finished", "pieces of its own work"],
+    "non_blocking": ["Background 2 finished", "Pieces of own work"],
     "concurrency": ["2 threads, each"],
     "parallelism": ["33860 primes"],
     "serial": ["578a8afc"],

@@ -251,5 +251,5 @@ def _compare() -> tuple[dict[str, Any], Any]:
     """A small comparison of all models: as a dict, and as something rich can show."""
     from plait import lab
 
-    report = lab.compare("primes", repeats=3)
+    report = lab.compare("primes", repeats=2)
     return report.to_dict(), report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import resources
 from pathlib import Path
@@ -47,6 +48,7 @@ def write_page(path: Path, result: TourResult) -> None:
         result=result,
         python=f"{platform.python_implementation()} {platform.python_version()}",
         cores=plait.cpu_count(),
+        load=os.getloadavg()[0],
         version=plait.__version__,
         states=STATES,
         states_in=_section_states,

@@ -37,7 +37,7 @@ def with_plait(delay: float) -> None:
     worker = plait.Thread(target=background_work, args=(delay,))
     worker.start()
     with span("result: blocked", "idle", holder=worker.name):
-        outcome = worker.result()  # stands still here, then has the value
+        outcome = worker.result()  # and here
     print(f"Main thread completed: {outcome}")
 
 

@@ -38,7 +38,7 @@ def with_stdlib(delay: float) -> None:
     while worker.is_alive():  # asks and returns at once
         own_work()
         pieces += 1
-    print(f"Meanwhile the main thread did pieces of its own work: {pieces}")
+    print(f"Pieces of own work meanwhile: {pieces}")
 
 
 def with_plait(delay: float) -> None:
@@ -47,13 +47,13 @@ def with_plait(delay: float) -> None:
     pieces = 0
     while True:
         try:
-            outcome = worker.result(timeout=0)  # returns or raises at once
+            outcome = worker.result(timeout=0)  # at once
             break
         except TimeoutError:
             own_work()
             pieces += 1
-    print(f"Meanwhile the main thread did pieces of its own work: {pieces}")
-    print(f"The background thread's result: {outcome}")
+    print(f"Pieces of own work meanwhile: {pieces}")
+    print(f"Background result: {outcome}")
 
 
 if __name__ == "__main__":

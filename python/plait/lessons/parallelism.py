@@ -41,7 +41,8 @@ def with_stdlib(delay: float) -> None:
 
 def with_plait(delay: float) -> None:
     began = time.perf_counter()
-    total = sum(plait.map(primes_in, RANGES, how="process", chunksize=1))
+    counts = plait.map(primes_in, RANGES, how="process", chunksize=1)
+    total = sum(counts)
     took = time.perf_counter() - began
     print(f"plait.map, start included: {total} primes in {took:.3f} s")
     for workers in sorted({1, plait.cpu_count()}):

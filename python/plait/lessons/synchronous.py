@@ -30,7 +30,8 @@ def with_stdlib(delay: float) -> None:
 
 
 def with_plait(delay: float) -> None:
-    contents = list(plait.map(partial(fetch, delay=delay), PAGES, how="serial"))
+    fetch_slowly = partial(fetch, delay=delay)
+    contents = list(plait.map(fetch_slowly, PAGES, how="serial"))
     print(f"Only now are the results here: {contents}")
 
 

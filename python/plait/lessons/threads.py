@@ -60,7 +60,7 @@ def with_stdlib(delay: float) -> None:
     print(f"In the main thread: counter = {counter}")
     bare = race(threading.Thread, nullcontext())
     locked = race(threading.Thread, threading.Lock())
-    print(f"2 x 200 additions: {bare} without a lock, {locked} with one")
+    print(f"2 x 200 additions: {bare} unlocked, {locked} locked")
 
 
 def with_plait(delay: float) -> None:
@@ -72,7 +72,7 @@ def with_plait(delay: float) -> None:
     print(f"In the main thread: counter = {counter}")
     bare = race(plait.Thread, nullcontext())
     locked = race(plait.Thread, threading.Lock())
-    print(f"2 x 200 additions: {bare} without a lock, {locked} with one")
+    print(f"2 x 200 additions: {bare} unlocked, {locked} locked")
 
 
 if __name__ == "__main__":
