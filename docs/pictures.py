@@ -5,6 +5,7 @@ in two threads and in two processes. compare.png: `plait.lab.compare` on the pri
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from plait.lab.timeline import Timeline, record, span
 
 HERE = Path(__file__).parent
 COMPUTE_S, WAIT_S, PIECES = 0.06, 0.03, 3
+BUSY = 0.25  # the load per core above which measuring makes no sense
 RUNS = 7  # of which the fastest is drawn: the one that the machine's other work disturbed least
 
 
@@ -60,7 +62,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folder", type=Path, nargs="?", default=HERE, help="where they go")
-    folder = parser.parse_args().folder
+    parser.add_argument("--busy", action="store_true", help="also while the machine is busy")
+    options = parser.parse_args()
+    # Threads and processes that share their cores with other programs show nothing but that.
+    load = os.getloadavg()[0]
+    if load > BUSY * plait.cpu_count() and not options.busy:
+        parser.error(f"the machine is busy (load {load:.1f}): wait, or see --busy")
+    folder = options.folder
     in_two(plait.Process)  # the first also starts the zygote: not what is compared here
     timelines = {
         "Serial": measure(in_series),
