@@ -11,6 +11,7 @@ plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
 plait.parallel   map, explain                                           src/parallel/
 plait.kernels    count_primes, mandelbrot, word_count, crc32            src/parallel/kernels/
 plait.lab        compare, tour, workloads, models                       -
+plait.lessons    the tutorial's sections, which the tour runs           -
 plait.errors     PlaitError and its subclasses                          src/error.rs
 ===============  =====================================================  ==============
 

@@ -46,6 +46,7 @@ def write_page(path: Path, result: TourResult) -> None:
     template = resources.files(__package__).joinpath("tour.html.jinja").read_text("utf-8")
     page = environment.from_string(template).render(
         result=result,
+        comparison=Markup(result.comparison._repr_html_()) if result.comparison else "",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         cores=plait.cpu_count(),
         load=os.getloadavg()[0],

@@ -32,11 +32,12 @@ def primes_in(bounds: tuple[int, int]) -> int:
 
 
 def with_stdlib(delay: float) -> None:
+    began = time.perf_counter()
     with multiprocessing.Pool(plait.cpu_count()) as pool:
-        began = time.perf_counter()
-        total = sum(pool.map(primes_in, RANGES, chunksize=1))
-        took = time.perf_counter() - began
-    print(f"Pool, once started: {total} primes in {took:.3f} s")
+        counts = pool.map(primes_in, RANGES, chunksize=1)
+        total = sum(counts)
+    took = time.perf_counter() - began
+    print(f"Pool, start included: {total} primes in {took:.3f} s")
 
 
 def with_plait(delay: float) -> None:
@@ -47,10 +48,10 @@ def with_plait(delay: float) -> None:
     print(f"plait.map, start included: {total} primes in {took:.3f} s")
     for workers in sorted({1, plait.cpu_count()}):
         began = time.perf_counter()
-        with span(f"Rust x {workers}"):
+        with span(f"Rust x {workers}", "idle", holder="Rust's threads"):
             total = plait.kernels.count_primes(LIMIT, workers=workers)
         took = time.perf_counter() - began
-        print(f"Rust, {workers} workers: {total} primes in {took:.4f} s")
+        print(f"Rust, workers={workers}: {total} primes in {took:.4f} s")
 
 
 if __name__ == "__main__":

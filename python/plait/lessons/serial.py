@@ -35,7 +35,7 @@ def with_stdlib(delay: float) -> None:
 def with_plait(delay: float) -> None:
     buffers = make_buffers()
     sums = list(plait.map(checksum, buffers, how="serial"))
-    with span("all, in Rust"):
+    with span("all, in Rust", "idle", holder="a Rust thread"):
         rust = plait.kernels.crc32(buffers, workers=1)
     for value in sums:
         print(f"{value:08x}")
