@@ -6,8 +6,10 @@ Imported by the zygote before it forks, so that a child finds ready what it need
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
+import importlib
 import io
 import multiprocessing.context
 import multiprocessing.process
@@ -24,6 +26,16 @@ from . import _byvalue, _core, _state
 from . import process as _process  # children unpickle plait.process.Process
 
 __all__ = ["zygote"]
+
+# What many targets use. The zygote imports it when it has been idle, so that the first starts
+# don't wait for it and later children find it there: seconds, and one module a time.
+_IDLE = 0.05
+_WARM_UP = (
+    "multiprocessing.connection",
+    "multiprocessing.synchronize",
+    "multiprocessing.queues",
+    "concurrent.futures.process",
+)
 
 _FORK, _STATE = ord("F"), ord("S")
 # A result up to this size goes through the channel's own buffer, so that the child need not
@@ -48,11 +60,15 @@ def zygote(parent: int) -> None:
     gc.collect()
     gc.freeze()
     pid = -1
+    cold = list(_WARM_UP)
     while pid != 0:
-        request = _core.next_request(control, pidfd)
+        request = _core.next_request(control, pidfd, _IDLE if cold else None)
         if request is None:
             os._exit(0)
         kind, channel = request
+        if kind == 0:
+            importlib.import_module(cold.pop(0))
+            continue
         if kind == _STATE:
             frame = _core.receive_frame(channel)
             if frame is not None:
@@ -65,21 +81,12 @@ def zygote(parent: int) -> None:
             # No one to tell: next_request will see that the parent is gone.
             with contextlib.suppress(OSError):
                 os.write(control, pid.to_bytes(4, "little", signed=True))
-            _warm_up()
         os.close(channel)
     os.close(control)
     os.close(pidfd)
     for number, handler in kept.items():
         signal.signal(number, handler)
     _child(channel, parent)
-
-
-def _warm_up() -> None:
-    """Imports what many targets use, once the first child is on its way: the first start
-    does not wait for it, and later children find it there."""
-    import multiprocessing.connection
-    import multiprocessing.queues
-    import multiprocessing.synchronize  # noqa: F401
 
 
 def _close_all_but(keep: set[int]) -> None:
@@ -92,6 +99,9 @@ def _close_all_but(keep: set[int]) -> None:
 
 def _child(channel: int, parent: int) -> NoReturn:
     code = 1
+    # As multiprocessing's own children: what the zygote registered is not theirs to run.
+    atexit._clear()
+    atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
     try:
         frame = _core.receive_frame(channel)
         if frame is None:
@@ -100,6 +110,7 @@ def _child(channel: int, parent: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()
         multiprocessing.util._flush_std_streams()  # type: ignore[attr-defined]
         os._exit(code)
 
@@ -241,7 +252,7 @@ def send_outcome(channel: int, kind: str, value: object) -> None:
         if len(frame) <= _INLINE:
             _core.send_frame(channel, frame, [])
             return
-        fd = os.memfd_create("plait-result")
+        fd = _core.memfd("plait-result")
         with open(fd, "wb") as file:
             file.write(frame)
             file.flush()

@@ -6,7 +6,7 @@ documentation and the types.
 from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Awaitable", "Bridge", "Job", "Lane", "Response", "Worker", "Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "identity", "mandelbrot", "next_request", "parent_pidfd", "pause_watch", "receive_frame", "resume_watch", "send_frame", "shut_down", "sleep", "to_thread", "word_count"]
+__all__ = ["Awaitable", "Bridge", "Job", "Lane", "Response", "Worker", "Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "identity", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "shut_down", "signal_process", "sleep", "to_thread", "word_count"]
 
 @final
 class Awaitable:
@@ -185,9 +185,16 @@ def identity() -> list[int]:
 
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
 
-def next_request(control: SupportsIndex, parent: SupportsIndex) -> tuple[int, int] | None:
+def memfd(name: str) -> int:
     """
-    In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone.
+    A new file in memory, close-on-exec. (An interpreter that was built on an old C library
+    lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+    """
+
+def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int] | None:
+    """
+    In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone;
+    kind 0: nothing was asked for `idle` seconds.
     """
 
 def parent_pidfd(expected: SupportsIndex) -> int:
@@ -198,6 +205,12 @@ def parent_pidfd(expected: SupportsIndex) -> int:
 def pause_watch() -> None:
     """
     Stops watching the parent, before a fork.
+    """
+
+def reap(pidfd: SupportsIndex) -> int | None:
+    """
+    The exit code of an ended child, minus the signal's number if one ended it. `None`: someone
+    else has waited for it already.
     """
 
 def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, list[int]] | None":
@@ -219,6 +232,11 @@ def send_frame(socket: SupportsIndex, bytes: bytes, fds: SupportsGetItem[int, Su
 def shut_down() -> None:
     """
     Ends plait's tokio threads, at exit.
+    """
+
+def signal_process(pidfd: SupportsIndex, number: SupportsIndex) -> None:
+    """
+    Sends a signal to the process behind a pidfd; a process that has ended is fine.
     """
 
 def sleep(delay: SupportsFloat | SupportsIndex, result: Any) -> Awaitable: ...

@@ -164,13 +164,8 @@ class Popen:
         return self.returncode
 
     def _reap(self) -> int:
-        try:
-            status = os.waitid(os.P_PIDFD, self.sentinel, os.WEXITED)
-        except ChildProcessError:
-            return _UNKNOWN_STATUS
-        assert status is not None
-        ended_by_exit = status.si_code == os.CLD_EXITED
-        return status.si_status if ended_by_exit else -status.si_status
+        code = _core.reap(self.sentinel)
+        return _UNKNOWN_STATUS if code is None else code
 
     def _fetch_outcome(self) -> None:
         if self._outcome is None:
@@ -211,9 +206,7 @@ class Popen:
 
     def _send_signal(self, number: int) -> None:
         if self.returncode is None:
-            # By the pidfd, which cannot mean another process; it may have ended meanwhile.
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.sentinel, number)
+            _core.signal_process(self.sentinel, number)  # never another process's pid
 
     def interrupt(self) -> None:
         self._send_signal(signal.SIGINT)
@@ -296,7 +289,7 @@ class _Entries:
         # By identity: the values themselves are kept alive by the key.
         if self._key != tuple(mine) or self._file is None:
             self._key = tuple(mine)
-            self._file = io.FileIO(os.memfd_create("plait-main"), "r+")
+            self._file = io.FileIO(_core.memfd("plait-main"), "r+")
             self._file.write(pickle.dumps(_byvalue.main_entries(namespace)))
         return self._file.fileno()
 

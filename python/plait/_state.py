@@ -27,13 +27,17 @@ def _environment() -> dict[Any, Any]:
     return os.environ._data.copy()  # type: ignore[attr-defined, no-any-return]
 
 
+# Since 3.14 they may be those of the current context (catch_warnings) alone.
+_warning_filters: Any = getattr(warnings, "_get_filters", lambda: warnings.filters)
+
+
 def of_process() -> State:
     """The state of this process, now."""
     return {
         "environment": _environment(),
         "path": list(sys.path),
         "argv": list(getattr(sys, "argv", [""])),
-        "filters": list(warnings.filters),
+        "filters": list(_warning_filters()),
         "attributes": _core.attributes_now(),
         "recursion_limit": sys.getrecursionlimit(),
     }
@@ -61,9 +65,8 @@ def apply(state: State) -> None:
     if "argv" in state:
         sys.argv[:] = state["argv"]
     if "filters" in state:
+        warnings.resetwarnings()  # which also tells the interpreter that they changed
         warnings.filters[:] = state["filters"]  # type: ignore[index]
-        mutated = "_filters_mutated_lock_held"  # its name since 3.14
-        getattr(warnings, mutated, getattr(warnings, "_filters_mutated", lambda: None))()
     if "recursion_limit" in state:
         sys.setrecursionlimit(state["recursion_limit"])
     if "attributes" in state:

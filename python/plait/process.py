@@ -184,6 +184,15 @@ class PlaitContext(multiprocessing.context.BaseContext):
 _context = PlaitContext()
 
 
+class _Contexts(dict[str, Any]):
+    """multiprocessing's table of contexts, in which "plait" is found but not listed."""
+
+    def __missing__(self, name: str) -> Any:
+        if name == "plait":
+            return _context
+        raise KeyError(name)
+
+
 def get_context() -> PlaitContext:
     """The `multiprocessing` context with the start method "plait".
 
@@ -210,9 +219,9 @@ def install() -> None:
     'plait'
     """
     _context._check_available()
-    if "plait" in _mp_context._concrete_contexts:
+    if isinstance(_mp_context._concrete_contexts, _Contexts):
         return
-    _mp_context._concrete_contexts["plait"] = _context
+    _mp_context._concrete_contexts = _Contexts(_mp_context._concrete_contexts)
     original = _mp_spawn.get_preparation_data
 
     def get_preparation_data(name: str) -> Any:

@@ -106,9 +106,15 @@ impl Zygote {
     }
 }
 
-/// In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone.
+/// In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone;
+/// kind 0: nothing was asked for `idle` seconds.
 #[pyfunction]
-pub fn next_request(control: RawFd, parent: RawFd) -> PyResult<Option<(u8, RawFd)>> {
+#[pyo3(signature = (control, parent, idle=None))]
+pub fn next_request(
+    control: RawFd,
+    parent: RawFd,
+    idle: Option<f64>,
+) -> PyResult<Option<(u8, RawFd)>> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let (control, parent) = (borrowed(control)?, borrowed(parent)?);
     loop {
@@ -116,9 +122,14 @@ pub fn next_request(control: RawFd, parent: RawFd) -> PyResult<Option<(u8, RawFd
             PollFd::from_borrowed_fd(control, PollFlags::IN),
             PollFd::from_borrowed_fd(parent, PollFlags::IN),
         ];
-        match poll(&mut fds, None) {
+        let patience = idle.map(|seconds| rustix::event::Timespec {
+            tv_sec: seconds as i64,
+            tv_nsec: (seconds.fract() * 1e9) as i64,
+        });
+        match poll(&mut fds, patience.as_ref()) {
             Err(Errno::INTR) => continue,
             Err(error) => return Err(os_error("wait for a request", error)),
+            Ok(0) => return Ok(Some((0, -1))),
             Ok(_) if !fds[1].revents().is_empty() => return Ok(None),
             Ok(_) => {}
         }
@@ -194,6 +205,38 @@ pub fn receive_frame<'py>(
     Ok(frame.map(|frame| {
         let fds = frame.fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
         (PyBytes::new(py, &frame.bytes), fds)
+    }))
+}
+
+/// A new file in memory, close-on-exec. (An interpreter that was built on an old C library
+/// lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+#[pyfunction]
+pub fn memfd(name: &str) -> PyResult<RawFd> {
+    let created = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC);
+    Ok(created.map_err(|error| os_error("make a file in memory", error))?.into_raw_fd())
+}
+
+/// Sends a signal to the process behind a pidfd; a process that has ended is fine.
+#[pyfunction]
+pub fn signal_process(pidfd: RawFd, number: i32) -> PyResult<()> {
+    let signal = rustix::process::Signal::from_named_raw(number)
+        .ok_or_else(|| PyValueError::new_err(format!("no such signal: {number}")))?;
+    match rustix::process::pidfd_send_signal(borrowed(pidfd)?, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(os_error("signal a child process", error)),
+    }
+}
+
+/// The exit code of an ended child, minus the signal's number if one ended it. `None`: someone
+/// else has waited for it already.
+#[pyfunction]
+pub fn reap(py: Python<'_>, pidfd: RawFd) -> PyResult<Option<i32>> {
+    let pidfd = borrowed(pidfd)?;
+    let status = py
+        .detach(|| zygote::reap(pidfd))
+        .map_err(|error| os_error("wait for a child process", error))?;
+    Ok(status.and_then(|status| {
+        status.exit_status().or_else(|| status.terminating_signal().map(|signal| -signal))
     }))
 }
 

@@ -1,0 +1,1 @@
+../python/plait/lessons/processes.py

@@ -1,0 +1,165 @@
+"""The commands of ``plait``: compare, tour, doctor. Answers on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import __version__
+from .lab.compare import Plan, make_plan, run_plan
+from .lab.models import MODELS
+from .lab.report import Report, check_ending
+from .lab.workloads import WORKLOADS
+
+__all__ = ["run"]
+
+app = typer.Typer(
+    help="Run the same work with processes, threads, coroutines and Rust, side by side.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+
+
+class Mistake(Exception):
+    """What was asked for cannot be done as asked; the message goes to the user as it stands."""
+
+
+# What typer raises on a wrong argument: click's own class, wherever this typer keeps it.
+_WrongArgument: Any = typer.BadParameter.__mro__[2]
+
+
+def run() -> int:
+    """Parse the arguments, run the command, and give its exit code; mistakes are one line."""
+    command = typer.main.get_command(app)
+    try:
+        result: Any = command.main(prog_name="plait", standalone_mode=False)
+    except typer.Abort:  # what typer makes of ^C
+        raise KeyboardInterrupt from None
+    except Mistake as mistake:
+        return _fail(str(mistake))
+    except _WrongArgument as error:
+        return _fail(error.format_message())
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"plait: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"plait {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def compare(
+    workload: Annotated[str, typer.Argument(help=f"One of {', '.join(WORKLOADS)}.")],
+    models: Annotated[
+        str | None,
+        typer.Option(help=f"Some of {', '.join(MODELS)}; with commas between.", metavar="A,B,…"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Workers, or items in flight.", metavar="N")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each model.", metavar="N")] = 5,
+    as_json: AsJson = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Also write it: .html .svg .png .json .csv", metavar="PATH")
+    ] = None,
+) -> int:
+    """Run one workload under every model, and tell which is best, and why."""
+    chosen = [name.strip() for name in models.split(",") if name.strip()] if models else None
+    try:
+        plan = make_plan(workload, models=chosen, workers=workers, repeats=repeats)
+        if save is not None:
+            check_ending(save)
+            if not save.absolute().parent.is_dir():
+                raise ValueError(f"cannot save to {save}: there is no such folder")
+    except ValueError as error:
+        raise Mistake(str(error)) from None
+    report = _run_with_progress(plan)
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        Console().print(report)
+    if save is not None:
+        try:
+            report.save(save)
+        except OSError as error:
+            raise Mistake(f"cannot save to {save}: {error.strerror}") from None
+        Console(stderr=True).print(f"saved {save}", highlight=False)
+    refused = any((row.reason or "").startswith("refused") for row in report.rows)
+    return 1 if refused or report.best is None else 0
+
+
+def _run_with_progress(plan: Plan) -> Report:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.fields[model]:<16}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} runs"),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(plan.what, model="", total=None)
+        return run_plan(
+            plan,
+            lambda model, done, steps: bar.update(task, model=model, completed=done, total=steps),
+        )
+
+
+@app.command()
+def tour(
+    section: Annotated[str | None, typer.Argument(help="One section; by default all.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="With the tutorial's own delay of two seconds.")
+    ] = False,
+    page: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("plait-tour.html"),
+    as_json: AsJson = False,
+) -> int:
+    """Run the tutorial's sections, the standard library's version and plait's side by side."""
+    # Imported only now: it brings pygments and jinja2.
+    run_tour: Any = importlib.import_module(".lab.tour", __package__).tour
+    try:
+        result = run_tour(section, full=full, page=page, console=Console(stderr=as_json))
+    except ValueError as error:
+        raise Mistake(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), indent=2))
+    return 0 if result.ok else 1
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what this machine and this Python offer, and what to install for more."""
+    from .lab.doctor import examine, findings_table
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps(findings, indent=2))
+    else:
+        Console().print(findings_table(findings))

@@ -1,0 +1,26 @@
+"""The lab: the same work under every model, side by side, measured, and checked to agree.
+
+`compare` runs a workload, or any callable over items, serially, with threads, processes and
+coroutines, from the standard library and from plait, and in Rust where there is a kernel, and
+gives a `Report`. `tour` runs the tutorial's sections with the standard library and with plait
+beside each other. The commands ``plait compare`` and ``plait tour`` are the same from a shell.
+"""
+
+from .compare import compare
+from .models import Model, models
+from .report import Cell, Report, Row
+from .tour import TourResult, tour
+from .workloads import Workload, workloads
+
+__all__ = [
+    "Cell",
+    "Model",
+    "Report",
+    "Row",
+    "TourResult",
+    "Workload",
+    "compare",
+    "models",
+    "tour",
+    "workloads",
+]
