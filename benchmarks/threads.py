@@ -31,10 +31,18 @@ def computes(item: int) -> int:
     return sum(range(200_000)) + item
 
 
+def naps(_: int) -> int:
+    time.sleep(0.005)
+    return 0
+
+
 def in_pool(
-    pool: type[ThreadPoolExecutor | ProcessPoolExecutor], fn: Callable[[int], int], count: int
+    pool: type[ThreadPoolExecutor | ProcessPoolExecutor],
+    fn: Callable[[int], int],
+    count: int,
+    workers: int | None = 2,
 ) -> None:
-    with pool(2) as executor:
+    with pool(workers) as executor:
         list(executor.map(fn, range(count)))
 
 
@@ -56,7 +64,7 @@ def main() -> None:
             "map of 20 sleeps of 5 ms, auto",
             20,
             lambda: plait.map(time.sleep, [0.005] * 20),
-            lambda: in_pool(ThreadPoolExecutor, lambda _: time.sleep(0.005) or 0, 20),
+            lambda: in_pool(ThreadPoolExecutor, naps, 20, None),
         ),
         (
             "map of 60 calls that compute",

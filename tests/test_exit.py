@@ -110,7 +110,19 @@ def end(program: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("kind", PROGRAMS)
+# Without a GIL, CPython's own daemon threads now and then (1 program in some 100 with 3.14.8)
+# make exit hang: one that is stopped while it holds an object's lock keeps it, and the main
+# thread waits for it. The standard library alone does it: threads started with
+# `_thread.start_new_thread` in a loop, in a daemon thread.
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+MAY_HANG = pytest.mark.xfail(FREE_THREADED, reason="CPython's daemon threads", strict=False)
+
+
+def kinds() -> list[object]:
+    return [pytest.param(kind, marks=MAY_HANG) if "daemon" in kind else kind for kind in PROGRAMS]
+
+
+@pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize(
     "times",
     [20, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
