@@ -37,6 +37,9 @@ START_S = {"thread": 0.0005, "process": 0.03}
 # its time, waited rather than computed.
 WAITING = 0.5
 
+# So many threads "auto" gives to work that waits.
+MOST_WAITING = 32
+
 # Chunks a worker gets by default: few enough to cost little, enough to even out the load.
 CHUNKS_A_WORKER = 8
 
@@ -205,10 +208,12 @@ class _Sample(Generic[R]):
     def of(cls, fn: Callable[[T], R], work: list[T], done: Done) -> _Sample[R]:
         results: list[R] = []
         wall, cpu, switches = time.perf_counter(), time.thread_time(), _own_switches()
-        for item in work:
-            results.append(fn(item))
-            if time.perf_counter() - wall >= SAMPLE_S:
-                break
+        elapsed, batch = 0.0, 1
+        while elapsed < SAMPLE_S and len(results) < len(work):
+            results += [fn(item) for item in work[len(results) : len(results) + batch]]
+            elapsed = time.perf_counter() - wall
+            # Looking at the clock must cost less than the calls; no batch takes long either.
+            batch = max(1, min(2 * batch, int(len(results) / max(elapsed, 1e-9) * SAMPLE_S / 4)))
         spent = time.perf_counter() - wall, time.thread_time() - cpu
         done(len(results))
         return cls(results, *spent, _own_switches() != switches)
@@ -237,6 +242,8 @@ def _decide(
         if workers == 1 or left < START_S["thread"]:
             return "serial", workers, "there is too little to wait for"
         share = 1 - sample.cpu_s / sample.wall_s
+        # Waiting takes no core, so there may be more threads than cores.
+        workers = workers or min(MOST_WAITING, len(rest))
         return "thread", workers, f"the first items spent {share:.0%} of their time waiting"
     if (workers or cores) == 1:
         return "serial", workers, "one worker computes no faster than none"
