@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import kernels
+from ..pages import fetch, fetch_async, fetch_tokio
 from ..tasks import (
     Row,
     count_primes_in,
     count_words,
     crc32_of,
-    fetch,
-    fetch_async,
-    fetch_tokio,
     mandelbrot_row,
     nap,
     nap_async,
