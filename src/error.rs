@@ -73,8 +73,8 @@ impl From<ParallelError> for pyo3::PyErr {
 pub enum AioError {
     #[error("cannot start plait's tokio threads: {0}")]
     Runtime(std::io::Error),
-    #[error("plait's tokio runtime was shut down while this was running")]
-    ShutDown,
+    #[error("a bug in plait: {0}")]
+    Panicked(String),
     #[error("cannot fetch {url:?}: {reason}")]
     Url { url: String, reason: String },
     #[error("GET {url} failed: {reason}")]
@@ -92,7 +92,7 @@ impl From<AioError> for pyo3::PyErr {
         };
         let message = error.to_string();
         match error {
-            AioError::Runtime(_) | AioError::ShutDown => PyRuntimeError::new_err(message),
+            AioError::Runtime(_) | AioError::Panicked(_) => PyRuntimeError::new_err(message),
             AioError::Url { .. } => PyValueError::new_err(message),
             AioError::Connection { refused: true, .. } => {
                 PyConnectionRefusedError::new_err(message)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,13 +36,18 @@ def descriptors() -> int:
 
 
 def children() -> set[int]:
-    """The pids of this process's children, zombies included, the zygote excepted."""
+    """The pids of this process's children, zombies included, the zygote and its spares excepted."""
     from plait import _zygote
 
     zygote = _zygote._zygote
+    # A spare is a child from its fork on, and known as one a moment later.
+    deadline = time.monotonic() + 10
+    while zygote is not None and len(zygote.spares) < _zygote._SPARES:
+        assert time.monotonic() < deadline, "the zygote makes no spares"
+        time.sleep(0.002)
     tasks = Path("/proc/self/task").iterdir()
     found = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
-    return found - {zygote.pid if zygote is not None else None}
+    return found - {zygote.pid, *zygote.spares} if zygote is not None else found
 
 
 @pytest.fixture

@@ -56,12 +56,13 @@ def test_lanes_of_all_kinds_share_one_clock() -> None:
             child.start()
             child.join()
     timeline = recording.timeline
-    assert {(lane.kind, lane.name) for lane in timeline.lanes} == {
-        ("process", "MainProcess"),
-        ("thread", "helper"),
-        ("coroutine", "Task-1"),
-        ("process", "child"),
-    } or {lane.kind for lane in timeline.lanes} == {"process", "thread", "coroutine"}
+    assert sorted(lane.kind for lane in timeline.lanes) == [
+        "coroutine",
+        "process",
+        "process",
+        "thread",
+    ]
+    assert {"MainProcess", "helper", "child"} < {lane.name for lane in timeline.lanes}
     first = timeline.lanes[0]
     assert (first.pid, first.name) == (os.getpid(), "MainProcess")
     [everything] = timeline.of(first)
@@ -83,7 +84,7 @@ def test_computing_must_be_confirmed_by_the_cpu_clock() -> None:
     states = {s.name: s.state for s in recording.timeline.spans}
     assert states["claims to"] == "unknown"
     # On a loaded machine the first may lose the processor, and is then rightly undecided.
-    assert states["computes"] in ("gil", "unknown")
+    assert states["computes"] in ("gil", "nogil", "unknown")
 
 
 def test_many_spans_grow_the_file_and_touching_ones_are_joined() -> None:
@@ -91,18 +92,12 @@ def test_many_spans_grow_the_file_and_touching_ones_are_joined() -> None:
         for number in range(3000):
             with span(f"{number}"):
                 pass
-        with record_free_gap():
-            pass
-    assert len(recording.timeline.spans) == 3001
+    assert len(recording.timeline.spans) == 3000
     with record() as recording:
         for _ in range(100):
             with span("same"):
                 pass
     assert 1 <= len(recording.timeline.spans) < 100
-
-
-def record_free_gap() -> span:
-    return span("last")
 
 
 @pytest.fixture

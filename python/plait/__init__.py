@@ -11,6 +11,7 @@ plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
 plait.parallel   map, explain                                           src/parallel/
 plait.kernels    count_primes, mandelbrot, word_count, crc32            src/parallel/kernels/
 plait.lab        compare, tour, workloads, models                       -
+plait.lessons    the tutorial's sections, which the tour runs           -
 plait.errors     PlaitError and its subclasses                          src/error.rs
 ===============  =====================================================  ==============
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from . import kernels as kernels
     from . import lab as lab
     from .kernels import cpu_count as cpu_count
+    from .parallel import explain as explain
+    from .parallel import map as map
     from .process import Process as Process
     from .process import active_children as active_children
     from .process import current_process as current_process
@@ -45,6 +48,8 @@ _HOMES = {
     "kernels": "kernels",
     "lab": "lab",
     "cpu_count": "kernels",
+    "explain": "parallel",
+    "map": "parallel",
     "Process": "process",
     "active_children": "process",
     "current_process": "process",

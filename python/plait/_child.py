@@ -16,7 +16,9 @@ import multiprocessing.process
 import multiprocessing.util
 import os
 import pickle
+import select
 import signal
+import socket
 import sys
 import traceback
 import types
@@ -27,9 +29,7 @@ from . import process as _process  # children unpickle plait.process.Process
 
 __all__ = ["zygote"]
 
-# What many targets use. The zygote imports it when it has been idle, so that the first starts
-# don't wait for it and later children find it there: seconds, and one module a time.
-_IDLE = 0.05
+# What many targets use. The first start doesn't wait for it, later children find it there.
 _WARM_UP = (
     "multiprocessing.connection",
     "multiprocessing.synchronize",
@@ -37,7 +37,10 @@ _WARM_UP = (
     "concurrent.futures.process",
 )
 
-_FORK, _STATE = ord("F"), ord("S")
+# How long the zygote must have had nothing to do before it warms up or makes a spare: seconds.
+_PAUSE = 0.002
+
+_FORK, _SPARE, _STATE = ord("F"), ord("L"), ord("S")
 # A result up to this size goes through the channel's own buffer, so that the child need not
 # wait for its parent to read it; a larger one goes in a file in memory.
 _INLINE = 64 * 1024
@@ -49,44 +52,81 @@ def zygote(parent: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     _close_all_but({0, 1, 2, control})
-    try:
-        pidfd = _core.parent_pidfd(parent)
-    except ProcessLookupError:
-        os._exit(0)
+    pidfd = _parent_or_exit(parent)
     # ^C and ^\ at a terminal go to every process of the group; the user's own decides.
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
     for number in kept:
         signal.signal(number, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
-    pid = -1
+    channel = _serve(control, pidfd)
+    os.close(control)
+    os.close(pidfd)
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    _child(channel, parent)
+
+
+def _parent_or_exit(parent: int) -> int:
+    try:
+        return _core.parent_pidfd(parent)
+    except ProcessLookupError:  # it has died, and nobody waits for us
+        os._exit(0)
+
+
+def _serve(control: int, parent: int) -> int:
+    """Answers requests. Returns in each child, with its channel."""
     cold = list(_WARM_UP)
-    while pid != 0:
-        request = _core.next_request(control, pidfd, _IDLE if cold else None)
+    wanted: list[tuple[int, int]] = []  # spares: number and channel
+    while True:
+        # What is asked for comes first; then, a module at a time, what children will want;
+        # then spares, which so have it.
+        idle = _PAUSE if wanted else None
+        request = _core.next_request(control, parent, idle)
         if request is None:
             os._exit(0)
-        kind, channel = request
-        if kind == 0:
-            importlib.import_module(cold.pop(0))
+        kind, number, channel = request
+        if kind == _SPARE:
+            wanted.append((number, channel))
             continue
         if kind == _STATE:
             frame = _core.receive_frame(channel)
             if frame is not None:
                 _state.apply(pickle.loads(frame[0]))
                 os.dup2(1, 2)  # started well: from here on its stderr is nobody's
-        elif kind == _FORK:
-            pid = _core.fork_sibling()
-            if pid == 0:
-                break
-            # No one to tell: next_request will see that the parent is gone.
-            with contextlib.suppress(OSError):
-                os.write(control, pid.to_bytes(4, "little", signed=True))
+            os.close(channel)
+            continue
+        if kind != _FORK:
+            if cold:
+                importlib.import_module(cold.pop(0))
+                continue
+            number, channel = wanted.pop(0)
+        pid = _core.fork_sibling()
+        if pid == 0:
+            for _, other in wanted:
+                os.close(other)
+            if kind != _FORK:
+                _rehearse()
+            return channel
+        # No one to tell: next_request will see that the parent is gone.
+        with contextlib.suppress(OSError):
+            answer = number.to_bytes(4, "little") + pid.to_bytes(4, "little", signed=True)
+            os.write(control, answer)
         os.close(channel)
-    os.close(control)
-    os.close(pidfd)
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-    _child(channel, parent)
+
+
+def _rehearse() -> None:
+    """Goes through the motions of a start in a spare, while nobody waits for it: memory that
+    is shared with the zygote is copied on the first write, a page at a time."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(os.devnull, "w") as null:
+        _core.send_frame(ours.fileno(), pickle.dumps(_rehearsal()), [null.fileno()])
+        frame = _core.receive_frame(theirs.fileno())
+        assert frame is not None
+        setup = pickle.loads(frame[0])
+        pickle.loads(setup["process"]).run()
+        io.TextIOWrapper(io.FileIO(frame[1][0], "w"), encoding="utf-8").close()
+        send_outcome(ours.fileno(), "returned", None)
 
 
 def _close_all_but(keep: set[int]) -> None:
@@ -103,10 +143,17 @@ def _child(channel: int, parent: int) -> NoReturn:
     atexit._clear()
     atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
     try:
-        frame = _core.receive_frame(channel)
+        sentinel = _parent_or_exit(parent)
+        # A spare may wait for long. Its parent's death doesn't close the channel if a process
+        # that the parent forked still has a copy of the other end.
+        waiting = select.poll()
+        waiting.register(channel, select.POLLIN)
+        waiting.register(sentinel, select.POLLIN)
+        wanted = channel in dict(waiting.poll())
+        frame = _core.receive_frame(channel) if wanted else None
         if frame is None:
-            os._exit(0)  # not wanted after all
-        code = _run(channel, parent, *frame)
+            os._exit(0)
+        code = _run(channel, sentinel, *frame)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -115,14 +162,13 @@ def _child(channel: int, parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _run(channel: int, parent: int, payload: bytes, fds: list[int]) -> int:
+def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
     setup: dict[str, Any] = pickle.loads(payload)
     if "cwd" in setup:
         os.fchdir(fds[setup["cwd"]])
         os.close(fds[setup["cwd"]])
     _set_stream("stdout", 1, setup["stdout"], fds)
     _set_stream("stderr", 2, setup["stderr"], fds)
-    sentinel = _core.parent_pidfd(parent)
     if setup["daemon"]:
         _core.end_with_parent(os.dup(sentinel))
         os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
@@ -188,6 +234,17 @@ def _set_stream(name: str, fd: int, how: dict[str, Any] | None, fds: list[int]) 
     )
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)
+
+
+def _rehearsal() -> dict[str, Any]:
+    """What a spare unpickles to warm up: what a user starts looks much the same."""
+    context: Any = multiprocessing.context
+    context.set_spawning_popen(object())  # else it would not let the process be pickled
+    try:
+        process = _byvalue.dumps(_process.Process(target=int))
+    finally:
+        context.set_spawning_popen(None)
+    return {"process": process, "daemon": False}
 
 
 class _MainModule(types.ModuleType):

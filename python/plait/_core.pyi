@@ -145,6 +145,15 @@ class Zygote:
         """
         Its process id, None when it was ended.
         """
+    def refill(self, /, count: SupportsIndex) -> bool:
+        """
+        Asks for spares until there will be `count`; False: the zygote is gone.
+        """
+    @property
+    def spares(self, /) -> list[int]:
+        """
+        The pids of the spares that are there.
+        """
 
 def apply_attributes(words: SupportsGetItem[int, SupportsIndex]) -> None:
     """
@@ -191,10 +200,10 @@ def memfd(name: str) -> int:
     lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
     """
 
-def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int] | None:
+def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int, int] | None:
     """
-    In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone;
-    kind 0: nothing was asked for `idle` seconds.
+    In the zygote: waits for a request. Its kind, number and descriptor; `None`: the parent is
+    gone; kind 0: nothing was asked for `idle` seconds.
     """
 
 def parent_pidfd(expected: SupportsIndex) -> int:

@@ -88,6 +88,7 @@ class Popen:
         # A child that was killed already: is told by join(), as for any other.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             _core.send_frame(self._channel, pickle.dumps(setup), self._fds)
+        _zygote.refill()
 
     def _setup(self, process: mp_process.BaseProcess) -> dict[str, Any]:
         setup: dict[str, Any] = {

@@ -12,7 +12,10 @@ from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined
 
 from . import _core, _state
 
-__all__ = ["fork"]
+__all__ = ["fork", "refill"]
+
+# Children that are kept ready: enough for a pair that is started together. Each is some 2 MB.
+_SPARES = 2
 
 _lock = threading.Lock()
 _zygote: _core.Zygote | None = None
@@ -74,6 +77,20 @@ def fork() -> tuple[int, int, int, _state.State]:
             return pid, pidfd, channel, _state.difference(now, _base)
 
 
+def refill() -> None:
+    """Has spares made; to be called when the child that was just forked is on its way."""
+    global _zygote, _key, _base
+    with _lock:
+        if _zygote is None or not _zygote.is_ours() or _zygote.refill(_SPARES):
+            return
+        # It has died. The next start need not wait for another one to come up.
+        _zygote.end()
+        _base = _state.of_process()
+        _key = _state.exec_key(_base["environment"])
+        _zygote = _start(_base)
+        _zygote.refill(_SPARES)
+
+
 def _shutdown() -> None:
     global _zygote
     if _zygote is not None:
@@ -82,8 +99,9 @@ def _shutdown() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock
+    global _lock, _zygote
     _lock = threading.Lock()  # the parent's may be held, by a thread that isn't here
+    _zygote = None  # the parent's; this closes our copies of its sockets
 
 
 atexit.register(_shutdown)

@@ -53,7 +53,7 @@ def sleep(delay: float, result: object = None) -> Coroutine[Any, Any, object]:
     >>> asyncio.run(aio.sleep(0.001, "slept"))
     'slept'
     """
-    return cast("Coroutine[Any, Any, object]", _core.sleep(delay, result))
+    return _core.sleep(delay, result)
 
 
 @overload
@@ -90,7 +90,7 @@ def gather(*aws: Awaitable[Any], return_exceptions: bool = False) -> Coroutine[A
         group = _core.gather(native, return_exceptions)
         if running:
             group.start()
-        return cast("Coroutine[Any, Any, list[Any]]", group)
+        return group
     if not running:
         return _gather_when_awaited(aws, return_exceptions)
     for one in aws:
@@ -131,7 +131,7 @@ def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Corou
     if not callable(fn):
         raise TypeError(_workers.not_callable("fn", fn))
     call = functools.partial(contextvars.copy_context().run, fn, *args, **kwargs)
-    return cast("Coroutine[Any, Any, T]", _core.to_thread(call))
+    return _core.to_thread(call)
 
 
 def run(coro: Awaitable[T], *, debug: bool | None = None) -> T:
@@ -294,4 +294,4 @@ def http_get(url: str, timeout: float | None = 30.0) -> Coroutine[Any, Any, Resp
     """
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout must be above 0 seconds, or None, got {timeout}")
-    return cast("Coroutine[Any, Any, Response]", _core.http_get(url, timeout))
+    return _core.http_get(url, timeout)

@@ -7,15 +7,13 @@
 //! No lock is held while a future is polled or a Python object dropped: either may run
 //! Python code that comes back here.
 
-use super::bridge::{Bridge, Callback, running_loop};
+use super::bridge::{Bridge, Callback};
 use super::gather::Group;
 use super::inbox::Wakeup;
-use pyo3::exceptions::asyncio::{CancelledError, InvalidStateError};
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
-use pyo3::types::PyType;
-use pyo3::{PyTraverseError, PyVisit};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +41,7 @@ pub enum Settled {
     Cancelled(Option<Py<PyAny>>),
 }
 
-enum State {
+pub(super) enum State {
     New(Start),
     /// `None` while it is being polled.
     Waiting(Option<Work>),
@@ -51,24 +49,24 @@ enum State {
     Done(Settled),
 }
 
-struct Home {
-    event_loop: Py<PyAny>,
-    bridge: Py<Bridge>,
-    wakeup: Arc<Wakeup>,
+pub(super) struct Home {
+    pub(super) event_loop: Py<PyAny>,
+    pub(super) bridge: Py<Bridge>,
+    pub(super) wakeup: Arc<Wakeup>,
 }
 
-struct Inner {
-    state: State,
-    home: Option<Home>,
+pub(super) struct Inner {
+    pub(super) state: State,
+    pub(super) home: Option<Home>,
     /// asyncio's handshake: the awaitable was yielded to the task that steps it.
-    blocking: bool,
-    callbacks: Vec<Callback>,
-    groups: Vec<Py<Group>>,
+    pub(super) blocking: bool,
+    pub(super) callbacks: Vec<Callback>,
+    pub(super) groups: Vec<Py<Group>>,
 }
 
 #[pyclass(frozen, weakref)]
 pub struct Awaitable {
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
 }
 
 /// Who ends an awaitable: a round of the bridge goes on to the callbacks itself.
@@ -120,7 +118,7 @@ impl Awaitable {
         Self::new(Start::Poll(Box::pin(future)))
     }
 
-    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Inner> {
         self.inner.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -229,13 +227,13 @@ impl Awaitable {
     }
 
     /// Has the next round call the callbacks.
-    fn wake(slf: &Bound<'_, Self>, bridge: &Bridge, id: u64) {
+    pub(super) fn wake(slf: &Bound<'_, Self>, bridge: &Bridge, id: u64) {
         bridge.keep(id, slf);
         bridge.inbox().push(id);
     }
 
     /// A round got its id: polls it, or goes on to its callbacks.
-    pub fn step(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn step(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let finished = {
             let mut inner = slf.get().lock(py);
@@ -251,7 +249,6 @@ impl Awaitable {
             }
             None => Self::poll(slf, By::Round),
         }
-        Ok(())
     }
 
     pub fn is_done(&self, py: Python<'_>) -> bool {
@@ -277,250 +274,4 @@ impl Awaitable {
             _ => None,
         }
     }
-
-    /// The bare yield of `sleep(0)`: done, once the task that yields goes on.
-    fn take_yield(&self, py: Python<'_>) -> bool {
-        let mut inner = self.lock(py);
-        match std::mem::replace(&mut inner.state, State::Waiting(None)) {
-            State::New(Start::Yield(value)) => {
-                inner.state = State::Done(Settled::Value(value));
-                true
-            }
-            other => {
-                inner.state = other;
-                false
-            }
-        }
-    }
-
-    /// One step of `await`: the value as StopIteration, or itself, for the task to wait on.
-    fn advance(slf: Bound<'_, Self>) -> PyResult<Option<Bound<'_, PyAny>>> {
-        let py = slf.py();
-        if slf.get().take_yield(py) {
-            return Ok(Some(py.None().into_bound(py)));
-        }
-        Self::begin(&slf)?;
-        if let Some(outcome) = slf.get().settled(py) {
-            return Err(PyStopIteration::new_err((outcome?,)));
-        }
-        slf.get().lock(py).blocking = true;
-        Ok(Some(slf.into_any()))
-    }
-
-    fn need_settled(&self, py: Python<'_>) -> PyResult<PyResult<Py<PyAny>>> {
-        self.settled(py).ok_or_else(|| InvalidStateError::new_err("Result is not set."))
-    }
-}
-
-#[pymethods]
-impl Awaitable {
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Bound<'_, PyAny>>> {
-        Self::advance(slf)
-    }
-
-    /// As a coroutine's; the value is not looked at.
-    fn send<'py>(
-        slf: Bound<'py, Self>,
-        value: Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        drop(value);
-        Self::advance(slf)
-    }
-
-    #[pyo3(signature = (typ, val=None, tb=None))]
-    fn throw(
-        slf: Bound<'_, Self>,
-        typ: Bound<'_, PyAny>,
-        val: Option<Py<PyAny>>,
-        tb: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        drop(tb); // the exception has it
-        let py = slf.py();
-        Self::close(slf);
-        // An exception's instance comes alone or, from old callers, behind its type.
-        let thrown = val.filter(|val| val.bind(py).is_instance_of::<PyBaseException>());
-        Err(match (thrown, typ.cast_into::<PyType>()) {
-            (Some(instance), _) => PyErr::from_value(instance.into_bound(py)),
-            (None, Ok(typ)) => PyErr::from_type(typ, ()),
-            (None, Err(instance)) => PyErr::from_value(instance.into_inner()),
-        })
-    }
-
-    /// As a coroutine's: one that was not started never will be.
-    fn close(slf: Bound<'_, Self>) {
-        if matches!(slf.get().lock(slf.py()).state, State::New(_)) {
-            Self::settle(&slf, Settled::Cancelled(None), By::Other);
-        }
-    }
-
-    /// Starts it now, without waiting for it.
-    fn start(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        Self::begin(&slf)?;
-        Ok(slf)
-    }
-
-    /// None until it is started: `asyncio.isfuture` then takes it for a coroutine.
-    #[getter]
-    fn _asyncio_future_blocking(&self, py: Python<'_>) -> Option<bool> {
-        let inner = self.lock(py);
-        (!matches!(inner.state, State::New(_))).then_some(inner.blocking)
-    }
-
-    #[setter(_asyncio_future_blocking)]
-    fn set_asyncio_future_blocking(&self, py: Python<'_>, blocking: bool) {
-        self.lock(py).blocking = blocking;
-    }
-
-    fn get_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if let Some(home) = &self.lock(py).home {
-            return Ok(home.event_loop.clone_ref(py));
-        }
-        let running = running_loop(py)?;
-        running.map(Bound::unbind).ok_or_else(|| PyRuntimeError::new_err("no running event loop"))
-    }
-
-    fn done(&self, py: Python<'_>) -> bool {
-        self.is_done(py)
-    }
-
-    fn cancelled(&self, py: Python<'_>) -> bool {
-        matches!(self.lock(py).state, State::Done(Settled::Cancelled(_)))
-    }
-
-    /// Ends it: the Rust future is dropped. False if it was done.
-    #[pyo3(signature = (msg=None))]
-    pub fn cancel(slf: Bound<'_, Self>, msg: Option<Py<PyAny>>) -> bool {
-        let py = slf.py();
-        let group = match &slf.get().lock(py).state {
-            State::Done(_) => return false,
-            State::Gathering(group) => Some(group.clone_ref(py)),
-            _ => None,
-        };
-        match group {
-            Some(group) => Group::cancel(group.bind(py), msg.as_ref()),
-            None => {
-                Self::settle(&slf, Settled::Cancelled(msg), By::Other);
-                true
-            }
-        }
-    }
-
-    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.need_settled(py)?
-    }
-
-    fn exception(&self, py: Python<'_>) -> PyResult<Option<PyErr>> {
-        let cancelled = self.cancelled(py);
-        match self.need_settled(py)? {
-            Err(error) if cancelled => Err(error),
-            outcome => Ok(outcome.err()),
-        }
-    }
-
-    fn _make_cancelled_error(&self, py: Python<'_>) -> PyErr {
-        match &self.lock(py).state {
-            State::Done(Settled::Cancelled(message)) => cancelled_error(py, message.as_ref()),
-            _ => cancelled_error(py, None),
-        }
-    }
-
-    #[pyo3(signature = (r#fn, *, context=None))]
-    fn add_done_callback(
-        slf: Bound<'_, Self>,
-        r#fn: Py<PyAny>,
-        context: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        let py = slf.py();
-        Self::begin(&slf)?;
-        let context = match context {
-            Some(context) => context,
-            None => copy_context(py)?,
-        };
-        let late = {
-            let mut inner = slf.get().lock(py);
-            inner.callbacks.push((r#fn, context));
-            let done = matches!(inner.state, State::Done(_));
-            let home = inner.home.as_ref().filter(|_| done);
-            home.map(|home| (home.bridge.clone_ref(py), home.wakeup.id))
-        };
-        if let Some((bridge, id)) = late {
-            Self::wake(&slf, bridge.get(), id);
-        }
-        Ok(())
-    }
-
-    /// How many were removed.
-    fn remove_done_callback(&self, py: Python<'_>, r#fn: Bound<'_, PyAny>) -> PyResult<usize> {
-        let callbacks = std::mem::take(&mut self.lock(py).callbacks);
-        let before = callbacks.len();
-        let mut kept = Vec::with_capacity(before);
-        for callback in callbacks {
-            if !callback.0.bind(py).eq(&r#fn)? {
-                kept.push(callback);
-            }
-        }
-        let removed = before - kept.len();
-        self.lock(py).callbacks.splice(0..0, kept);
-        Ok(removed)
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> &'static str {
-        match self.lock(py).state {
-            State::New(_) => "<plait awaitable, not started>",
-            State::Waiting(_) | State::Gathering(_) => "<plait awaitable, pending>",
-            State::Done(Settled::Value(_)) => "<plait awaitable, finished>",
-            State::Done(Settled::Error(_)) => "<plait awaitable, failed>",
-            State::Done(Settled::Cancelled(_)) => "<plait awaitable, cancelled>",
-        }
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Locked by a thread in the midst of a change: then it is in use, not garbage.
-        let Ok(inner) = self.inner.try_lock() else { return Ok(()) };
-        if let Some(home) = &inner.home {
-            visit.call(&home.event_loop)?;
-            visit.call(&home.bridge)?;
-        }
-        for (callback, context) in &inner.callbacks {
-            visit.call(callback)?;
-            visit.call(context)?;
-        }
-        for group in &inner.groups {
-            visit.call(group)?;
-        }
-        match &inner.state {
-            State::New(Start::Gather { children, .. }) => {
-                children.iter().try_for_each(|child| visit.call(child))
-            }
-            State::New(Start::Yield(value)) | State::Done(Settled::Value(value)) => {
-                visit.call(value)
-            }
-            State::Gathering(group) => visit.call(group),
-            _ => Ok(()),
-        }
-    }
-
-    fn __clear__(&self) {
-        if let Ok(mut inner) = self.inner.try_lock() {
-            let state = State::Done(Settled::Cancelled(None));
-            let (callbacks, groups) = (Vec::new(), Vec::new());
-            let empty = Inner { state, home: None, blocking: false, callbacks, groups };
-            let cleared = std::mem::replace(&mut *inner, empty);
-            drop(inner);
-            drop(cleared);
-        }
-    }
-}
-
-fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    static COPY: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
-    Ok(COPY.import(py, "contextvars", "copy_context")?.call0()?.unbind())
 }

@@ -109,22 +109,22 @@ impl Bridge {
     }
 
     /// The next `(callback, context, awaitable)`; polls futures until one is due.
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Due>> {
+    fn __next__(&self, py: Python<'_>) -> Option<Due> {
         loop {
             let awaitable = {
                 let mut agenda = self.agenda(py);
                 if let Some(due) = agenda.due.pop_front() {
-                    return Ok(Some(due));
+                    return Some(due);
                 }
                 if agenda.budget == 0 {
-                    return Ok(None);
+                    return None;
                 }
                 agenda.budget -= 1;
-                let Some(id) = self.inbox.pop() else { return Ok(None) };
+                let id = self.inbox.pop()?;
                 agenda.waiting.get(&id).map(|found| found.clone_ref(py))
             };
             if let Some(awaitable) = awaitable {
-                Awaitable::step(awaitable.bind(py))?;
+                Awaitable::step(awaitable.bind(py));
             }
         }
     }

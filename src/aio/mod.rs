@@ -17,3 +17,5 @@ pub mod bridge;
 pub mod face;
 #[cfg(feature = "python")]
 pub mod gather;
+#[cfg(feature = "python")]
+mod protocol;

@@ -6,8 +6,8 @@ use crate::error::{AioError, locked};
 use crate::forked::Forked;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 struct Owned {
     runtime: Runtime,
     client: Client,
+    open: Arc<RwLock<bool>>,
 }
 
 static RUNTIME: Forked<Mutex<Option<Owned>>> = Forked::new(Mutex::default, forget_after_fork);
@@ -39,7 +40,7 @@ fn build() -> Result<Owned, AioError> {
         .on_thread_start(crate::os::block_signals)
         .build()
         .map_err(AioError::Runtime)?;
-    Ok(Owned { runtime, client: super::http::client() })
+    Ok(Owned { runtime, client: super::http::client(), open: Arc::new(RwLock::new(true)) })
 }
 
 fn with<T>(use_it: impl FnOnce(&Owned) -> T) -> Result<T, AioError> {
@@ -64,16 +65,36 @@ pub fn client() -> Result<Client, AioError> {
 pub fn shut_down() {
     let owned = locked(RUNTIME.get()).take();
     if let Some(owned) = owned {
+        *owned.open.write().unwrap_or_else(PoisonError::into_inner) = false;
         drop(owned.client);
         owned.runtime.shutdown_timeout(PATIENCE);
     }
 }
 
 /// A timer; it may be polled on any thread. Tokio takes "for ever" as some decades.
-pub fn sleep(duration: Duration) -> Result<tokio::time::Sleep, AioError> {
-    let handle = handle()?;
-    let _context = handle.enter();
-    Ok(tokio::time::sleep(duration))
+pub fn sleep(duration: Duration) -> Result<Timer, AioError> {
+    with(|owned| {
+        let _context = owned.runtime.enter();
+        let sleep = Box::pin(tokio::time::sleep(duration));
+        Timer { sleep, open: Arc::clone(&owned.open) }
+    })
+}
+
+/// Tokio's own timer panics when it is polled after its runtime was shut down, as a loop in a
+/// daemon thread may do while the interpreter exits. This one never ends then.
+pub struct Timer {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    open: Arc<RwLock<bool>>,
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { sleep, open } = &mut *self;
+        let open = open.read().unwrap_or_else(PoisonError::into_inner);
+        if *open { sleep.as_mut().poll(context) } else { Poll::Pending }
+    }
 }
 
 /// Runs a future on the runtime's threads; dropping what this gives back stops it.
@@ -89,7 +110,14 @@ impl<T> Future for Spawned<T> {
     type Output = Result<T, AioError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|joined| joined.map_err(|_| AioError::ShutDown))
+        match Pin::new(&mut self.0).poll(context) {
+            Poll::Ready(Ok(value)) => Poll::Ready(Ok(value)),
+            Poll::Ready(Err(error)) if error.is_panic() => {
+                Poll::Ready(Err(AioError::Panicked(error.to_string())))
+            }
+            // Stopped by the shut-down at exit: like a timer, it never ends.
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -103,8 +131,12 @@ impl<T> Drop for Spawned<T> {
 mod tests {
     use super::*;
 
+    /// There is one runtime, and these tests shut it down: they take turns.
+    static TURN: Mutex<()> = Mutex::new(());
+
     #[test]
     fn serves_again_after_a_shut_down() {
+        let _turn = locked(&TURN);
         for _ in 0..2 {
             let answer = spawn(async {
                 sleep(Duration::from_millis(1)).unwrap().await;
@@ -116,7 +148,18 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_outlives_its_runtime_quietly() {
+        let _turn = locked(&TURN);
+        let mut timer = sleep(Duration::from_millis(1)).unwrap();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut timer).poll(&mut context).is_pending());
+        shut_down();
+        assert!(Pin::new(&mut timer).poll(&mut context).is_pending());
+    }
+
+    #[test]
     fn dropping_a_spawned_future_stops_it() {
+        let _turn = locked(&TURN);
         let (alive, dropped) = tokio::sync::oneshot::channel::<()>();
         drop(spawn(async move {
             let _alive = alive;

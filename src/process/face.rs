@@ -67,14 +67,32 @@ impl Zygote {
     /// Forks a child that waits for its payload: its pid, a pidfd, and the channel's end.
     fn fork(&self, py: Python<'_>) -> PyResult<(i32, RawFd, RawFd)> {
         let forked = py.detach(|| {
-            let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            guard.as_ref().map_or(Err(ForkError::Gone), zygote::Zygote::fork)
+            let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            guard.as_mut().map_or(Err(ForkError::Gone), zygote::Zygote::fork)
         });
         match forked {
             Ok(child) => Ok((child.pid, child.pidfd.into_raw_fd(), child.channel.into_raw_fd())),
             Err(ForkError::Gone) => Err(PyConnectionResetError::new_err("the zygote is gone")),
             Err(ForkError::Refused(error)) => Err(os_error("fork a child process", error)),
         }
+    }
+
+    /// Asks for spares until there will be `count`; False: the zygote is gone.
+    fn refill(&self, py: Python<'_>, count: usize) -> bool {
+        py.detach(|| {
+            let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let asked = guard.as_mut().map(|zygote| zygote.refill(count));
+            !matches!(asked, None | Some(Err(ForkError::Gone)))
+        })
+    }
+
+    /// The pids of the spares that are there.
+    #[getter]
+    fn spares(&self, py: Python<'_>) -> Vec<i32> {
+        py.detach(|| {
+            let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            guard.as_mut().map(zygote::Zygote::spares).unwrap_or_default()
+        })
     }
 
     /// Whether this process started it: a forked copy of that process must not use it.
@@ -106,15 +124,15 @@ impl Zygote {
     }
 }
 
-/// In the zygote: waits for a request. Its kind and descriptor; `None`: the parent is gone;
-/// kind 0: nothing was asked for `idle` seconds.
+/// In the zygote: waits for a request. Its kind, number and descriptor; `None`: the parent is
+/// gone; kind 0: nothing was asked for `idle` seconds.
 #[pyfunction]
 #[pyo3(signature = (control, parent, idle=None))]
 pub fn next_request(
     control: RawFd,
     parent: RawFd,
     idle: Option<f64>,
-) -> PyResult<Option<(u8, RawFd)>> {
+) -> PyResult<Option<(u8, u32, RawFd)>> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let (control, parent) = (borrowed(control)?, borrowed(parent)?);
     loop {
@@ -129,18 +147,18 @@ pub fn next_request(
         match poll(&mut fds, patience.as_ref()) {
             Err(Errno::INTR) => continue,
             Err(error) => return Err(os_error("wait for a request", error)),
-            Ok(0) => return Ok(Some((0, -1))),
+            Ok(0) => return Ok(Some((0, 0, -1))),
             Ok(_) if !fds[1].revents().is_empty() => return Ok(None),
             Ok(_) => {}
         }
-        let mut kind = [0];
+        let mut request = [0; zygote::REQUEST];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [std::io::IoSliceMut::new(&mut kind)];
+        let mut parts = [std::io::IoSliceMut::new(&mut request)];
         match recvmsg(control, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => continue,
             Err(_) => return Ok(None),
-            Ok(message) if message.bytes == 0 => return Ok(None),
+            Ok(message) if message.bytes != zygote::REQUEST => return Ok(None),
             Ok(_) => {}
         }
         let fd = ancillary.drain().find_map(|message| match message {
@@ -148,7 +166,8 @@ pub fn next_request(
             _ => None,
         });
         if let Some(fd) = fd {
-            return Ok(Some((kind[0], fd.into_raw_fd())));
+            let [kind, a, b, c, d] = request;
+            return Ok(Some((kind, u32::from_le_bytes([a, b, c, d]), fd.into_raw_fd())));
         }
     }
 }

@@ -1,4 +1,9 @@
 //! The zygote as its user sees it: started on demand, asked to fork, replaced when it dies.
+//!
+//! A *spare* is a child that was asked for ahead of time: forked already, rehearsed, waiting
+//! for its payload. Taking one costs its user no fork. The zygote forks spares only when it
+//! has had nothing else to do for a moment, so that refilling doesn't compete with the work
+//! that was just started.
 
 use crate::error::ProcessError;
 use crate::process::channel;
@@ -9,15 +14,23 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal,
     waitid,
 };
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// What a zygote is asked to do: one byte, with what belongs to it in the same packet.
+/// What a zygote is asked to do: the first byte of a request, which also carries a number and
+/// the child's end of a channel. Its answer is that number and a pid, or minus an errno.
 pub const FORK: u8 = b'F';
+/// Fork, but not before there has been nothing else to do for a moment.
+pub const SPARE: u8 = b'L';
 /// Python's state to start from, as bytes that only the Python side understands.
 pub const STATE: u8 = b'S';
+/// Bytes of a request.
+pub const REQUEST: usize = 5;
+/// Bytes of an answer.
+const ANSWER: usize = 8;
 
 /// How long a zygote may take to answer. It needs 20 ms to start and under 1 ms to fork; one
 /// that is stopped, or starved for so long, is given up.
@@ -40,7 +53,17 @@ pub struct Child {
     pub channel: OwnedFd,
 }
 
-/// A running zygote. Dropping it closes its socket, upon which it ends.
+/// A child that was asked for ahead of time.
+#[derive(Debug)]
+struct Spare {
+    number: u32,
+    channel: OwnedFd,
+    /// Not known before the zygote has answered.
+    pid: Option<i32>,
+}
+
+/// A running zygote. Dropping it closes its socket and its spares' channels, upon which all of
+/// them end.
 #[derive(Debug)]
 pub struct Zygote {
     control: OwnedFd,
@@ -48,6 +71,9 @@ pub struct Zygote {
     pid: u32,
     /// Who started it: a forked copy of this process must not talk to it.
     owner: Option<Pid>,
+    /// The last request's number.
+    number: u32,
+    spares: VecDeque<Spare>,
 }
 
 impl Zygote {
@@ -74,12 +100,26 @@ impl Zygote {
             .ok_or(Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|error| ProcessError::os("open a pidfd", error))?;
-        let zygote =
-            Self { control: ours, pidfd, pid: child.id(), owner: Some(rustix::process::getpid()) };
+        let zygote = Self {
+            control: ours,
+            pidfd,
+            pid: child.id(),
+            owner: Some(rustix::process::getpid()),
+            number: 0,
+            spares: VecDeque::new(),
+        };
         zygote
-            .send(STATE, &recipe.state, &[])
+            .send_state(&recipe.state)
             .map_err(|error| ProcessError::os("talk to the zygote", error))?;
         Ok(zygote)
+    }
+
+    /// A state may be larger than a packet, so it goes by a channel of its own.
+    fn send_state(&self, state: &[u8]) -> Result<(), Errno> {
+        let (ours, theirs) = channel::pair()?;
+        send_request(self.control.as_fd(), STATE, 0, theirs.as_fd())?;
+        drop(theirs);
+        channel::send_frame(ours.as_fd(), state, &[])
     }
 
     pub fn pid(&self) -> u32 {
@@ -91,44 +131,80 @@ impl Zygote {
         self.owner == Some(rustix::process::getpid())
     }
 
-    fn send(&self, kind: u8, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        // Large states don't fit a packet, so bytes go by a channel of their own.
-        if bytes.is_empty() {
-            return send_packet(self.control.as_fd(), kind, fds);
+    /// Asks for a child: its number, and our end of its channel.
+    fn request(&mut self, kind: u8) -> Result<(u32, OwnedFd), ForkError> {
+        let (ours, theirs) = channel::pair().map_err(ForkError::Refused)?;
+        self.number = self.number.wrapping_add(1);
+        send_request(self.control.as_fd(), kind, self.number, theirs.as_fd())
+            .map_err(|_| ForkError::Gone)?;
+        Ok((self.number, ours))
+    }
+
+    /// A child, from the spares if there is one. The error says whether the zygote is gone, and
+    /// another may be tried.
+    pub fn fork(&mut self) -> Result<Child, ForkError> {
+        while self.readable(Duration::ZERO) {
+            self.read_answer()?;
         }
-        let (ours, theirs) = channel::pair()?;
-        send_packet(self.control.as_fd(), kind, &[theirs.as_fd()])?;
-        drop(theirs);
-        channel::send_frame(ours.as_fd(), bytes, fds)
+        while let Some(at) = self.spares.iter().position(|spare| spare.pid.is_some()) {
+            if let Some(child) = self.spares.remove(at).and_then(alive) {
+                return Ok(child);
+            }
+        }
+        let (number, channel) = self.request(FORK)?;
+        loop {
+            if !self.readable(PATIENCE) {
+                let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+                return Err(ForkError::Gone);
+            }
+            let (answered, answer) = self.read_answer()?;
+            if answered == number {
+                if answer < 0 {
+                    return Err(ForkError::Refused(Errno::from_raw_os_error(-answer)));
+                }
+                return adopt(answer, channel).map_err(ForkError::Refused);
+            }
+        }
     }
 
-    /// Forks a child. The error says whether the zygote is gone, and another may be tried.
-    pub fn fork(&self) -> Result<Child, ForkError> {
-        let (channel, theirs) = channel::pair().map_err(ForkError::Refused)?;
-        self.send(FORK, &[], &[theirs.as_fd()]).map_err(|_| ForkError::Gone)?;
-        drop(theirs);
-        let answer = self.answer()?;
-        let pid = Pid::from_raw(answer)
-            .filter(|_| answer > 0)
-            .ok_or_else(|| ForkError::Refused(Errno::from_raw_os_error(-answer)))?;
-        // The child is ours to reap, so its pid can't have been given to another.
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(ForkError::Refused)?;
-        Ok(Child { pid: answer, pidfd, channel })
+    /// Asks for spares until there are, or will be, `count`.
+    pub fn refill(&mut self, count: usize) -> Result<(), ForkError> {
+        while self.spares.len() < count {
+            let (number, channel) = self.request(SPARE)?;
+            self.spares.push_back(Spare { number, channel, pid: None });
+        }
+        Ok(())
     }
 
-    fn answer(&self) -> Result<i32, ForkError> {
-        let limit = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    /// The pids of the spares that are known to be there.
+    pub fn spares(&mut self) -> Vec<i32> {
+        while self.readable(Duration::ZERO) && self.read_answer().is_ok() {}
+        self.spares.iter().filter_map(|spare| spare.pid).collect()
+    }
+
+    fn readable(&self, patience: Duration) -> bool {
+        let limit = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
         let mut fds = [PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN)];
-        let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit)));
-        if ready.is_ok_and(|ready| ready == 0) {
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-            return Err(ForkError::Gone);
-        }
-        let mut answer = [0; 4];
+        matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit))), Ok(1))
+    }
+
+    /// Reads one answer; one for a spare is noted with it.
+    fn read_answer(&mut self) -> Result<(u32, i32), ForkError> {
+        let mut answer = [0; ANSWER];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut answer)) {
-            Ok(4) => Ok(i32::from_le_bytes(answer)),
-            _ => Err(ForkError::Gone),
+            Ok(ANSWER) => {}
+            _ => return Err(ForkError::Gone),
         }
+        let [a, b, c, d, e, f, g, h] = answer;
+        let (number, answer) = (u32::from_le_bytes([a, b, c, d]), i32::from_le_bytes([e, f, g, h]));
+        if let Some(at) = self.spares.iter().position(|spare| spare.number == number) {
+            if answer > 0 {
+                self.spares[at].pid = Some(answer);
+            } else {
+                self.spares.remove(at); // a limit was met; who needs a child will be told
+            }
+        }
+        Ok((number, answer))
     }
 
     /// Ends it and waits until it has; a zygote that is gone already is fine.
@@ -136,12 +212,17 @@ impl Zygote {
         if !self.is_ours() {
             return None; // a copy in a forked process: the original goes on
         }
-        let Self { control, pidfd, .. } = self;
+        let Self { control, pidfd, spares, .. } = self;
         drop(control);
         let grace = Timespec { tv_sec: 1, tv_nsec: 0 };
         let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
         if !matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&grace))), Ok(1)) {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        }
+        // Only now: it may have forked a spare that we had not heard of; that one sees the end
+        // of its channel.
+        for child in spares.into_iter().filter_map(alive) {
+            discard(child.pidfd.as_fd());
         }
         reap(pidfd.as_fd()).ok().flatten()
     }
@@ -167,16 +248,45 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>, Errno> {
     }
 }
 
-/// A packet of one byte and some descriptors.
-pub fn send_packet(socket: BorrowedFd<'_>, kind: u8, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+/// A child by its pid, which can't have been given to another: it is ours to reap, and waits.
+fn adopt(pid: i32, channel: OwnedFd) -> Result<Child, Errno> {
+    let known = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    Ok(Child { pid, pidfd: pidfd_open(known, PidfdFlags::empty())?, channel })
+}
+
+/// The child that a spare is, unless it has been killed meanwhile: its channel is then at its
+/// end. (A spare says nothing of its own accord, so "readable" means just that.)
+fn alive(spare: Spare) -> Option<Child> {
+    let child = adopt(spare.pid?, spare.channel).ok()?;
+    if channel::readable(child.channel.as_fd()).is_ok_and(|readable| !readable) {
+        return Some(child);
+    }
+    discard(child.pidfd.as_fd());
+    None
+}
+
+/// Ends a child that was never given anything to do.
+fn discard(pidfd: BorrowedFd<'_>) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    let _ = reap(pidfd);
+}
+
+fn send_request(
+    socket: BorrowedFd<'_>,
+    kind: u8,
+    number: u32,
+    fd: BorrowedFd<'_>,
+) -> Result<(), Errno> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+    let fds = [fd];
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(Errno::MSGSIZE);
     }
-    let byte = [kind];
-    let parts = [std::io::IoSlice::new(&byte)];
+    let [a, b, c, d] = number.to_le_bytes();
+    let bytes: [u8; REQUEST] = [kind, a, b, c, d];
+    let parts = [std::io::IoSlice::new(&bytes)];
     rustix::io::retry_on_intr(|| sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;
     Ok(())
 }

@@ -56,7 +56,9 @@ def test_children_survive_the_zygotes_death_and_a_new_one_takes_over() -> None:
     process = started(gate.wait)
     old = _zygote._zygote
     assert old is not None
-    os.kill(old.pid or 0, signal.SIGKILL)
+    pid = old.pid or 0
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until_gone([pid]) == []
     assert finish(started(abs, -4)) == 4
     assert _zygote._zygote is not old
     assert process.is_alive()
@@ -65,6 +67,19 @@ def test_children_survive_the_zygotes_death_and_a_new_one_takes_over() -> None:
     process.join()
     assert process.exitcode == 0
     process.close()
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_spares_that_are_killed_are_not_used() -> None:
+    finish(started(int))
+    deadline = time.monotonic() + 10
+    while not (spares := _zygote._zygote.spares if _zygote._zygote else []):
+        assert time.monotonic() < deadline
+    for pid in spares:
+        os.kill(pid, signal.SIGKILL)
+    assert wait_until_gone(spares) == []
+    processes = [started(abs, -n) for n in range(6)]
+    assert [finish(process) for process in processes] == list(range(6))
 
 
 @pytest.mark.usefixtures("leaves_nothing")

@@ -116,7 +116,7 @@ def draw_rich(timeline: Timeline, width: int = 60, seconds: float | None = None)
     return text
 
 
-_ROW, _BAR, _LEFT, _WIDTH = 26, 18, 190, 860  # the SVG's measures, in its own units
+_ROW, _BAR, _LEFT, _WIDTH = 26, 18, 236, 900  # the SVG's measures, in its own units
 
 
 def draw_svg(timeline: Timeline, seconds: float | None = None) -> str:
@@ -163,7 +163,7 @@ def _time(seconds: float) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 20 else name[:19] + "…"
+    return name if len(name) <= 28 else name[:27] + "…"
 
 
 def _bar(span: Span, top: int, scale: float) -> str:

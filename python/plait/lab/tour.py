@@ -29,6 +29,8 @@ from .timeline import Timeline
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .report import Report
+
 __all__ = ["Section", "TourResult", "VersionResult", "tour"]
 
 # A version takes some ten delays and its own start; past this it is taken to hang.
@@ -82,14 +84,14 @@ class TourResult:
         sections: those that ran, in the tutorial's order.
         delay: the delay that they ran with, in seconds.
         seconds: how long the whole took.
-        comparison: `plait.lab.compare`'s report as a dict, or None where none was made.
+        comparison: `plait.lab.compare`'s report, or None where only one section ran.
         page: the file that was written, or None.
     """
 
     sections: tuple[Section, ...]
     delay: float
     seconds: float
-    comparison: dict[str, Any] | None = None
+    comparison: Report | None = None
     page: str | None = None
 
     @property
@@ -101,7 +103,8 @@ class TourResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain lists and dicts, for JSON."""
-        return {**asdict(self), "ok": self.ok}
+        comparison = None if self.comparison is None else self.comparison.to_dict()
+        return {**asdict(self), "comparison": comparison, "ok": self.ok}
 
 
 def tour(
@@ -147,6 +150,7 @@ def tour(
 
     from rich.console import Console as RichConsole
 
+    from .compare import compare
     from .tour_show import progress, show_comparison, show_section, show_summary
 
     console = console or RichConsole()
@@ -170,8 +174,8 @@ def tour(
     comparison = None
     if section is None:
         with progress(console, "comparison: primes under every model"):
-            comparison, shown = _compare()
-        show_comparison(console, shown)
+            comparison = compare("primes", repeats=2)
+        show_comparison(console, comparison)
     result = TourResult(
         tuple(sections),
         delay,
@@ -245,11 +249,3 @@ def _session(command: list[str], environment: dict[str, str]) -> Iterator[subpro
             # Reaches a version that is interrupted or hangs, and children that outlived theirs.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def _compare() -> tuple[dict[str, Any], Any]:
-    """A small comparison of all models: as a dict, and as something rich can show."""
-    from plait import lab
-
-    report = lab.compare("primes", repeats=3)
-    return report.to_dict(), report

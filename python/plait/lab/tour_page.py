@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import resources
 from pathlib import Path
@@ -45,8 +46,10 @@ def write_page(path: Path, result: TourResult) -> None:
     template = resources.files(__package__).joinpath("tour.html.jinja").read_text("utf-8")
     page = environment.from_string(template).render(
         result=result,
+        comparison=Markup(result.comparison._repr_html_()) if result.comparison else "",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         cores=plait.cpu_count(),
+        load=os.getloadavg()[0],
         version=plait.__version__,
         states=STATES,
         states_in=_section_states,

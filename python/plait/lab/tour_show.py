@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
@@ -18,6 +18,7 @@ from rich.text import Text
 from .lanes import draw_rich
 
 if TYPE_CHECKING:
+    from .report import Report
     from .tour import Section, TourResult, VersionResult
 
 __all__ = ["progress", "show_comparison", "show_section", "show_summary"]
@@ -74,7 +75,7 @@ def _version(version: VersionResult) -> list[RenderableType]:
     return parts
 
 
-def show_comparison(console: Console, report: Any) -> None:
+def show_comparison(console: Console, report: Report) -> None:
     """Print the report of `plait.lab.compare` that ends the tour."""
     console.print()
     console.print(Rule("[bold]All models on the same work", align="left"))

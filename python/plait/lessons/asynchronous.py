@@ -14,6 +14,7 @@ import asyncio
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from plait import aio
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
@@ -46,5 +47,19 @@ def with_stdlib(delay: float) -> None:
         other_work()
 
 
+def with_plait(delay: float) -> None:
+    async def fetch_all() -> None:
+        tasks = []
+        for page in PAGES:
+            fetching = aio.to_thread(fetch, page, delay)
+            tasks.append(asyncio.create_task(fetching))
+            tasks[-1].add_done_callback(when_done)
+        await aio.sleep(0)  # lets the tasks start
+        other_work()
+        await aio.gather(*tasks)
+
+    aio.run(fetch_all())
+
+
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)

@@ -11,6 +11,7 @@ over the value that the target returned.
 import threading
 import time
 
+import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
@@ -32,5 +33,13 @@ def with_stdlib(delay: float) -> None:
     print("Main thread completed")
 
 
+def with_plait(delay: float) -> None:
+    worker = plait.Thread(target=background_work, args=(delay,))
+    worker.start()
+    with span("result: blocked", "idle", holder=worker.name):
+        outcome = worker.result()  # and here
+    print(f"Main thread completed: {outcome}")
+
+
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)

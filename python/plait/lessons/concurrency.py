@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 
+import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
@@ -47,5 +48,9 @@ def with_stdlib(delay: float) -> None:
     take_turns(threading.Thread, delay)
 
 
+def with_plait(delay: float) -> None:
+    take_turns(plait.Thread, delay)
+
+
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)

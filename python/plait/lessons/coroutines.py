@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
+from plait import aio
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
@@ -41,6 +42,10 @@ def with_stdlib(delay: float) -> None:
     asyncio.run(everything(delay, asyncio.sleep, asyncio.gather))
 
 
+def with_plait(delay: float) -> None:
+    aio.run(everything(delay, aio.sleep, aio.gather))
+
+
 def with_gevent(delay: float) -> None:
     import gevent
 
@@ -58,4 +63,4 @@ def with_gevent(delay: float) -> None:
 
 
 if __name__ == "__main__":
-    main(with_stdlib, with_gevent)
+    main(with_stdlib, with_plait, with_gevent)

@@ -12,6 +12,7 @@ on. The same join() blocks without a timeout and does not with timeout=0.
 import threading
 import time
 
+import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
@@ -37,8 +38,23 @@ def with_stdlib(delay: float) -> None:
     while worker.is_alive():  # asks and returns at once
         own_work()
         pieces += 1
-    print(f"Meanwhile the main thread did pieces of its own work: {pieces}")
+    print(f"Pieces of own work meanwhile: {pieces}")
+
+
+def with_plait(delay: float) -> None:
+    worker = plait.Thread(target=background_work, args=(delay,))
+    worker.start()
+    pieces = 0
+    while True:
+        try:
+            outcome = worker.result(timeout=0)  # at once
+            break
+        except TimeoutError:
+            own_work()
+            pieces += 1
+    print(f"Pieces of own work meanwhile: {pieces}")
+    print(f"Background result: {outcome}")
 
 
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)

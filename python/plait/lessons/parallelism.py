@@ -17,7 +17,7 @@ import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
-LIMIT = 160_000
+LIMIT = 400_000
 RANGES = [(low, low + LIMIT // 8) for low in range(0, LIMIT, LIMIT // 8)]
 
 
@@ -32,12 +32,27 @@ def primes_in(bounds: tuple[int, int]) -> int:
 
 
 def with_stdlib(delay: float) -> None:
+    began = time.perf_counter()
     with multiprocessing.Pool(plait.cpu_count()) as pool:
+        counts = pool.map(primes_in, RANGES, chunksize=1)
+        total = sum(counts)
+    took = time.perf_counter() - began
+    print(f"Pool, start included: {total} primes in {took:.3f} s")
+
+
+def with_plait(delay: float) -> None:
+    began = time.perf_counter()
+    counts = plait.map(primes_in, RANGES, how="process", chunksize=1)
+    total = sum(counts)
+    took = time.perf_counter() - began
+    print(f"plait.map, start included: {total} primes in {took:.3f} s")
+    for workers in sorted({1, plait.cpu_count()}):
         began = time.perf_counter()
-        total = sum(pool.map(primes_in, RANGES, chunksize=1))
+        with span(f"Rust x {workers}", "idle", holder="Rust's threads"):
+            total = plait.kernels.count_primes(LIMIT, workers=workers)
         took = time.perf_counter() - began
-    print(f"Pool, once started: {total} primes in {took:.3f} s")
+        print(f"Rust, workers={workers}: {total} primes in {took:.4f} s")
 
 
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)

@@ -12,12 +12,14 @@ series that changes nothing.
 
 import zlib
 
+import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
 
 def make_buffers() -> list[bytes]:
-    return [bytes([i]) * 16_000_000 for i in range(6)]
+    with span("make data", "gil"):
+        return [bytes([i]) * 16_000_000 for i in range(6)]
 
 
 def checksum(buffer: bytes) -> int:
@@ -30,5 +32,15 @@ def with_stdlib(delay: float) -> None:
         print(f"{checksum(buffer):08x}")
 
 
+def with_plait(delay: float) -> None:
+    buffers = make_buffers()
+    sums = list(plait.map(checksum, buffers, how="serial"))
+    with span("all, in Rust", "idle", holder="a Rust thread"):
+        rust = plait.kernels.crc32(buffers, workers=1)
+    for value in sums:
+        print(f"{value:08x}")
+    print(f"Rust's are the same: {rust == sums}")
+
+
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)

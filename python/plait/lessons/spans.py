@@ -27,6 +27,7 @@ State = Literal["gil", "nogil", "wait_gil", "wait_lock", "wait_io", "sleep", "id
 
 FOLDER = "PLAIT_SPANS"  # the environment variable that names the folder of a recording
 _FIRST_SIZE = 1 << 16  # a file's first size in bytes; it doubles whenever it is full
+_FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 _ON_CPU = 0.9  # the share of a span that must be CPU time for "gil" or "nogil" to stand
 
 
@@ -85,6 +86,8 @@ class span:
             cpu = time.thread_time_ns() - self._cpu
             if cpu < _ON_CPU * (ended - self._began):
                 state = "unknown"
+            elif _FREE_THREADED:
+                state = "nogil"
         lane_kind, name = _whereabouts()
         tid = threading.get_native_id()
         line = [lane_kind, self._where or name, os.getpid(), tid]

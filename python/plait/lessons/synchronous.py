@@ -7,7 +7,9 @@ to follow, and the measure for all that comes after.
 """
 
 import time
+from functools import partial
 
+import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
@@ -27,5 +29,11 @@ def with_stdlib(delay: float) -> None:
     print(f"Only now are the results here: {contents}")
 
 
+def with_plait(delay: float) -> None:
+    fetch_slowly = partial(fetch, delay=delay)
+    contents = list(plait.map(fetch_slowly, PAGES, how="serial"))
+    print(f"Only now are the results here: {contents}")
+
+
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)

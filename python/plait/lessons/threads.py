@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 
+import plait
 from plait.lessons.frame import main
 from plait.lessons.spans import span
 
@@ -59,8 +60,20 @@ def with_stdlib(delay: float) -> None:
     print(f"In the main thread: counter = {counter}")
     bare = race(threading.Thread, nullcontext())
     locked = race(threading.Thread, threading.Lock())
-    print(f"2 x 200 additions: {bare} without a lock, {locked} with one")
+    print(f"2 x 200 additions: {bare} unlocked, {locked} locked")
+
+
+def with_plait(delay: float) -> None:
+    thread = plait.Thread(target=task, args=(delay,))
+    thread.start()
+    print("Main thread ended")
+    with span("join", "idle", holder=thread.name):
+        thread.join()
+    print(f"In the main thread: counter = {counter}")
+    bare = race(plait.Thread, nullcontext())
+    locked = race(plait.Thread, threading.Lock())
+    print(f"2 x 200 additions: {bare} unlocked, {locked} locked")
 
 
 if __name__ == "__main__":
-    main(with_stdlib)
+    main(with_stdlib, with_plait)
