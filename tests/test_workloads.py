@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 import plait
 import pytest
-from plait import kernels, tasks
+from plait import kernels, pages, tasks
 from plait.lab.crawl import serve_pages
 from plait.lab.workloads import (
     WORKLOADS,
@@ -81,15 +81,15 @@ def test_the_files_are_the_standard_librarys_own():
 
 
 def test_the_crawl_serves_hundreds_of_real_pages_and_each_is_verified():
-    with serve_pages() as pages:
-        assert len(pages) > 200
-        assert tasks.fetch(pages[7]) > 0
-        for fetch in (tasks.fetch_async, tasks.fetch_tokio):
-            assert plait.aio.run(fetch(pages[7])) == tasks.fetch(pages[7])
-        wrong = pages[7]._replace(digest=pages[8].digest)
+    with serve_pages() as served:
+        assert len(served) > 200
+        assert pages.fetch(served[7]) > 0
+        for fetch in (pages.fetch_async, pages.fetch_tokio):
+            assert plait.aio.run(fetch(served[7])) == pages.fetch(served[7])
+        wrong = served[7]._replace(digest=served[8].digest)
         with pytest.raises(ValueError, match=wrong.url):
-            tasks.fetch(wrong)
-        url = pages[0].url
+            pages.fetch(wrong)
+        url = served[0].url
     with pytest.raises(OSError, match="refused"):
         urlopen(url, timeout=5)
 

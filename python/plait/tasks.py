@@ -1,28 +1,22 @@
-"""The tasks of the lab's workloads: the kernels' twins in pure Python, naps and fetches.
+"""The tasks of the lab's workloads: the kernels' twins in pure Python, and naps.
 
 A twin does what its Rust kernel does, operation by operation, and gives the same to the bit.
-They are apart from the lab that runs them, and import only what they need, so that a worker
-process that is handed one is soon ready.
+They are apart from the lab that runs them (and from pages.py, which fetches), and import only
+what they need, so that a worker process that is handed one is soon ready.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
-from hashlib import sha256
 from typing import NamedTuple
 
 __all__ = [
-    "Page",
     "Row",
     "count_primes_in",
     "count_words",
     "crc32_of",
     "escape_time",
-    "fetch",
-    "fetch_async",
-    "fetch_tokio",
     "is_prime",
     "mandelbrot_row",
     "nap",
@@ -151,56 +145,3 @@ async def nap_tokio(seconds: float) -> float:
     from . import aio
 
     return await aio.sleep(seconds, seconds)
-
-
-class Page(NamedTuple):
-    """A page to fetch, and the SHA-256 that its body must have."""
-
-    url: str
-    digest: str
-
-
-def verified(page: Page, status: int, body: bytes) -> int:
-    """The page's size, if it is the right one.
-
-    Raises:
-        ValueError: another status than 200, or another body.
-    """
-    if status != 200 or sha256(body).hexdigest() != page.digest:
-        raise ValueError(f"{page.url} gave status {status} and {len(body)} bytes, not the page")
-    return len(body)
-
-
-def fetch(page: Page) -> int:
-    """Fetch one page with `urllib`; gives its size in bytes."""
-    from urllib.request import ProxyHandler, build_opener
-
-    opener = build_opener(ProxyHandler({}))  # never by way of a proxy: it is this machine
-    with opener.open(page.url, timeout=10) as response:
-        return verified(page, response.status, response.read())
-
-
-async def fetch_async(page: Page) -> int:
-    """The same over asyncio's streams, which have no HTTP: one request, answer to the end."""
-    import asyncio
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(page.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode())
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        return verified(page, int(head.split(None, 2)[1]), body)
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def fetch_tokio(page: Page) -> int:
-    """The same by `plait.aio.http_get`, whose connection and parsing are Rust's."""
-    from . import aio
-
-    response = await aio.http_get(page.url, timeout=10)
-    return verified(page, response.status, response.body)

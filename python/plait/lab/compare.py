@@ -321,7 +321,9 @@ def _report(plan: Plan, items: int, entries: list[_Entry], bound: Bound | None) 
         bound=bound.kind if bound else None,
         bound_why=bound.why if bound else "",
         cells=cells,
-        verdict=write_verdict(plan.what, items, plan.workers, rows, best, bound, cells),
+        verdict=write_verdict(
+            plan.what, items, plan.workers, plan.repeats, rows, best, bound, cells
+        ),
         environment=environment(),
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from ..tasks import Page
+from ..pages import Page
 
 __all__ = ["serve_pages", "topic_pages"]
 

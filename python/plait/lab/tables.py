@@ -51,7 +51,7 @@ def _rows_table(report: Report, rows: list[Row]) -> Table:
         table.add_row(
             Text(row.model, style="bold green" if row.model == report.best else ""),
             seconds(row.wall_s or 0),
-            seconds(row.spread_s or 0),
+            seconds(row.spread_s or 0) if report.repeats > 1 else "-",
             seconds(row.cpu_s or 0),
             seconds(row.startup_s or 0),
             times(speedup),

@@ -44,6 +44,7 @@ def write_verdict(
     what: str,
     items: int,
     workers: int,
+    repeats: int,
     rows: list[Row],
     best: str | None,
     bound: Bound | None,
@@ -70,6 +71,8 @@ def write_verdict(
         )
     parts += _gains(cells, workers, by_name)
     parts += _losing_processes(rows)
+    if repeats == 1:
+        parts.append("All this from one run each, so nothing is known of their spread.")
     if bound.crowded >= 0.1:
         parts.append(
             "Other programs were using the cores: serial waited for one for "
@@ -99,7 +102,8 @@ def _gains(cells: list[Cell], workers: int, rows: dict[str, Row]) -> list[str]:
         parts.append(f"Rust alone, with one worker, gains {times(python.wall_s / rust.wall_s)}")
         if rust_parallel.wall_s:
             gain = rust.wall_s / rust_parallel.wall_s
-            parts[-1] += f", and {workers} workers another {times(gain)}"
+            more = "another" if gain >= 1.05 else "no more:"
+            parts[-1] += f", and {workers} workers {more} {times(gain)}"
         parts[-1] += f" ({rust.model})."
     return parts
 
