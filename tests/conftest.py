@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -45,8 +46,10 @@ def children() -> set[int]:
     while zygote is not None and len(zygote.spares) < _zygote._SPARES:
         assert time.monotonic() < deadline, "the zygote makes no spares"
         time.sleep(0.002)
-    tasks = Path("/proc/self/task").iterdir()
-    found = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
     return found - {zygote.pid, *zygote.spares} if zygote is not None else found
 
 

@@ -274,7 +274,7 @@ class _Entries:
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] | None = None
-        self._file: io.FileIO | None = None
+        self._file: int | None = None  # open for as long as this process lives
 
     def file(self) -> int | None:
         """The file's descriptor; it is made anew when a definition came, went or changed."""
@@ -289,10 +289,12 @@ class _Entries:
             return None
         # By identity: the values themselves are kept alive by the key.
         if self._key != tuple(mine) or self._file is None:
-            self._key = tuple(mine)
-            self._file = io.FileIO(_core.memfd("plait-main"), "r+")
-            self._file.write(pickle.dumps(_byvalue.main_entries(namespace)))
-        return self._file.fileno()
+            if self._file is not None:
+                os.close(self._file)
+            self._key, self._file = tuple(mine), _core.memfd("plait-main")
+            with open(self._file, "wb", closefd=False) as file:
+                file.write(pickle.dumps(_byvalue.main_entries(namespace)))
+        return self._file
 
 
 _entries = _Entries()

@@ -29,8 +29,8 @@ HOW = ("auto", "serial", "thread", "process")
 # "auto" runs items in place for this long before it decides.
 SAMPLE_S = 0.002
 
-# What it costs to have workers ready, in seconds; measured with benchmarks/threads.py on
-# two cores. Work that would gain less than this stays serial.
+# What it costs to have workers ready, in seconds: estimates, rounded up from runs on two
+# cores. Work that would gain less than this stays serial.
 START_S = {"thread": 0.0005, "process": 0.03}
 
 # A sample that gave up the CPU of its own accord, and was on it for less than this share of
