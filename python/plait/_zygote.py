@@ -23,14 +23,21 @@ _key: tuple[object, ...] = ()
 _base: _state.State = {}
 
 # The zygote's program. sys.path comes first, so that it imports what this process would.
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from plait._child import zygote; zygote({parent})"
+_PROGRAM = (
+    "import sys; sys.path[:] = {path!r}; {forget}from plait._child import zygote; zygote({parent})"
+)
 
 
 def _start(now: _state.State) -> _core.Zygote:
     program = os.fsencode(spawn.get_executable())
     path = [entry for entry in sys.path if isinstance(entry, str)]
-    code = _PROGRAM.format(path=path, parent=os.getpid())
-    arguments = [*_args_from_interpreter_flags(), "-c", code]
+    flags, forget = _args_from_interpreter_flags(), ""
+    if sys.flags.utf8_mode and "utf8" not in sys._xoptions:
+        # On for the locale's sake, which by now may look different (PEP 538): asked for, and
+        # then forgotten, since the user did not ask.
+        flags, forget = [*flags, "-X", "utf8"], "sys._xoptions.pop('utf8'); "
+    code = _PROGRAM.format(path=path, parent=os.getpid(), forget=forget)
+    arguments = [*flags, "-c", code]
     # The environment is inherited by exec; the rest it is told.
     told = {name: value for name, value in now.items() if name != "environment"}
     return _core.Zygote(

@@ -3,6 +3,7 @@
 use super::awaitable::{Awaitable, By, Inner, Settled, Start, State, cancelled_error};
 use super::bridge::running_loop;
 use super::gather::Group;
+use crate::python::above_python;
 use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -32,7 +33,7 @@ impl Awaitable {
         if slf.get().take_yield(py) {
             return Ok(Some(py.None().into_bound(py)));
         }
-        Self::begin(&slf)?;
+        above_python(|| Self::begin(&slf))?;
         if let Some(outcome) = slf.get().settled(py) {
             return Err(PyStopIteration::new_err((outcome?,)));
         }
@@ -96,7 +97,7 @@ impl Awaitable {
 
     /// Starts it now, without waiting for it.
     fn start(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        Self::begin(&slf)?;
+        above_python(|| Self::begin(&slf))?;
         Ok(slf)
     }
 
@@ -172,7 +173,7 @@ impl Awaitable {
         context: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
-        Self::begin(&slf)?;
+        above_python(|| Self::begin(&slf))?;
         let context = match context {
             Some(context) => context,
             None => copy_context(py)?,
@@ -196,7 +197,7 @@ impl Awaitable {
         let before = callbacks.len();
         let mut kept = Vec::with_capacity(before);
         for callback in callbacks {
-            if !callback.0.bind(py).eq(&r#fn)? {
+            if !above_python(|| callback.0.bind(py).eq(&r#fn))? {
                 kept.push(callback);
             }
         }

@@ -3,7 +3,7 @@
 use super::kernels;
 use super::pool::{self, Cancel};
 use crate::error::ParallelError;
-use crate::python::run_on_pool;
+use crate::python::{above_python, run_on_pool};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -77,8 +77,8 @@ pub fn word_count<'py>(
         ));
     }
     let mut owned: Vec<PyBackedStr> = Vec::new();
-    for (index, text) in texts.try_iter()?.enumerate() {
-        let text = text?;
+    let texts: Vec<_> = above_python(|| texts.try_iter()?.collect::<PyResult<_>>())?;
+    for (index, text) in texts.iter().enumerate() {
         let text = text.cast::<PyString>().map_err(|_| {
             PyTypeError::new_err(format!("texts[{index}] must be str, got {}", text.get_type()))
         })?;
@@ -102,9 +102,9 @@ pub fn crc32(
 ) -> PyResult<Vec<u32>> {
     let pool = pool::get(workers)?;
     let mut owned: Vec<PyBuffer<u8>> = Vec::new();
-    for (index, item) in buffers.try_iter()?.enumerate() {
-        let item = item?;
-        let buffer = PyBuffer::<u8>::get(&item).map_err(|error| {
+    let items: Vec<_> = above_python(|| buffers.try_iter()?.collect::<PyResult<_>>())?;
+    for (index, item) in items.iter().enumerate() {
+        let buffer = PyBuffer::<u8>::get(item).map_err(|error| {
             PyTypeError::new_err(format!(
                 "buffers[{index}] must be a contiguous buffer of bytes, got {}: {error}",
                 item.get_type()
