@@ -245,7 +245,7 @@ def send_outcome(channel: int, kind: str, value: object) -> None:
             text = f"{type(value).__name__} was raised, but could not be sent back: {text}"
         data = _byvalue.dumps(("raised", SerializationError(text, path=path)))
     trace = b""
-    if isinstance(value, BaseException):
+    if kind == "raised" and isinstance(value, BaseException):
         trace = "".join(traceback.format_exception(value)).encode(errors="backslashreplace")
     frame = len(trace).to_bytes(8, "little") + trace + data
     with contextlib.suppress(OSError):

@@ -23,24 +23,23 @@ _base: _state.State = {}
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from plait._child import zygote; zygote({parent})"
 
 
-def _start(now: _state.State) -> _core.Zygote:
+def _start(base: _state.State) -> _core.Zygote:
     program = os.fsencode(spawn.get_executable())
     path = [entry for entry in sys.path if isinstance(entry, str)]
     code = _PROGRAM.format(path=path, parent=os.getpid())
     arguments = [*_args_from_interpreter_flags(), "-c", code]
     # The environment is inherited by exec; the rest it is told.
-    told = {name: value for name, value in now.items() if name != "environment"}
+    told = {name: value for name, value in base.items() if name != "environment"}
     return _core.Zygote(
-        os.fsdecode(program), arguments, list(now["environment"].items()), pickle.dumps(told)
+        os.fsdecode(program), arguments, list(base["environment"].items()), pickle.dumps(told)
     )
 
 
-def fork() -> tuple[int, int, int, _state.State]:
+def fork() -> tuple[_core.Child, _state.State]:
     """Forks a child that waits for its payload.
 
     Returns:
-        Its pid, a pidfd, the channel to send the payload by, and the state that it still has
-        to take over.
+        It, and the state that it still has to take over.
 
     Raises:
         RuntimeError: the zygote can't start; OSError: a limit was met.
@@ -55,9 +54,10 @@ def fork() -> tuple[int, int, int, _state.State]:
         is_new = _zygote is None
         while True:
             if _zygote is None:
-                _zygote, _key, _base = _start(now), key, now
+                _base = _state.for_zygote(now)
+                _zygote, _key = _start(_base), key
             try:
-                pid, pidfd, channel = _zygote.fork()
+                child = _zygote.fork()
             except ConnectionResetError:
                 # It was killed, perhaps long ago: another one takes its place. A child that
                 # it forked for us without our knowing gets no payload and ends.
@@ -71,7 +71,7 @@ def fork() -> tuple[int, int, int, _state.State]:
                     ) from None
                 is_new = True
                 continue
-            return pid, pidfd, channel, _state.difference(now, _base)
+            return child, _state.difference(now, _base)
 
 
 def _shutdown() -> None:
@@ -82,8 +82,10 @@ def _shutdown() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock
-    _lock = threading.Lock()  # the parent's may be held, by a thread that isn't here
+    # The parent's locks may be held, by a thread that isn't here: the zygote's own too.
+    global _lock, _zygote
+    _lock = threading.Lock()
+    _zygote = None
 
 
 atexit.register(_shutdown)

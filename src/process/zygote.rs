@@ -6,8 +6,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal,
-    waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,6 +63,7 @@ impl Zygote {
             .envs(recipe.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
+            .stderr(stderr())
             .spawn()
             .map_err(|error| ProcessError::Interpreter {
                 program: recipe.program.to_string_lossy().into_owned(),
@@ -112,7 +113,11 @@ impl Zygote {
             .filter(|_| answer > 0)
             .ok_or_else(|| ForkError::Refused(Errno::from_raw_os_error(-answer)))?;
         // The child is ours to reap, so its pid can't have been given to another.
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(ForkError::Refused)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+            ForkError::Refused(error)
+        })?;
         Ok(Child { pid: answer, pidfd, channel })
     }
 
@@ -144,6 +149,15 @@ impl Zygote {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         }
         reap(pidfd.as_fd()).ok().flatten()
+    }
+}
+
+/// What a zygote complains to while it starts: our stderr, if that is one. It may be closed, or
+/// its number be another file's, which exec closes; the zygote's first file must not become 2.
+fn stderr() -> Stdio {
+    match rustix::io::fcntl_getfd(std::io::stderr()) {
+        Ok(flags) if !flags.contains(rustix::io::FdFlags::CLOEXEC) => Stdio::inherit(),
+        _ => Stdio::null(),
     }
 }
 
