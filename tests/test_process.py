@@ -250,6 +250,24 @@ def test_globals_set_by_an_initializer_are_seen_by_tasks(run_script: Any) -> Non
     assert done.stdout == "[(7, 0), (7, 1)]\n"
 
 
+def test_a_new_pool_sees_globals_and_attributes_as_they_are_now(run_script: Any) -> None:
+    done = run_script(
+        """
+        import plait
+        factor = 3
+        class C: k = 1
+        def work(x): return x * factor, C.k
+        def run():
+            with plait.get_context().Pool(1) as pool:
+                print(pool.map(work, [1]))
+        run()
+        factor, C.k = 4, 2
+        run()
+        """
+    )
+    assert done.stdout == "[(3, 1)]\n[(4, 2)]\n"
+
+
 def test_multiprocessings_own_objects_travel_inside_closures() -> None:
     context = plait.get_context()
     queue, lock = context.Queue(), context.Lock()

@@ -290,6 +290,24 @@ def main_entries(namespace: dict[str, Any]) -> dict[str, bytes | str]:
     return entries
 
 
+def ingredients(value: Any) -> Iterator[object]:
+    """What the pickle of a definition is made from, beside itself: a class's attributes, and
+    the globals, defaults and cells of functions. What happens inside a list isn't seen."""
+    members = vars(value).values() if isinstance(value, type) else (value,)
+    for member in members:
+        yield member
+        function = getattr(member, "__func__", member)
+        if isinstance(function, types.FunctionType):
+            namespace = function.__globals__
+            yield from (namespace.get(name) for name in _global_names(function.__code__))
+            yield from function.__defaults__ or ()
+            for cell in function.__closure__ or ():
+                try:
+                    yield cell.cell_contents
+                except ValueError:  # still empty
+                    yield None
+
+
 # ---- in the process that unpickles -------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import operator
 import os
 import pickle
 import select
@@ -300,8 +301,12 @@ class _Entries:
     """What ``__main__`` defines, in a file in memory that all children share."""
 
     def __init__(self) -> None:
-        self._key: tuple[object, ...] | None = None
+        self._key: tuple[list[str], list[object]] = [], []
         self._file: io.FileIO | None = None
+
+    def _is_same(self, key: tuple[list[str], list[object]]) -> bool:
+        old, new = self._key[1], key[1]
+        return self._key[0] == key[0] and len(old) == len(new) and all(map(operator.is_, old, new))
 
     def file(self) -> int | None:
         """The file's descriptor; it is made anew when a definition came, went or changed."""
@@ -313,9 +318,11 @@ class _Entries:
         ]
         if not mine:
             return None
-        # By identity: the values themselves are kept alive by the key.
-        if self._key != tuple(mine) or self._file is None:
-            self._key = tuple(mine)
+        # By identity, and what the key holds is kept alive by it.
+        parts = [part for _, value in mine for part in _byvalue.ingredients(value)]
+        key = [name for name, _ in mine], [value for _, value in mine] + parts
+        if not self._is_same(key) or self._file is None:
+            self._key = key
             if self._file is not None:
                 self._file.close()
             self._file = io.FileIO(_core.memfd("plait-main"), "r+")
