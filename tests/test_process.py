@@ -146,6 +146,41 @@ def test_a_timeout_holds_although_the_child_has_closed_its_channel() -> None:
     process.close()
 
 
+def test_a_result_that_cannot_be_unpickled_and_one_raised_twice() -> None:
+    class Bad:
+        def __reduce__(self) -> Any:
+            return int, ("no number",)
+
+    process = plait.Process(target=Bad)
+    process.start()
+    depths = set()
+    for _ in range(3):
+        with pytest.raises(SerializationError, match="no number") as caught:
+            process.result(30)
+        depths.add(len(caught.traceback))
+    assert len(depths) == 1
+    process.join()
+    process.close()
+
+
+def test_a_child_that_closes_its_output_has_closed_it() -> None:
+    reader, writer = os.pipe()
+
+    def close(gate: Any) -> None:
+        os.close(1)
+        gate.wait()
+
+    with open(writer, "w") as file, contextlib.redirect_stdout(file):
+        gate = plait.get_context().Event()
+        process = plait.Process(target=close, args=(gate,))
+        process.start()
+    assert os.read(reader, 1) == b""
+    gate.set()
+    process.join()
+    process.close()
+    os.close(reader)
+
+
 def test_a_large_result_that_nobody_asks_for_leaves_nothing() -> None:
     process = plait.Process(target=bytes, args=(1_000_000,))
     process.start()

@@ -122,6 +122,8 @@ def _run(channel: int, parent: int, payload: bytes, fds: list[int]) -> int:
         os.close(fds[setup["cwd"]])
     _set_stream("stdout", 1, setup["stdout"], fds)
     _set_stream("stderr", 2, setup["stderr"], fds)
+    for index in {how["fd"] for how in (setup["stdout"], setup["stderr"]) if how is not None}:
+        os.close(fds[index])  # a pipe ends when the child closes 1 and 2
     sentinel = _core.parent_pidfd(parent)
     if setup["daemon"]:
         _core.end_with_parent(os.dup(sentinel))

@@ -17,7 +17,7 @@ from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING, Any
 
 from . import _byvalue, _core, _zygote
-from .errors import TaskTimeout, WorkerDied
+from .errors import SerializationError, TaskTimeout, WorkerDied
 
 if TYPE_CHECKING:
     from ._forward import Forwarder
@@ -209,7 +209,7 @@ class Popen:
                 raise self._death()
         kind, value = self._decoded
         if kind == "raised":
-            raise value
+            raise value.with_traceback(None)  # not that of an earlier call too
         return value
 
     def _late(self, timeout: float | None) -> TaskTimeout:
@@ -279,7 +279,10 @@ def _decode(frame: bytes) -> tuple[str, Any]:
     try:
         kind, value = pickle.loads(data)
     except Exception as error:
-        kind, value = "raised", error
+        what = f"{type(error).__name__}: {error}"
+        text = f"the result arrived, but could not be unpickled ({what}); see its __reduce__"
+        kind, value = "raised", SerializationError(text, path="result")
+        value.__cause__ = error
     if trace:
         # Not by assignment, which an exception that is a frozen dataclass refuses.
         BaseException.__setattr__(value, "__cause__", RemoteTraceback(trace.decode()))

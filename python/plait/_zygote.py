@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import signal
 import sys
 import threading
 from multiprocessing import spawn
@@ -63,7 +64,9 @@ def fork() -> tuple[_core.Child, _state.State]:
                 # it forked for us without our knowing gets no payload and ends.
                 status = _zygote.end()
                 _zygote = None
-                if is_new:
+                # ^C at a terminal reaches it too, before it can ignore it: that may be tried
+                # again, since what it means is for the user's process to decide.
+                if is_new and status != f"signal {signal.SIGINT:d}":
                     raise RuntimeError(
                         f"plait's helper process ended before it could fork ({status}); what "
                         "it printed to stderr, above, says why. It is started as "

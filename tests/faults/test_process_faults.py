@@ -266,6 +266,27 @@ def test_a_forked_copy_of_the_parent_gets_a_zygote_of_its_own(run_script: Any) -
     assert done.stdout == "fine\n"
 
 
+def test_an_interrupt_while_the_zygote_starts_is_for_the_parent_to_decide(run_script: Any) -> None:
+    done = run_script(
+        """
+        import os, plait, signal
+        from plait import _zygote
+        signal.signal(signal.SIGINT, lambda *_: None)
+        start = _zygote._start
+        def start_and_interrupt(state):
+            _zygote._start = start
+            zygote = start(state)
+            os.kill(zygote.pid, signal.SIGINT)
+            return zygote
+        _zygote._start = start_and_interrupt
+        p = plait.Process(target=abs, args=(-3,))
+        p.start()
+        print(p.result(30))
+        """
+    )
+    assert done.stdout == "3\n"
+
+
 def test_a_fork_while_other_threads_start_processes(run_script: Any) -> None:
     run_script(
         """
