@@ -23,9 +23,9 @@ mod _core {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::process::face::{
-        Zygote, apply_attributes, attributes_now, end_with_parent, fork_sibling, identity, memfd,
-        next_request, parent_pidfd, pause_watch, reap, receive_frame, resume_watch, send_frame,
-        signal_process,
+        Child, Zygote, apply_attributes, attributes_now, end_with_parent, fork_sibling, identity,
+        memfd, next_request, parent_pidfd, pause_watch, reap, receive_frame, resume_watch,
+        send_frame, signal_process,
     };
 
     #[pymodule_export]

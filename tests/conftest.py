@@ -40,6 +40,7 @@ def children() -> set[int]:
     """The pids of this process's children, zombies included, the zygote and its spares excepted."""
     from plait import _zygote
 
+    _zygote.refill()  # an interrupted start may have left one spare too few
     zygote = _zygote._zygote
     # A spare is a child from its fork on, and known as one a moment later.
     deadline = time.monotonic() + 10
@@ -66,6 +67,6 @@ def leaves_nothing() -> Iterator[None]:
     warm_up.start()
     warm_up.join()
     warm_up.close()
-    before = descriptors(), children()
+    before = children(), descriptors()
     yield
-    assert (descriptors(), children()) == before
+    assert (children(), descriptors()) == before

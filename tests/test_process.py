@@ -132,6 +132,62 @@ def test_a_subclass_that_overrides_run_has_a_result_too() -> None:
     process.close()
 
 
+def test_a_timeout_holds_although_the_child_has_closed_its_channel() -> None:
+    def close_all() -> None:
+        os.closerange(3, 200)
+        signal.pause()
+
+    process = plait.Process(target=close_all)
+    process.start()
+    with pytest.raises(TaskTimeout):
+        process.result(0.2)
+    process.kill()
+    process.join()
+    process.close()
+
+
+def test_a_result_that_cannot_be_unpickled_and_one_raised_twice() -> None:
+    class Bad:
+        def __reduce__(self) -> Any:
+            return int, ("no number",)
+
+    process = plait.Process(target=Bad)
+    process.start()
+    depths = set()
+    for _ in range(3):
+        with pytest.raises(SerializationError, match="no number") as caught:
+            process.result(30)
+        depths.add(len(caught.traceback))
+    assert len(depths) == 1
+    process.join()
+    process.close()
+
+
+def test_a_child_that_closes_its_output_has_closed_it() -> None:
+    reader, writer = os.pipe()
+
+    def close(gate: Any) -> None:
+        os.close(1)
+        gate.wait()
+
+    with open(writer, "w") as file, contextlib.redirect_stdout(file):
+        gate = plait.get_context().Event()
+        process = plait.Process(target=close, args=(gate,))
+        process.start()
+    assert os.read(reader, 1) == b""
+    gate.set()
+    process.join()
+    process.close()
+    os.close(reader)
+
+
+def test_a_large_result_that_nobody_asks_for_leaves_nothing() -> None:
+    process = plait.Process(target=bytes, args=(1_000_000,))
+    process.start()
+    process.join()
+    process.close()
+
+
 # ---- bad input -----------------------------------------------------------------------------
 
 
@@ -229,6 +285,24 @@ def test_globals_set_by_an_initializer_are_seen_by_tasks(run_script: Any) -> Non
     assert done.stdout == "[(7, 0), (7, 1)]\n"
 
 
+def test_a_new_pool_sees_globals_and_attributes_as_they_are_now(run_script: Any) -> None:
+    done = run_script(
+        """
+        import plait
+        factor = 3
+        class C: k = 1
+        def work(x): return x * factor, C.k
+        def run():
+            with plait.get_context().Pool(1) as pool:
+                print(pool.map(work, [1]))
+        run()
+        factor, C.k = 4, 2
+        run()
+        """
+    )
+    assert done.stdout == "[(3, 1)]\n[(4, 2)]\n"
+
+
 def test_multiprocessings_own_objects_travel_inside_closures() -> None:
     context = plait.get_context()
     queue, lock = context.Queue(), context.Lock()
@@ -245,6 +319,83 @@ def test_multiprocessings_own_objects_travel_inside_closures() -> None:
     queue.close()
     queue.join_thread()
     queue._reader.close()  # its thread closes only the writer
+
+
+def test_definitions_of_every_kind_travel(run_script: Any) -> None:
+    done = run_script(
+        """
+        import collections, dataclasses, functools, typing, plait
+        T = typing.TypeVar("T")
+        UserId = typing.NewType("UserId", int)
+        @dataclasses.dataclass(frozen=True)
+        class Point:
+            x: int
+        class Outer:
+            class Inner:
+                pass
+            @functools.cached_property
+            def twice(self): return 2
+        @functools.lru_cache
+        def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+        @functools.singledispatch
+        def kind(value): return "object"
+        @kind.register
+        def _(value: int): return "int"
+        def same(value: T) -> T: return value
+        def user(value: int) -> UserId: return UserId(value)
+        def make():
+            nothing = None
+            return lambda: nothing
+        pair = "not a class"
+        def local():
+            return collections.namedtuple("pair", "a b")(1, 2)
+        def start(target, *args):
+            p = plait.Process(target=target, args=args)
+            p.start()
+            try:
+                return p.result(30)
+            finally:
+                p.join()
+        assert start(same, 1) == 1
+        assert start(user, 2) == 2
+        assert start(Point, 3) == Point(3)
+        assert start(lambda: Outer.Inner.__qualname__) == "Outer.Inner"
+        assert start(lambda: Outer().twice) == 2
+        assert start(fib, 20) == 6765
+        assert start(lambda: fib(20)) == 6765
+        assert start(kind, 1) == "int"
+        assert start(make()) is None
+        assert start(local) == (1, 2) and pair == "not a class"
+        assert start(ValueError, 1).__cause__ is None  # returned, not raised
+        with plait.get_context().Pool(1) as pool:
+            assert pool.map(fib, [20]) == [6765]
+        """
+    )
+    assert done.stderr == ""
+
+
+def test_functions_of_a_package_run_as_main_import_relatively(tmp_path: Any) -> None:
+    import subprocess
+
+    package = tmp_path / "pack"
+    package.mkdir()
+    (package / "helpers.py").write_text("answer = 42\n")
+    (package / "__main__.py").write_text(
+        "import plait, runpy\n"
+        "def work():\n"
+        "    from .helpers import answer\n"
+        "    return answer\n"
+        "p = plait.Process(target=work)\np.start()\nassert p.result(30) == 42\np.join()\n"
+        "runpy.run_path('other.py')\n"
+    )
+    (tmp_path / "other.py").write_text(
+        "import plait\n"
+        "number = 3\n"
+        "def work():\n"
+        "    return number\n"
+        "p = plait.Process(target=work)\np.start()\nassert p.result(30) == 3\np.join()\n"
+    )
+    subprocess.run([sys.executable, "-m", "pack"], check=True, timeout=60, cwd=tmp_path)
 
 
 # ---- what a child gets at start() ------------------------------------------------------------

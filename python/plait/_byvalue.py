@@ -22,13 +22,30 @@ import types
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
+from . import _reducers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["MAIN_NAMES", "DupFd", "Pickler", "dumps", "fill_in", "main_entries", "received"]
+__all__ = [
+    "MAIN_NAMES",
+    "NAMED",
+    "DupFd",
+    "Pickler",
+    "dumps",
+    "fill_in",
+    "main_entries",
+    "received",
+]
 
 # multiprocessing's spawn calls the user's main module __mp_main__ in its children.
 MAIN_NAMES = ("__main__", "__mp_main__")
+
+# Types that have no name where they claim to live, and that pickle knows.
+_NAMELESS = (type(None), type(...), type(NotImplemented))
+
+# What pickle, and thus a pool's queue, sends by name.
+NAMED = (type, types.FunctionType, *_reducers.NAMED)
 
 # Names that arrived in this process's __main__ by value. The process that sent them has them
 # too, so on the way back they travel by name and keep their identity.
@@ -48,14 +65,20 @@ def _resolve(module_name: str, qualname: str) -> object:
 
 def _is_importable(obj: Any, to_sender: bool) -> bool:
     """Whether the other process finds `obj` by its module and name."""
-    module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "")
+    module = getattr(obj, "__module__", None)
+    qualname: Any = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", "")
     if module is None or "<locals>" in qualname or _resolve(module, qualname) is not obj:
         return False
     if module in MAIN_NAMES:
         return to_sender and received.get(qualname.partition(".")[0]) is _resolve(
             module, qualname.partition(".")[0]
         )
-    return True
+    return _has_origin(module)
+
+
+def _has_origin(module: str) -> bool:
+    """Whether a module was imported, rather than made by `runpy.run_path` or by hand."""
+    return getattr(sys.modules.get(module), "__spec__", None) is not None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -121,12 +144,13 @@ class Pickler(pickle.Pickler):
                 return NotImplemented
             return self._reduce_function(obj)
         if isinstance(obj, type):
-            if obj.__module__ == "builtins" or _is_importable(obj, self._to_sender):
+            if obj in _NAMELESS or _is_importable(obj, self._to_sender):
                 return NotImplemented
             return self._reduce_class(obj)
         if isinstance(obj, types.CellType):
             try:
-                return make_cell, (), obj.cell_contents, None, None, set_cell
+                # In a tuple: a state of None would not be set.
+                return make_cell, (), (obj.cell_contents,), None, None, set_cell
             except ValueError:  # still empty
                 return make_cell, ()
         if isinstance(obj, types.ModuleType):
@@ -135,13 +159,18 @@ class Pickler(pickle.Pickler):
             if sys.modules.get(obj.__name__) is obj:
                 return importlib.import_module, (obj.__name__,)
             return self.use_cloudpickle()._module_reduce(obj)
-        return NotImplemented
+        reducer = _reducers.BY_VALUE.get(type(obj))
+        if reducer is None or _is_importable(obj, self._to_sender):
+            return NotImplemented
+        return reducer(obj)
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
         code, namespace = function.__code__, function.__globals__
         home = str(namespace.get("__name__"))
         in_main = home in MAIN_NAMES and vars(sys.modules[home]) is namespace
-        in_module = not in_main and vars(sys.modules.get(home, types)) is namespace
+        in_module = (
+            not in_main and vars(sys.modules.get(home, types)) is namespace and _has_origin(home)
+        )
         state: dict[str, Any] = {
             "__qualname__": function.__qualname__,
             "__module__": function.__module__,
@@ -174,10 +203,18 @@ class Pickler(pickle.Pickler):
         reduced = self.use_cloudpickle()._class_reduce(cls)
         if not isinstance(reduced, tuple) or len(reduced) < 6:
             return reduced
-        # In front of cloudpickle's own setter goes ours, which also gives the class its
-        # name in __main__.
+        # In front of cloudpickle's own setter goes ours, which also restores the qualified
+        # name, and gives the class its name in __main__ if it has it here: a class that a
+        # function made for itself must not take the place of something else there.
         make, arguments, state, _, _, setter = reduced[:6]
-        return make, arguments, (setter, state), None, None, set_class
+        named = (
+            not self._to_sender
+            and cls.__module__ in MAIN_NAMES
+            and "." not in cls.__qualname__
+            and _resolve(cls.__module__, cls.__qualname__) is cls
+        )
+        full = (setter, state, cls.__qualname__, named)
+        return make, arguments, full, None, None, set_class
 
 
 class _Namespace:
@@ -243,7 +280,7 @@ def main_entries(namespace: dict[str, Any]) -> dict[str, bytes | str]:
     """
     entries: dict[str, bytes | str] = {}
     for name, value in list(namespace.items()):
-        if isinstance(value, (type, types.FunctionType)) and value.__module__ in MAIN_NAMES:
+        if isinstance(value, NAMED) and value.__module__ in MAIN_NAMES:
             buffer = _LimitedBuffer()
             try:
                 Pickler(buffer).dump(value)
@@ -251,6 +288,24 @@ def main_entries(namespace: dict[str, Any]) -> dict[str, bytes | str]:
             except Exception as error:
                 entries[name] = str(error)
     return entries
+
+
+def ingredients(value: Any) -> Iterator[object]:
+    """What the pickle of a definition is made from, beside itself: a class's attributes, and
+    the globals, defaults and cells of functions. What happens inside a list isn't seen."""
+    members = vars(value).values() if isinstance(value, type) else (value,)
+    for member in members:
+        yield member
+        function = getattr(member, "__func__", member)
+        if isinstance(function, types.FunctionType):
+            namespace = function.__globals__
+            yield from (namespace.get(name) for name in _global_names(function.__code__))
+            yield from function.__defaults__ or ()
+            for cell in function.__closure__ or ():
+                try:
+                    yield cell.cell_contents
+                except ValueError:  # still empty
+                    yield None
 
 
 # ---- in the process that unpickles -------------------------------------------------------
@@ -303,23 +358,23 @@ def set_function(function: types.FunctionType, full: tuple[Any, ...]) -> None:
         shared = {name: value for name, value in shared.items() if name not in namespace}
     namespace.update(shared)
     if namespace is vars(main_module()):
-        kinds = (type, types.FunctionType)
-        received.update((n, v) for n, v in shared.items() if isinstance(v, kinds))
+        received.update((n, v) for n, v in shared.items() if isinstance(v, NAMED))
 
 
 def make_cell() -> types.CellType:
     return types.CellType()
 
 
-def set_cell(cell: types.CellType, contents: object) -> None:
-    cell.cell_contents = contents
+def set_cell(cell: types.CellType, contents: tuple[object]) -> None:
+    (cell.cell_contents,) = contents
 
 
-def set_class(cls: type, full: tuple[Any, Any]) -> type:
-    setter, state = full
+def set_class(cls: type, full: tuple[Any, Any, str, bool]) -> type:
+    setter, state, name, named = full
     setter(cls, state)
-    name, namespace = cls.__qualname__, vars(main_module())
-    if cls.__module__ in MAIN_NAMES and "." not in name and not (_filling_in and name in namespace):
+    cls.__qualname__ = name
+    namespace = vars(main_module())
+    if named and not (_filling_in and name in namespace):
         namespace[name] = cls
         received[name] = cls
     return cls

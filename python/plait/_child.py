@@ -169,6 +169,8 @@ def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
         os.close(fds[setup["cwd"]])
     _set_stream("stdout", 1, setup["stdout"], fds)
     _set_stream("stderr", 2, setup["stderr"], fds)
+    for index in {how["fd"] for how in (setup["stdout"], setup["stderr"]) if how is not None}:
+        os.close(fds[index])  # a pipe ends when the child closes 1 and 2
     if setup["daemon"]:
         _core.end_with_parent(os.dup(sentinel))
         os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
@@ -302,7 +304,7 @@ def send_outcome(channel: int, kind: str, value: object) -> None:
             text = f"{type(value).__name__} was raised, but could not be sent back: {text}"
         data = _byvalue.dumps(("raised", SerializationError(text, path=path)))
     trace = b""
-    if isinstance(value, BaseException):
+    if kind == "raised" and isinstance(value, BaseException):
         trace = "".join(traceback.format_exception(value)).encode(errors="backslashreplace")
     frame = len(trace).to_bytes(8, "little") + trace + data
     with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ documentation and the types.
 from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 
-__all__ = ["Awaitable", "Bridge", "Job", "Lane", "Response", "Worker", "Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "identity", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "shut_down", "signal_process", "sleep", "to_thread", "word_count"]
+__all__ = ["Awaitable", "Bridge", "Child", "Job", "Lane", "Response", "Worker", "Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "identity", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "shut_down", "signal_process", "sleep", "to_thread", "word_count"]
 
 @final
 class Awaitable:
@@ -71,6 +71,33 @@ class Bridge:
         """
 
 @final
+class Child:
+    """
+    A child of this process. One that is dropped before its payload was sent, as when ^C ends
+    start() half-way, is killed and waited for: nobody else knows of it.
+    """
+    @property
+    def channel(self, /) -> int:
+        """
+        The channel's end, as a descriptor; -1 after close().
+        """
+    def close(self, /) -> None:
+        """
+        Closes both descriptors; ends the child if it was sent nothing.
+        """
+    @property
+    def pid(self, /) -> int: ...
+    def send(self, /, bytes: bytes, fds: SupportsGetItem[int, SupportsIndex]) -> None:
+        """
+        Sends the payload, upon which it runs.
+        """
+    @property
+    def sentinel(self, /) -> int:
+        """
+        A pidfd, readable when it has ended; -1 after close().
+        """
+
+@final
 class Job:
     """
     A job that a worker has taken.
@@ -132,9 +159,9 @@ class Zygote:
         """
         Ends it and says how it ended, as text.
         """
-    def fork(self, /) -> tuple[int, int, int]:
+    def fork(self, /) -> Child:
         """
-        Forks a child that waits for its payload: its pid, a pidfd, and the channel's end.
+        Forks a child that waits for its payload.
         """
     def is_ours(self, /) -> bool:
         """

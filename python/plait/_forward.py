@@ -15,6 +15,8 @@ from typing import Any
 
 __all__ = ["Forwarder"]
 
+_PIPE = 1 << 16  # bytes in a full pipe
+
 
 class Forwarder:
     """Copies a pipe to a text stream until the pipe's last writer is gone."""
@@ -40,13 +42,16 @@ class Forwarder:
             self.drain()
 
     def drain(self) -> None:
-        """Writes what is in the pipe now."""
+        """Writes what is in the pipe now: no more than it can hold, since a process that the
+        child left behind may fill it again and again."""
+        left = _PIPE
         with self._lock:
-            while not self._ended:
+            while not self._ended and left > 0:
                 try:
-                    data = os.read(self._fd, 1 << 16)
+                    data = os.read(self._fd, left)
                 except BlockingIOError:
                     return
+                left -= len(data)
                 self._write(self._decoder.decode(data, final=not data))
                 if not data:
                     os.close(self._fd)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import operator
 import os
 import pickle
 import select
 import signal
 import sys
 import threading
-import types
+import time
 from multiprocessing import context, resource_tracker, util
 from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING, Any
 
 from . import _byvalue, _core, _zygote
-from .errors import TaskTimeout, WorkerDied
+from .errors import SerializationError, TaskTimeout, WorkerDied
 
 if TYPE_CHECKING:
     from ._forward import Forwarder
@@ -47,19 +48,22 @@ class Popen:
     def __init__(self, process: mp_process.BaseProcess) -> None:
         util._flush_std_streams()  # type: ignore[attr-defined]
         self.returncode: int | None = None
+        self._owner = os.getpid()
         self._name = process.name
         self._fds: list[int] = []
         self._opened: list[int] = []  # of _fds, those that are ours to close
         self._forwarders: list[Forwarder] = []
         self._lock = threading.Lock()
-        self._outcome: tuple[bytes, list[int]] | None = None
+        self._outcome: bytes | None = None
+        self._large: list[io.FileIO] = []  # holds the outcome, if it's large
         self._decoded: tuple[str, Any] | None = None
+        self._pipes: list[tuple[int, Any]] = []
         try:
             self._launch(process)
         finally:
-            for fd in self._opened:
+            for fd in self._opened + [reader for reader, _ in self._pipes]:
                 os.close(fd)
-            del self._fds, self._opened
+            del self._fds, self._opened, self._pipes
 
     # ---- start ---------------------------------------------------------------------------
 
@@ -82,12 +86,18 @@ class Popen:
         finally:
             context.set_spawning_popen(None)
         self._start_forwarders()
-        self.pid, self.sentinel, self._channel, state = _zygote.fork()
-        self.finalizer = util.Finalize(self, _close, (self.sentinel, self._channel))
-        setup["state"] = _byvalue.dumps(state, name="state")
-        # A child that was killed already: is told by join(), as for any other.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            _core.send_frame(self._channel, pickle.dumps(setup), self._fds)
+        # Until it is sent something, the child ends with this object, even if ^C comes now.
+        child, state = _zygote.fork()
+        try:
+            setup["state"] = _byvalue.dumps(state, name="state")
+            # A child that was killed already: is told by join(), as for any other.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                child.send(pickle.dumps(setup), self._fds)
+        except Exception:
+            child.close()
+            raise
+        self.pid, self.sentinel, self._channel = child.pid, child.sentinel, child.channel
+        self.finalizer = util.Finalize(self, _close, (child, self._large))
         _zygote.refill()
 
     def _setup(self, process: mp_process.BaseProcess) -> dict[str, Any]:
@@ -103,7 +113,6 @@ class Popen:
         # Gone or forbidden: then the child stays where the zygote is.
         with contextlib.suppress(OSError):
             setup["cwd"] = self._pass_on(os.open(".", os.O_PATH | os.O_CLOEXEC))
-        self._pipes: list[tuple[int, Any]] = []
         setup["stdout"] = self._stream(sys.stdout)
         same = sys.stderr is sys.stdout and setup["stdout"] is not None
         setup["stderr"] = setup["stdout"] if same else self._stream(sys.stderr)
@@ -142,8 +151,9 @@ class Popen:
         if self._pipes:
             from ._forward import Forwarder
 
-            self._forwarders = [Forwarder(fd, stream) for fd, stream in self._pipes]
-        del self._pipes
+            while self._pipes:
+                self._forwarders.append(Forwarder(*self._pipes[0]))
+                del self._pipes[0]
 
     # ---- end -----------------------------------------------------------------------------
 
@@ -153,7 +163,8 @@ class Popen:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
-        if self.returncode is None:
+        # A forked copy of the parent has this object too, and must not take the outcome.
+        if self.returncode is None and self._owner == os.getpid():
             if not _wait_readable([self.sentinel], timeout):
                 return None
             with self._lock:
@@ -171,27 +182,42 @@ class Popen:
     def _fetch_outcome(self) -> None:
         if self._outcome is None:
             with contextlib.suppress(OSError):
-                self._outcome = _core.receive_frame(self._channel, wait=False)
+                frame = _core.receive_frame(self._channel, wait=False)
+                if frame is not None:
+                    self._outcome, fds = frame
+                    self._large += map(io.FileIO, fds)
 
     def result(self, timeout: float | None) -> Any:
         """The target's value, or its exception raised here."""
         if self._decoded is None:
-            ready = _wait_readable([self._channel, self.sentinel], timeout)
-            if not ready:
-                raise TaskTimeout(
-                    f"{self._name} (pid {self.pid}) has not ended within {timeout} seconds; "
-                    "it goes on running"
-                )
+            deadline = None if timeout is None else time.monotonic() + timeout
+            if not _wait_readable([self._channel, self.sentinel], timeout):
+                raise self._late(timeout)
             with self._lock:
                 self._fetch_outcome()
-                if self._outcome is not None:
-                    self._decoded = _decode(*self._outcome)
+                if self._large:
+                    with self._large.pop() as file:
+                        file.seek(0)  # which it shares with the child that wrote it
+                        self._outcome = file.readall()
+                if self._outcome is not None and self._decoded is None:
+                    self._decoded = _decode(self._outcome)
+                    self._outcome = b""
             if self._decoded is None:
+                # The channel has ended, which the child itself may not have.
+                left = None if deadline is None else deadline - time.monotonic()
+                if self.wait(left) is None:
+                    raise self._late(timeout)
                 raise self._death()
         kind, value = self._decoded
         if kind == "raised":
-            raise value
+            raise value.with_traceback(None)  # not that of an earlier call too
         return value
+
+    def _late(self, timeout: float | None) -> TaskTimeout:
+        return TaskTimeout(
+            f"{self._name} (pid {self.pid}) has not ended within {timeout} seconds; "
+            "it goes on running"
+        )
 
     def _death(self) -> WorkerDied:
         code = self.wait()
@@ -206,7 +232,7 @@ class Popen:
         )
 
     def _send_signal(self, number: int) -> None:
-        if self.returncode is None:
+        if self.returncode is None and self._owner == os.getpid():
             _core.signal_process(self.sentinel, number)  # never another process's pid
 
     def interrupt(self) -> None:
@@ -222,9 +248,10 @@ class Popen:
         self.finalizer()
 
 
-def _close(sentinel: int, channel: int) -> None:
-    os.close(sentinel)
-    os.close(channel)
+def _close(child: _core.Child, files: list[io.FileIO]) -> None:
+    child.close()
+    for file in files:
+        file.close()
 
 
 def _signal_name(number: int) -> str:
@@ -240,28 +267,33 @@ def _wait_readable(fds: list[int], timeout: float | None) -> bool:
     for fd in fds:
         poll.register(fd, select.POLLIN)
     # poll() takes whole milliseconds: round up, so as not to wake early and find nothing.
-    milliseconds = None if timeout is None else max(0, -int(-timeout * 1000 // 1))
+    # More than it can count is for ever.
+    milliseconds = None
+    if timeout is not None and timeout < 2_000_000:
+        milliseconds = max(0, -int(-timeout * 1000 // 1))
     return bool(poll.poll(milliseconds))
 
 
-def _decode(frame: bytes, fds: list[int]) -> tuple[str, Any]:
-    if fds:
-        with open(fds[0], "rb") as file:
-            frame = os.pread(file.fileno(), os.fstat(fds[0]).st_size, 0)
+def _decode(frame: bytes) -> tuple[str, Any]:
     length = int.from_bytes(frame[:8], "little")
     trace, data = frame[8 : 8 + length], memoryview(frame)[8 + length :]
     try:
         kind, value = pickle.loads(data)
     except Exception as error:
-        kind, value = "raised", error
+        what = f"{type(error).__name__}: {error}"
+        text = f"the result arrived, but could not be unpickled ({what}); see its __reduce__"
+        kind, value = "raised", SerializationError(text, path="result")
+        value.__cause__ = error
     if trace:
-        value.__cause__ = RemoteTraceback(trace.decode())
+        # Not by assignment, which an exception that is a frozen dataclass refuses.
+        BaseException.__setattr__(value, "__cause__", RemoteTraceback(trace.decode()))
     return kind, value
 
 
 def _main_attributes() -> dict[str, Any]:
     main = vars(sys.modules["__main__"])
-    return {n: main[n] for n in ("__file__", "__doc__") if isinstance(main.get(n), str)}
+    names = ("__file__", "__doc__", "__package__")  # the last for relative imports in tasks
+    return {name: main[name] for name in names if isinstance(main.get(name), str)}
 
 
 def _log_settings() -> tuple[int, bool] | None:
@@ -273,25 +305,30 @@ class _Entries:
     """What ``__main__`` defines, in a file in memory that all children share."""
 
     def __init__(self) -> None:
-        self._key: tuple[object, ...] | None = None
+        self._key: tuple[list[str], list[object]] = [], []
         self._file: int | None = None  # open for as long as this process lives
+
+    def _is_same(self, key: tuple[list[str], list[object]]) -> bool:
+        old, new = self._key[1], key[1]
+        return self._key[0] == key[0] and len(old) == len(new) and all(map(operator.is_, old, new))
 
     def file(self) -> int | None:
         """The file's descriptor; it is made anew when a definition came, went or changed."""
         namespace = vars(sys.modules["__main__"])
-        kinds = (type, types.FunctionType)
         mine = [
             (name, value)
             for name, value in list(namespace.items())
-            if isinstance(value, kinds) and value.__module__ in _byvalue.MAIN_NAMES
+            if isinstance(value, _byvalue.NAMED) and value.__module__ in _byvalue.MAIN_NAMES
         ]
         if not mine:
             return None
-        # By identity: the values themselves are kept alive by the key.
-        if self._key != tuple(mine) or self._file is None:
+        # By identity, and what the key holds is kept alive by it.
+        parts = [part for _, value in mine for part in _byvalue.ingredients(value)]
+        key = [name for name, _ in mine], [value for _, value in mine] + parts
+        if not self._is_same(key) or self._file is None:
             if self._file is not None:
                 os.close(self._file)
-            self._key, self._file = tuple(mine), _core.memfd("plait-main")
+            self._key, self._file = key, _core.memfd("plait-main")
             with open(self._file, "wb", closefd=False) as file:
                 file.write(pickle.dumps(_byvalue.main_entries(namespace)))
         return self._file

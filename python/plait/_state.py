@@ -48,6 +48,20 @@ def difference(now: State, base: State) -> State:
     return {name: value for name, value in now.items() if base.get(name) != value}
 
 
+def for_zygote(now: State) -> State:
+    """What of a state the zygote itself can take over: no objects of the user's, which its
+    interpreter may be unable to import. Children get the rest."""
+    simple = (str, int, type(None))
+    told = dict(now)
+    if not all(isinstance(part, str) for name in ("path", "argv") for part in now[name]):
+        del told["path"], told["argv"]
+    for _, message, category, module, _ in now["filters"]:
+        patterns = (getattr(part, "pattern", part) for part in (message, module))
+        if category.__module__ != "builtins" or not all(isinstance(p, simple) for p in patterns):
+            told.pop("filters", None)
+    return told
+
+
 def exec_key(environment: dict[bytes, bytes]) -> tuple[object, ...]:
     """What a zygote cannot change after it has started: who it is, how it was exec'ed."""
     prefixes = tuple(prefix.encode() for prefix in _READ_AT_EXEC)

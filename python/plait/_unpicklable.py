@@ -95,7 +95,8 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:
         yield ".__defaults__", value.__defaults__
     elif isinstance(value, type):
         for name, member in list(vars(value).items()):
-            yield f".{name}", member
+            if not isinstance(member, types.GetSetDescriptorType):  # of the class's own making
+                yield f".{name}", member
     elif hasattr(value, "__dict__"):
         for name, member in list(vars(value).items())[:_MEMBERS]:
             yield f".{name}", member

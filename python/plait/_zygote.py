@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import signal
 import sys
 import threading
 from multiprocessing import spawn
@@ -28,7 +29,7 @@ _PROGRAM = (
 )
 
 
-def _start(now: _state.State) -> _core.Zygote:
+def _start(base: _state.State) -> _core.Zygote:
     program = os.fsencode(spawn.get_executable())
     path = [entry for entry in sys.path if isinstance(entry, str)]
     flags, forget = _args_from_interpreter_flags(), ""
@@ -39,18 +40,17 @@ def _start(now: _state.State) -> _core.Zygote:
     code = _PROGRAM.format(path=path, parent=os.getpid(), forget=forget)
     arguments = [*flags, "-c", code]
     # The environment is inherited by exec; the rest it is told.
-    told = {name: value for name, value in now.items() if name != "environment"}
+    told = {name: value for name, value in base.items() if name != "environment"}
     return _core.Zygote(
-        os.fsdecode(program), arguments, list(now["environment"].items()), pickle.dumps(told)
+        os.fsdecode(program), arguments, list(base["environment"].items()), pickle.dumps(told)
     )
 
 
-def fork() -> tuple[int, int, int, _state.State]:
+def fork() -> tuple[_core.Child, _state.State]:
     """Forks a child that waits for its payload.
 
     Returns:
-        Its pid, a pidfd, the channel to send the payload by, and the state that it still has
-        to take over.
+        It, and the state that it still has to take over.
 
     Raises:
         RuntimeError: the zygote can't start; OSError: a limit was met.
@@ -65,15 +65,18 @@ def fork() -> tuple[int, int, int, _state.State]:
         is_new = _zygote is None
         while True:
             if _zygote is None:
-                _zygote, _key, _base = _start(now), key, now
+                _base = _state.for_zygote(now)
+                _zygote, _key = _start(_base), key
             try:
-                pid, pidfd, channel = _zygote.fork()
+                child = _zygote.fork()
             except ConnectionResetError:
                 # It was killed, perhaps long ago: another one takes its place. A child that
                 # it forked for us without our knowing gets no payload and ends.
                 status = _zygote.end()
                 _zygote = None
-                if is_new:
+                # ^C at a terminal reaches it too, before it can ignore it: that may be tried
+                # again, since what it means is for the user's process to decide.
+                if is_new and status != f"signal {signal.SIGINT:d}":
                     raise RuntimeError(
                         f"plait's helper process ended before it could fork ({status}); what "
                         "it printed to stderr, above, says why. It is started as "
@@ -81,7 +84,7 @@ def fork() -> tuple[int, int, int, _state.State]:
                     ) from None
                 is_new = True
                 continue
-            return pid, pidfd, channel, _state.difference(now, _base)
+            return child, _state.difference(now, _base)
 
 
 def refill() -> None:
@@ -106,9 +109,10 @@ def _shutdown() -> None:
 
 
 def _after_fork_in_child() -> None:
+    # The parent's locks may be held, by a thread that isn't here: the zygote's own too.
     global _lock, _zygote
-    _lock = threading.Lock()  # the parent's may be held, by a thread that isn't here
-    _zygote = None  # the parent's; this closes our copies of its sockets
+    _lock = threading.Lock()
+    _zygote = None
 
 
 atexit.register(_shutdown)

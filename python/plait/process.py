@@ -83,7 +83,6 @@ class Process(multiprocessing.process.BaseProcess):
                 "target=f, with its arguments in args; target=f(...) calls it here and now"
             )
         super().__init__(group, target, name, tuple(args), dict(kwargs or {}), daemon=daemon)
-        self._exit_channel: int | None = None
 
     @staticmethod
     def _Popen(process_obj: multiprocessing.process.BaseProcess) -> Any:

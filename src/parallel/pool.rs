@@ -4,16 +4,23 @@
 //! a forked child, where its threads do not exist.
 
 use crate::error::ParallelError;
+use crate::forked::Forked;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Pools that are kept for the next call. A program uses one or two worker counts; a sweep
 /// over many should not leave a thread for each behind.
 const POOLS_KEPT: usize = 4;
 
-static POOLS: Mutex<BTreeMap<usize, Arc<ThreadPool>>> = Mutex::new(BTreeMap::new());
+type Pools = Mutex<BTreeMap<usize, Arc<ThreadPool>>>;
+
+static POOLS: Forked<Pools> = Forked::new(Pools::default, forget_pools);
+
+extern "C" fn forget_pools() {
+    POOLS.forget();
+}
 
 /// Asked by a kernel between steps: has its caller been interrupted?
 ///
@@ -42,9 +49,7 @@ pub fn get(workers: Option<i64>) -> Result<Arc<ThreadPool>, ParallelError> {
         None => cpu_count(),
         Some(n) => usize::try_from(n).ok().filter(|n| *n > 0).ok_or(ParallelError::Workers(n))?,
     };
-    static FORK_HOOK: Once = Once::new();
-    FORK_HOOK.call_once(|| crate::os::at_fork_in_child(forget_after_fork));
-    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pools = POOLS.get().lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pool) = pools.get(&workers) {
         return Ok(Arc::clone(pool));
     }
@@ -60,16 +65,6 @@ pub fn get(workers: Option<i64>) -> Result<Arc<ThreadPool>, ParallelError> {
     }
     pools.insert(workers, Arc::clone(&pool));
     Ok(pool)
-}
-
-/// In a forked child: drop nothing (joining threads that do not exist would hang), and
-/// start afresh. The child has one thread, so the lock can only be held by a thread that
-/// is gone; `try_lock` then fails, and the pools are left as they are, unreachable work
-/// included, rather than waiting for ever.
-extern "C" fn forget_after_fork() {
-    if let Ok(mut pools) = POOLS.try_lock() {
-        std::mem::forget(std::mem::take(&mut *pools));
-    }
 }
 
 #[cfg(test)]
@@ -93,6 +88,6 @@ mod tests {
         for workers in 1..10 {
             get(Some(workers)).unwrap();
         }
-        assert!(POOLS.lock().unwrap().len() <= POOLS_KEPT);
+        assert!(POOLS.get().lock().unwrap().len() <= POOLS_KEPT);
     }
 }

@@ -12,8 +12,9 @@ use pyo3::types::PyBytes;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::ffi::OsString;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 fn os_error(action: &'static str, error: Errno) -> PyErr {
@@ -64,14 +65,19 @@ impl Zygote {
         Ok(Self { inner: Mutex::new(Some(started)) })
     }
 
-    /// Forks a child that waits for its payload: its pid, a pidfd, and the channel's end.
-    fn fork(&self, py: Python<'_>) -> PyResult<(i32, RawFd, RawFd)> {
+    /// Forks a child that waits for its payload.
+    fn fork(&self, py: Python<'_>) -> PyResult<Child> {
         let forked = py.detach(|| {
             let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             guard.as_mut().map_or(Err(ForkError::Gone), zygote::Zygote::fork)
         });
         match forked {
-            Ok(child) => Ok((child.pid, child.pidfd.into_raw_fd(), child.channel.into_raw_fd())),
+            Ok(child) => Ok(Child {
+                pid: child.pid,
+                fds: Mutex::new(Some((child.pidfd, child.channel))),
+                unsent: AtomicBool::new(true),
+                owner: std::process::id(),
+            }),
             Err(ForkError::Gone) => Err(PyConnectionResetError::new_err("the zygote is gone")),
             Err(ForkError::Refused(error)) => Err(os_error("fork a child process", error)),
         }
@@ -121,6 +127,71 @@ impl Zygote {
                 (None, None) => "unknown status".to_owned(),
             })
         })
+    }
+}
+
+/// A child of this process. One that is dropped before its payload was sent, as when ^C ends
+/// start() half-way, is killed and waited for: nobody else knows of it.
+#[pyclass(frozen)]
+pub struct Child {
+    pid: i32,
+    /// Its pidfd and the channel's end; `None`: closed.
+    fds: Mutex<Option<(OwnedFd, OwnedFd)>>,
+    unsent: AtomicBool,
+    owner: u32,
+}
+
+impl Child {
+    fn number(&self, which: fn(&(OwnedFd, OwnedFd)) -> &OwnedFd) -> RawFd {
+        let fds = self.fds.lock().unwrap_or_else(PoisonError::into_inner);
+        fds.as_ref().map_or(-1, |fds| which(fds).as_raw_fd())
+    }
+}
+
+#[pymethods]
+impl Child {
+    #[getter]
+    fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A pidfd, readable when it has ended; -1 after close().
+    #[getter]
+    fn sentinel(&self) -> RawFd {
+        self.number(|fds| &fds.0)
+    }
+
+    /// The channel's end, as a descriptor; -1 after close().
+    #[getter]
+    fn channel(&self) -> RawFd {
+        self.number(|fds| &fds.1)
+    }
+
+    /// Sends the payload, upon which it runs.
+    fn send(&self, py: Python<'_>, bytes: &[u8], fds: Vec<RawFd>) -> PyResult<()> {
+        send_frame(py, self.channel(), bytes, fds)?;
+        self.unsent.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Closes both descriptors; ends the child if it was sent nothing.
+    fn close(&self) {
+        let fds = self.fds.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Not in a forked copy of the process that started it: there it goes on.
+        if let Some((pidfd, channel)) = fds
+            && self.unsent.load(Ordering::Relaxed)
+            && self.owner == std::process::id()
+        {
+            drop(channel);
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            let _ = zygote::reap(pidfd.as_fd());
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -24,6 +24,8 @@ pub fn parent_pidfd(expected: i32) -> Result<OwnedFd, Errno> {
 
 struct Watch {
     parent: Arc<OwnedFd>,
+    /// Whom it is for: a forked copy of this process inherits this, and isn't meant.
+    watched: Pid,
     /// Closing our end wakes the thread, which then ends.
     running: Option<(OwnedFd, JoinHandle<()>)>,
 }
@@ -64,7 +66,8 @@ fn spawn(parent: &Arc<OwnedFd>) -> Result<(OwnedFd, JoinHandle<()>), Errno> {
 pub fn end_with_parent(parent: OwnedFd) -> Result<(), Errno> {
     let parent = Arc::new(parent);
     let running = Some(spawn(&parent)?);
-    *WATCH.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watch { parent, running });
+    let watch = Watch { parent, watched: getpid(), running };
+    *WATCH.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     Ok(())
 }
 
@@ -82,6 +85,7 @@ pub fn resume() {
     let mut watch = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(watch) = watch.as_mut()
         && watch.running.is_none()
+        && watch.watched == getpid()
     {
         watch.running = spawn(&watch.parent).ok();
     }

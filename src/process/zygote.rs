@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal,
-    waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -89,6 +89,7 @@ impl Zygote {
             .envs(recipe.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
+            .stderr(stderr())
             .spawn()
             .map_err(|error| ProcessError::Interpreter {
                 program: recipe.program.to_string_lossy().into_owned(),
@@ -228,6 +229,15 @@ impl Zygote {
     }
 }
 
+/// What a zygote complains to while it starts: our stderr, if that is one. It may be closed, or
+/// its number be another file's, which exec closes; the zygote's first file must not become 2.
+fn stderr() -> Stdio {
+    match rustix::io::fcntl_getfd(std::io::stderr()) {
+        Ok(flags) if !flags.contains(rustix::io::FdFlags::CLOEXEC) => Stdio::inherit(),
+        _ => Stdio::null(),
+    }
+}
+
 /// Why a zygote did not fork.
 #[derive(Debug)]
 pub enum ForkError {
@@ -251,7 +261,11 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>, Errno> {
 /// A child by its pid, which can't have been given to another: it is ours to reap, and waits.
 fn adopt(pid: i32, channel: OwnedFd) -> Result<Child, Errno> {
     let known = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
-    Ok(Child { pid, pidfd: pidfd_open(known, PidfdFlags::empty())?, channel })
+    let pidfd = pidfd_open(known, PidfdFlags::empty()).inspect_err(|_| {
+        let _ = kill_process(known, Signal::KILL);
+        let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(known), WaitIdOptions::EXITED));
+    })?;
+    Ok(Child { pid, pidfd, channel })
 }
 
 /// The child that a spare is, unless it has been killed meanwhile: its channel is then at its

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import resource
 import select
@@ -196,6 +197,37 @@ def test_a_start_that_fails_leaves_nothing() -> None:
 
 
 @pytest.mark.usefixtures("leaves_nothing")
+def test_a_start_that_fails_leaves_nothing_of_the_output_or_the_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with pytest.raises(SerializationError):
+        started(print, sys._getframe())
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", [sys._getframe()])  # found when the child waits already
+    with pytest.raises(SerializationError):
+        started(print)
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_interrupted_starts_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    zygote = _zygote._zygote
+    assert zygote is not None
+
+    class Interrupted:
+        def fork(self) -> object:
+            zygote.fork()
+            raise KeyboardInterrupt
+
+        def is_ours(self) -> bool:
+            return True
+
+    monkeypatch.setattr(_zygote, "_zygote", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        started(int)
+
+
+@pytest.mark.usefixtures("leaves_nothing")
 def test_descriptors_exhausted() -> None:
     finish(started(int))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -247,6 +279,121 @@ def test_a_forked_copy_of_the_parent_gets_a_zygote_of_its_own(run_script: Any) -
         """
     )
     assert done.stdout == "fine\n"
+
+
+def test_an_interrupt_while_the_zygote_starts_is_for_the_parent_to_decide(run_script: Any) -> None:
+    done = run_script(
+        """
+        import os, plait, signal
+        from plait import _zygote
+        signal.signal(signal.SIGINT, lambda *_: None)
+        start = _zygote._start
+        def start_and_interrupt(state):
+            _zygote._start = start
+            zygote = start(state)
+            os.kill(zygote.pid, signal.SIGINT)
+            return zygote
+        _zygote._start = start_and_interrupt
+        p = plait.Process(target=abs, args=(-3,))
+        p.start()
+        print(p.result(30))
+        """
+    )
+    assert done.stdout == "3\n"
+
+
+def test_a_fork_while_other_threads_start_processes(run_script: Any) -> None:
+    run_script(
+        """
+        import os, plait, threading
+        def loop():
+            while not stop.is_set():
+                p = plait.Process(target=int)
+                p.start()
+                p.join()
+        stop = threading.Event()
+        threads = [threading.Thread(target=loop) for _ in range(2)]
+        # What it imports is imported: a fork during an import by a thread is Python's to lose.
+        plait.Process(target=int).start()
+        for thread in threads:
+            thread.start()
+        for _ in range(15):
+            pid = os.fork()
+            if pid == 0:
+                p = plait.Process(target=os.getppid)
+                p.start()
+                fine = p.result(10) == os.getpid()
+                p.join()
+                os._exit(not fine)
+            status = os.waitpid(pid, 0)[1]
+            if status != 0:
+                break
+        stop.set()
+        assert status == 0, status
+        """
+    )
+
+
+def test_a_forked_copy_does_not_take_the_parents_outcomes(run_script: Any) -> None:
+    done = run_script(
+        """
+        import os, plait, select
+        ours = plait.Process(target=abs, args=(-3,))
+        ours.start()
+        select.select([ours.sentinel], [], [])
+        pid = os.fork()
+        if pid == 0:
+            plait.active_children()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print(ours.result(10))
+        """
+    )
+    assert done.stdout == "3\n"
+
+
+def test_join_does_not_wait_for_a_talkative_grandchild(run_script: Any) -> None:
+    run_script(
+        """
+        import contextlib, io, os, plait, signal, subprocess
+        def child():
+            return subprocess.Popen(["yes"]).pid
+        with contextlib.redirect_stdout(io.StringIO()):
+            p = plait.Process(target=child)
+            p.start()
+            pid = p.result(10)
+            p.join()
+        os.kill(pid, signal.SIGKILL)
+        """
+    )
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_parent_without_standard_files(closed: str) -> None:
+    source = (
+        "import plait, sys\np = plait.Process(target=abs, args=(-3,))\np.start()\n"
+        "p.join()\nsys.exit(p.result(20))"
+    )
+    command = f'"$0" -c "$1" {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, source], timeout=40)
+    assert done.returncode == 3
+
+
+def test_a_warning_class_of_the_script_in_the_filters(run_script: Any) -> None:
+    done = run_script(
+        """
+        import plait, warnings
+        class Mine(Warning): pass
+        warnings.simplefilter("error", Mine)
+        p = plait.Process(target=lambda: warnings.warn("now", Mine))
+        p.start()
+        try:
+            p.result(30)
+        except Mine:
+            print("raised")
+        """
+    )
+    assert done.stdout == "raised\n"
 
 
 def test_a_daemonic_child_that_forks_is_not_warned_of_our_thread(run_script: Any) -> None:

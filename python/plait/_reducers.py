@@ -1,0 +1,68 @@
+"""Reducers for objects of the standard library that pickle by name, or not at all.
+
+A cached function or a type variable pickles as its name, which a child does not know if the
+name is one of ``__main__``; a `functools.cached_property` holds a lock before Python 3.12.
+Each is made anew where it arrives, with an empty cache and a lock of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing
+import weakref
+from typing import Any
+
+__all__ = ["BY_VALUE", "NAMED"]
+
+
+def _cached_function(function: Any) -> Any:
+    parameters = function.cache_parameters()
+    return make_cached_function, (function.__wrapped__, parameters), dict(function.__dict__)
+
+
+def make_cached_function(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _cached_property(value: Any) -> Any:
+    state = {name: member for name, member in vars(value).items() if name != "lock"}
+    return functools.cached_property, (value.func,), state
+
+
+def _weak_keys(value: weakref.WeakKeyDictionary[Any, Any]) -> Any:
+    return weakref.WeakKeyDictionary, (dict(value),)  # of singledispatch: its cache
+
+
+def _new_type(value: Any) -> Any:
+    return typing.NewType, (value.__name__, value.__supertype__), dict(vars(value))
+
+
+def _type_variable(variable: Any) -> Any:
+    options = {
+        "bound": variable.__bound__,
+        "covariant": variable.__covariant__,
+        "contravariant": variable.__contravariant__,
+    }
+    names = (variable.__name__, *getattr(variable, "__constraints__", ()))
+    return make_type_variable, (type(variable), names, options, variable.__module__)
+
+
+def make_type_variable(
+    kind: Any, names: tuple[Any, ...], options: dict[str, Any], module: str
+) -> Any:
+    variable = kind(*names, **options)
+    variable.__module__ = module
+    return variable
+
+
+_CachedFunction: Any = type(functools.lru_cache(abs))
+
+NAMED: tuple[Any, ...] = (_CachedFunction, typing.NewType, typing.TypeVar, typing.ParamSpec)
+BY_VALUE: dict[Any, Any] = {
+    _CachedFunction: _cached_function,
+    functools.cached_property: _cached_property,
+    weakref.WeakKeyDictionary: _weak_keys,
+    typing.NewType: _new_type,
+    typing.TypeVar: _type_variable,
+    typing.ParamSpec: _type_variable,
+}
