@@ -15,7 +15,8 @@ from . import _core, _state
 
 __all__ = ["fork"]
 
-_lock = threading.Lock()
+# Reentrant, as a signal handler may start a process too.
+_lock = threading.RLock()
 _zygote: _core.Zygote | None = None
 _key: tuple[object, ...] = ()
 _base: _state.State = {}
@@ -87,7 +88,7 @@ def _shutdown() -> None:
 def _after_fork_in_child() -> None:
     # The parent's locks may be held, by a thread that isn't here: the zygote's own too.
     global _lock, _zygote
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _zygote = None
 
 
