@@ -455,6 +455,11 @@ def test_the_state_of_now_not_of_the_zygotes_start(
     }
 
 
+def test_an_environment_that_is_a_plain_dict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {**os.environ, "PLAIT_TEST": "1"})
+    assert result_of(os.getenv, "PLAIT_TEST") == "1"
+
+
 def test_affinity_and_niceness_are_taken_over(run_script: Any) -> None:
     done = run_script(
         """

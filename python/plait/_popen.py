@@ -53,7 +53,8 @@ class Popen:
         self._fds: list[int] = []
         self._opened: list[int] = []  # of _fds, those that are ours to close
         self._forwarders: list[Forwarder] = []
-        self._lock = threading.Lock()
+        # ^C at the worst moment leaves a lock taken: then at least its thread goes on.
+        self._lock = threading.RLock()
         self._outcome: bytes | None = None
         self._large: list[io.FileIO] = []  # holds the outcome, if it's large
         self._decoded: tuple[str, Any] | None = None

@@ -24,7 +24,10 @@ _READ_AT_EXEC = ("LD_", "PYTHON", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
 
 
 def _environment() -> dict[Any, Any]:
-    return os.environ._data.copy()  # type: ignore[attr-defined, no-any-return]
+    data = getattr(os.environ, "_data", None)
+    if data is None:  # a plain dict in its place, as tests do
+        return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+    return data.copy()  # type: ignore[no-any-return]
 
 
 # Since 3.14 they may be those of the current context (catch_warnings) alone.

@@ -18,7 +18,8 @@ __all__ = ["fork", "refill"]
 # Children that are kept ready: enough for a pair that is started together. Each is some 2 MB.
 _SPARES = 2
 
-_lock = threading.Lock()
+# Reentrant, as a signal handler may start a process too.
+_lock = threading.RLock()
 _zygote: _core.Zygote | None = None
 _key: tuple[object, ...] = ()
 _base: _state.State = {}
@@ -111,7 +112,7 @@ def _shutdown() -> None:
 def _after_fork_in_child() -> None:
     # The parent's locks may be held, by a thread that isn't here: the zygote's own too.
     global _lock, _zygote
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _zygote = None
 
 

@@ -228,6 +228,14 @@ def test_interrupted_starts_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("leaves_nothing")
+def test_a_signal_handler_may_use_processes_while_one_is_used() -> None:
+    process = started(abs, -3)
+    with process._popen._lock, _zygote._lock:  # type: ignore[attr-defined]
+        assert finish(process) == 3
+        assert finish(started(abs, -4)) == 4
+
+
+@pytest.mark.usefixtures("leaves_nothing")
 def test_descriptors_exhausted() -> None:
     finish(started(int))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
