@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from . import _core
 
-__all__ = ["not_callable", "receive", "work"]
+__all__ = ["receive", "work"]
 
 T = TypeVar("T")
 
@@ -47,15 +47,6 @@ def report(error: BaseException) -> None:
     thread = threading.current_thread()
     threading.excepthook(
         threading.ExceptHookArgs((type(error), error, error.__traceback__, thread))
-    )
-
-
-def not_callable(name: str, value: object) -> str:
-    """Say that an argument should have been a callable, and why it may not be one."""
-    kind = type(value).__name__
-    return (
-        f"{name} must be callable, got {value!r} of type {kind}; "
-        f"pass the function itself, without parentheses: {name}=f, not {name}=f()"
     )
 
 

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from . import _core, _workers
+from ._callables import check_callable
 
 __all__ = ["Response", "gather", "http_get", "interval", "run", "sleep", "timeout", "to_thread"]
 
@@ -128,8 +129,7 @@ def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Corou
     >>> asyncio.run(aio.to_thread(sum, [1, 2, 3]))
     6
     """
-    if not callable(fn):
-        raise TypeError(_workers.not_callable("fn", fn))
+    check_callable("fn", fn)
     call = functools.partial(contextvars.copy_context().run, fn, *args, **kwargs)
     return _core.to_thread(call)
 

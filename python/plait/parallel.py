@@ -16,7 +16,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Generic, TypeAlias, TypeVar
 
-from . import _engines, _workers
+from . import _engines
+from ._callables import check_callable
 from .kernels import cpu_count
 
 __all__ = ["Explanation", "explain", "map"]
@@ -137,8 +138,7 @@ def map(
     >>> plait.map(lambda x: x * x, range(5), how="thread")
     [0, 1, 4, 9, 16]
     """
-    if not callable(fn):
-        raise TypeError(_workers.not_callable("fn", fn))
+    check_callable("fn", fn)
     if not isinstance(how, Executor) and how not in HOW:
         known = ", ".join(repr(name) for name in HOW)
         raise ValueError(f"how must be one of {known} or an Executor, got {how!r}")

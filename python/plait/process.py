@@ -16,6 +16,8 @@ import sys
 from multiprocessing.process import active_children, current_process, parent_process
 from typing import TYPE_CHECKING, Any
 
+from ._callables import NO_TARGET, check_target
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -31,9 +33,6 @@ __all__ = [
 _mp_process: Any = multiprocessing.process
 _mp_context: Any = multiprocessing.context
 _mp_spawn: Any = multiprocessing.spawn
-
-# Told apart from an explicit None, which is what `target=f()` gives for most functions.
-_NO_TARGET: Any = type("_NoTarget", (), {"__repr__": lambda self: "None"})()
 
 
 class Process(multiprocessing.process.BaseProcess):
@@ -68,20 +67,14 @@ class Process(multiprocessing.process.BaseProcess):
     def __init__(
         self,
         group: None = None,
-        target: Callable[..., object] | None = _NO_TARGET,
+        target: Callable[..., object] | None = NO_TARGET,
         name: str | None = None,
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
         daemon: bool | None = None,
     ) -> None:
-        if target is _NO_TARGET:
-            target = None
-        elif not callable(target) and not (target is None and type(self).run is not Process.run):
-            raise TypeError(
-                f"target must be a function, got {target!r}: pass the function itself, "
-                "target=f, with its arguments in args; target=f(...) calls it here and now"
-            )
+        target = check_target(target, needed=type(self).run is Process.run)
         super().__init__(group, target, name, tuple(args), dict(kwargs or {}), daemon=daemon)
 
     @staticmethod

@@ -8,7 +8,7 @@ from threading import current_thread
 from types import TracebackType
 from typing import Any
 
-from . import _workers
+from ._callables import NO_TARGET, check_target
 from .errors import TaskTimeout
 
 __all__ = ["Thread", "current_thread"]
@@ -43,7 +43,7 @@ class Thread(threading.Thread):
     def __init__(
         self,
         group: None = None,
-        target: Callable[..., object] | None = None,
+        target: Callable[..., object] | None = NO_TARGET,
         name: str | None = None,
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -51,8 +51,7 @@ class Thread(threading.Thread):
         daemon: bool | None = None,
         **options: Any,
     ) -> None:
-        if target is not None and not callable(target):
-            raise TypeError(_workers.not_callable("target", target))
+        target = check_target(target, needed=type(self).run is Thread.run)
         self._value: object = None
         self._raised: tuple[BaseException, TracebackType | None] | None = None
         super().__init__(group, target, name, args, kwargs, daemon=daemon, **options)
