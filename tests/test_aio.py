@@ -261,6 +261,17 @@ def test_gather_mixes_with_coroutines_and_futures(drive):
     assert asyncio.run(aio.gather(coroutine(), aio.sleep(0, 1))) == ["c", 1]
 
 
+def test_gather_refuses_what_waits_on_another_loop(drive):
+    async def begin():
+        return aio.sleep(60).start()
+
+    async def gather(other):
+        with pytest.raises(RuntimeError, match="different event loop"):
+            await asyncio.wait_for(aio.gather(aio.sleep(0), other), 10)
+
+    drive(gather(asyncio.run(begin())))
+
+
 def fail(text):
     raise LookupError(text)
 

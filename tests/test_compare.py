@@ -165,6 +165,23 @@ def test_a_model_that_lies_is_refused(monkeypatch, lie, says):
     assert "liar" in report.verdict
 
 
+def test_a_result_that_changes_from_run_to_run_is_refused_with_all_rows():
+    seen = iter(range(1000))
+    report = compare(lambda item: next(seen), [0], models=["threading"], repeats=2)
+    assert report["serial"].reason.startswith("refused, its result changes")
+    assert all(not row.ok and row.reason for row in report.rows)
+    # Serial alone: the others' results happen to be its first one.
+    main = threading.main_thread()
+    calls = iter(range(1000))
+
+    def changes(item):
+        return next(calls) if threading.current_thread() is main else 0
+
+    report = compare(changes, [0], models=["threading"], repeats=1)
+    assert all(not row.ok and row.reason for row in report.rows)
+    assert report.best is None
+
+
 def test_a_kernel_that_lies_is_refused(small, monkeypatch):
     wrong = replace(small, native=lambda items, workers: 4202)
     monkeypatch.setitem(workloads_module.WORKLOADS, "small", wrong)

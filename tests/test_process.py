@@ -16,6 +16,7 @@ from typing import Any
 
 import plait
 import pytest
+from plait import _zygote
 from plait.errors import SerializationError, TaskTimeout, WorkerDied
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -605,3 +606,88 @@ def test_pickles_of_results_do_not_touch_the_parents_globals() -> None:
 
     assert result_of(closure)() == os.getpid()
     assert pickle.dumps(1)
+
+
+# ---- spares --------------------------------------------------------------------------------
+
+
+def await_spares() -> None:
+    zygote, deadline = _zygote._zygote, time.monotonic() + 10
+    assert zygote is not None
+    while len(zygote.spares) < _zygote._SPARES:
+        assert time.monotonic() < deadline, "the zygote makes no spares"
+        time.sleep(0.002)
+
+
+def test_a_process_started_after_an_interrupt_does_not_get_it(run_script: Any) -> None:
+    # ^C at a terminal reaches spares too: they must not hand it on to what they are for later.
+    run_script("""
+        import os, signal, time
+        import plait
+        from plait import _zygote
+
+        os.setpgid(0, 0)
+        plait.Process(target=int).start()
+        for _ in range(5):
+            while len(_zygote._zygote.spares) < _zygote._SPARES:
+                time.sleep(0.001)
+            try:
+                os.killpg(0, signal.SIGINT)
+                time.sleep(10)
+            except KeyboardInterrupt:
+                p = plait.Process(target=abs, args=(-5,))
+                p.start()
+                assert p.result(10) == 5
+    """)
+
+
+def test_an_interrupt_right_after_start_arrives() -> None:
+    for _ in range(10):
+        process = plait.Process(target=time.sleep, args=(60,))
+        process.start()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+        with pytest.raises((KeyboardInterrupt, WorkerDied)):  # in the target, or before it
+            process.result(30)
+        process.join()
+        process.close()
+
+
+def test_who_blocks_interrupts_while_starting_shields_the_child() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process = plait.Process(target=signal.pthread_sigmask, args=(signal.SIG_BLOCK, ()))
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    assert process.result(30) == {signal.SIGINT, *before}
+    process.join()
+    process.close()
+    assert result_of(signal.pthread_sigmask, signal.SIG_BLOCK, ()) == before
+
+
+def test_a_zygote_that_cannot_be_replaced_spoils_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert result_of(int) == 0
+    await_spares()
+    zygote = _zygote._zygote
+    assert zygote is not None
+    assert zygote.pid is not None
+
+    def fail(base: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(_zygote, "_start", fail)
+    os.kill(zygote.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, zygote.pid, os.WEXITED | os.WNOWAIT)
+    _zygote.refill()  # as at the end of a start: the child runs, so this must not fail
+    monkeypatch.undo()
+    assert result_of(int) == 0
+    await_spares()
+
+
+def test_a_replaced_zygotes_spares_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        monkeypatch.setenv("PYTHONHASHSEED", str(number))
+        assert result_of(int) == 0  # two spares are asked for; what is known of them varies

@@ -122,3 +122,29 @@ def test_no_target_at_all_is_fine():
     thread = plait.Thread()
     thread.start()
     assert thread.result() is None
+
+
+def test_a_start_that_failed_may_be_repeated(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("can't start new thread")
+
+    thread = plait.Thread(target=abs, args=(-3,))
+    for name in ("_start_new_thread", "_start_joinable_thread"):
+        monkeypatch.setattr(threading, name, fail, raising=False)
+    with pytest.raises(RuntimeError, match="new thread"):
+        thread.start()
+    monkeypatch.undo()
+    thread.start()
+    assert thread.result(30) == 3
+
+
+def test_a_subclass_that_forgets_to_initialize_is_told():
+    class Forgetful(plait.Thread):
+        def __init__(self):
+            pass
+
+    thread = Forgetful()
+    with pytest.raises(RuntimeError, match="not called"):
+        thread.start()
+    with pytest.raises(RuntimeError, match="before it is started"):
+        thread.result()

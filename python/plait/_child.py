@@ -43,6 +43,8 @@ _WARM_UP = (
 # How long the zygote must have had nothing to do before it warms up or makes a spare: seconds.
 _PAUSE = 0.002
 
+_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+
 _FORK, _SPARE, _STATE = ord("F"), ord("L"), ord("S")
 # A result up to this size goes through the channel's own buffer, so that the child need not
 # wait for its parent to read it; a larger one goes in a file in memory.
@@ -56,17 +58,15 @@ def zygote(parent: int) -> None:
     os.dup2(null, 0)
     _close_all_but({0, 1, 2, control})
     pidfd = _parent_or_exit(parent)
-    # ^C and ^\ at a terminal go to every process of the group; the user's own decides.
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
-    for number in kept:
-        signal.signal(number, signal.SIG_IGN)
+    # ^C and ^\ at a terminal go to every process of the group; the user's own decides. Blocked,
+    # not ignored: a child that was started but isn't ready yet gets them when it is, and our
+    # parent can see that a spare was hit before it was started.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINAL)
     gc.collect()
     gc.freeze()
     channel = _serve(control, pidfd)
     os.close(control)
     os.close(pidfd)
-    for number, handler in kept.items():
-        signal.signal(number, handler)
     _child(channel, parent)
 
 
@@ -184,6 +184,7 @@ def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
         _core.end_with_parent(os.dup(sentinel))
         os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, setup["blocked"])
         _state.apply(pickle.loads(setup["state"]))
         _set_main(setup, fds)
         process = _load_process(setup, fds)

@@ -111,6 +111,8 @@ class Popen:
             "start_method": context._default_context.get_start_method(allow_none=True),
             "main": _main_attributes(),
             "log": _log_settings(),
+            # As fork and exec hand it on: who blocks ^C while starting shields the child too.
+            "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
             "tracker": None,
         }
         # Gone or forbidden: then the child stays where the zygote is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pickle
 import signal
@@ -96,10 +97,13 @@ def refill() -> None:
             return
         # It has died. The next start need not wait for another one to come up.
         _zygote.end()
-        _base = _state.of_process()
-        _key = _state.exec_key(_base["environment"])
-        _zygote = _start(_base)
-        _zygote.refill(_SPARES)
+        _zygote = None
+        now = _state.of_process()
+        # The child that was just forked runs: what is in the way now, the next start will tell.
+        with contextlib.suppress(OSError, RuntimeError):
+            _base, _key = _state.for_zygote(now), _state.exec_key(now["environment"])
+            _zygote = _start(_base)
+            _zygote.refill(_SPARES)
 
 
 def _shutdown() -> None:

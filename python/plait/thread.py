@@ -70,9 +70,13 @@ class Thread(threading.Thread):
             if value is not None:  # else what the target returned, if run() called it
                 self._value = value
 
-        if not self._started.is_set():  # type: ignore[attr-defined]
+        if self._initialized and not self._started.is_set():  # type: ignore[attr-defined]
             self.run = run_and_keep  # type: ignore[method-assign]
-        super().start()
+        try:
+            super().start()
+        except RuntimeError:  # no thread could be had: another start may
+            vars(self).pop("run", None)
+            raise
 
     def run(self) -> Any:
         """Call the target. A subclass's own `run` may return the value for `result`."""
@@ -99,7 +103,7 @@ class Thread(threading.Thread):
             TaskTimeout: the thread is still running after ``timeout``.
             RuntimeError: it was not started, or is the current thread.
         """
-        if not self._started.is_set():  # type: ignore[attr-defined]
+        if not (self._initialized and self._started.is_set()):  # type: ignore[attr-defined]
             raise RuntimeError("cannot get the result of a thread before it is started")
         self.join(timeout if timeout is None else max(timeout, 0.0))
         if self.is_alive():

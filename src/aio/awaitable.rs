@@ -267,6 +267,17 @@ impl Awaitable {
         true
     }
 
+    /// Whether it waits on another loop than the other one, which was started.
+    pub fn waits_elsewhere(&self, py: Python<'_>, other: &Self) -> bool {
+        let there = other.lock(py).home.as_ref().map(|home| home.event_loop.clone_ref(py));
+        let inner = self.lock(py);
+        match (&inner.state, &inner.home, there) {
+            (State::Done(_), _, _) => false,
+            (_, Some(home), Some(there)) => !home.event_loop.is(&there),
+            _ => false,
+        }
+    }
+
     /// Its outcome, when it is done.
     pub fn settled(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
         match &self.lock(py).state {

@@ -2,6 +2,7 @@
 //! no callback for each. Semantics are `asyncio.gather`'s.
 
 use super::awaitable::{Awaitable, By, Settled, cancelled_error};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit};
@@ -32,9 +33,18 @@ impl Group {
         }
     }
 
-    /// Starts the children, in order.
+    /// Starts the children, in order. One that waits on another loop ends the group: it could
+    /// not tell this one's thread that it is done.
     pub fn begin(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, group) = (slf.py(), slf.get());
+        let top = group.top.bind(py);
+        if group.children.iter().any(|child| child.get().waits_elsewhere(py, top.get())) {
+            let error = PyRuntimeError::new_err(
+                "gather() got an awaitable that was started on a different event loop",
+            );
+            Awaitable::settle(top, Settled::Error(error), By::Other);
+            return Ok(());
+        }
         for child in &group.children {
             let child = child.bind(py);
             Awaitable::begin(child)?;

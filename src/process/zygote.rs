@@ -213,15 +213,16 @@ impl Zygote {
         if !self.is_ours() {
             return None; // a copy in a forked process: the original goes on
         }
-        let Self { control, pidfd, spares, .. } = self;
-        drop(control);
+        let mut zygote = self;
+        let _ = rustix::net::shutdown(&zygote.control, rustix::net::Shutdown::Write);
         let grace = Timespec { tv_sec: 1, tv_nsec: 0 };
-        let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(zygote.pidfd.as_fd(), PollFlags::IN)];
         if !matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&grace))), Ok(1)) {
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            let _ = pidfd_send_signal(&zygote.pidfd, Signal::KILL);
         }
-        // Only now: it may have forked a spare that we had not heard of; that one sees the end
-        // of its channel.
+        // Only now: it may have forked a spare that we had not heard of.
+        zygote.spares();
+        let Self { pidfd, spares, .. } = zygote;
         for child in spares.into_iter().filter_map(alive) {
             discard(child.pidfd.as_fd());
         }
@@ -269,14 +270,25 @@ fn adopt(pid: i32, channel: OwnedFd) -> Result<Child, Errno> {
 }
 
 /// The child that a spare is, unless it has been killed meanwhile: its channel is then at its
-/// end. (A spare says nothing of its own accord, so "readable" means just that.)
+/// end. (A spare says nothing of its own accord, so "readable" means just that.) One that
+/// awaits a ^C is of no use either: it would end of it as soon as it is started.
 fn alive(spare: Spare) -> Option<Child> {
     let child = adopt(spare.pid?, spare.channel).ok()?;
-    if channel::readable(child.channel.as_fd()).is_ok_and(|readable| !readable) {
+    let waits = channel::readable(child.channel.as_fd()).is_ok_and(|readable| !readable);
+    if waits && !was_interrupted(child.pid) {
         return Some(child);
     }
     discard(child.pidfd.as_fd());
     None
+}
+
+/// Whether ^C or ^\\ at a terminal has reached a child that still blocks them.
+fn was_interrupted(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let pending = pending.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
+    let bit = |signal: Signal| 1 << (signal.as_raw() - 1);
+    pending & (bit(Signal::INT) | bit(Signal::QUIT)) != 0
 }
 
 /// Ends a child that was never given anything to do.

@@ -250,8 +250,15 @@ def _run_rounds(entries: list[_Entry], job: Job, repeats: int, progress: Progres
                 if results is None
                 else first_difference(expected, results)
             )
-            if difference is not None:
-                entry.reason = f"refused, its result differs from serial's: {difference}"
+            if difference is None:
+                continue
+            if entry is entries[0]:
+                # Whether the others do the same cannot be told then.
+                entry.reason = f"refused, its result changes from run to run: {difference}"
+                for other in entries[1:]:
+                    other.reason = other.reason or f"not compared: serial is {entry.reason}"
+                return turn
+            entry.reason = f"refused, its result differs from serial's: {difference}"
     return repeats
 
 

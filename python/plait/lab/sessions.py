@@ -324,11 +324,18 @@ class ExecutorSession(_ProcessSession):
     def _stop(self, at_once: bool) -> None:
         if self._executor is None:
             return
-        if at_once:
-            for process in self._workers:
-                if process.is_alive():
-                    process.kill()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        if not at_once:
+            self._executor.shutdown()
+            return
+        # In this order: map() cancels its futures when it is left, and the executor's thread,
+        # were it to find its workers dead first, would fail at those and say so on stderr.
+        manager: threading.Thread | None = getattr(self._executor, "_executor_manager_thread", None)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for process in self._workers:
+            if process.is_alive():
+                process.kill()
+        if manager is not None:
+            manager.join()
 
 
 class FuturesThreadSession(Session):
