@@ -35,6 +35,7 @@ __all__ = ["zygote"]
 _WARM_UP = (
     "traceback",
     "multiprocessing.connection",
+    "multiprocessing.resource_tracker",
     "multiprocessing.synchronize",
     "multiprocessing.queues",
     "concurrent.futures.process",
