@@ -386,3 +386,10 @@ def test_a_model_that_is_not_installed_says_what_to_install(monkeypatch):
 def test_workloads_and_models_can_be_listed():
     assert all(isinstance(workload, Workload) for workload in workloads().values())
     assert isinstance(compare(count_primes_in, [(0, 9)], models=["serial"], repeats=1), Report)
+
+
+def test_no_round_is_begun_that_would_take_too_long(monkeypatch):
+    monkeypatch.setattr(sys.modules["plait.lab.compare"], "BUDGET_S", 0.0)
+    report = compare(lambda n: n + 1, range(3), models=["threading"], repeats=4)
+    assert report.repeats == 1
+    assert report.rows[0].ok

@@ -195,3 +195,16 @@ def test_progress_shows_a_bar_on_stderr(capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "3/3" in shown.err
+
+
+def test_where_no_thread_can_be_started_the_work_is_done_in_place(run_script):
+    done = run_script(
+        """
+        import _thread, plait
+        from plait import _core
+        def refuse(*_): raise RuntimeError("can't start new thread")
+        _thread.start_new_thread = refuse
+        print(plait.map(abs, [-1, 2, -3], how="thread", workers=2))
+        """
+    )
+    assert done.stdout == "[1, 2, 3]\n"

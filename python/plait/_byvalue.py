@@ -20,20 +20,21 @@ import pickle
 import sys
 import types
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any
 
 from . import _reducers
 
+TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 __all__ = [
     "MAIN_NAMES",
-    "NAMED",
     "DupFd",
     "Pickler",
     "dumps",
     "fill_in",
+    "is_named",
     "main_entries",
     "received",
 ]
@@ -44,9 +45,6 @@ MAIN_NAMES = ("__main__", "__mp_main__")
 # Types that have no name where they claim to live, and that pickle knows.
 _NAMELESS = (type(None), type(...), type(NotImplemented))
 
-# What pickle, and thus a pool's queue, sends by name.
-NAMED = (type, types.FunctionType, *_reducers.NAMED)
-
 # Names that arrived in this process's __main__ by value. The process that sent them has them
 # too, so on the way back they travel by name and keep their identity.
 received: dict[str, object] = {}
@@ -54,6 +52,11 @@ received: dict[str, object] = {}
 # A definition of __main__ that no task mentions is kept at hand for pickles that name it (see
 # `main_entries`), unless it drags along more than this.
 _ENTRY_LIMIT = 1 << 20
+
+
+def is_named(value: object) -> bool:
+    """Whether pickle, and thus a pool's queue, sends it by name."""
+    return isinstance(value, (type, types.FunctionType)) or _reducers.is_named(value)
 
 
 def _resolve(module_name: str, qualname: str) -> object:
@@ -159,7 +162,7 @@ class Pickler(pickle.Pickler):
             if sys.modules.get(obj.__name__) is obj:
                 return importlib.import_module, (obj.__name__,)
             return self.use_cloudpickle()._module_reduce(obj)
-        reducer = _reducers.BY_VALUE.get(type(obj))
+        reducer = _reducers.by_value(type(obj))
         if reducer is None or _is_importable(obj, self._to_sender):
             return NotImplemented
         return reducer(obj)
@@ -280,7 +283,7 @@ def main_entries(namespace: dict[str, Any]) -> dict[str, bytes | str]:
     """
     entries: dict[str, bytes | str] = {}
     for name, value in list(namespace.items()):
-        if isinstance(value, NAMED) and value.__module__ in MAIN_NAMES:
+        if is_named(value) and value.__module__ in MAIN_NAMES:
             buffer = _LimitedBuffer()
             try:
                 Pickler(buffer).dump(value)
@@ -358,7 +361,7 @@ def set_function(function: types.FunctionType, full: tuple[Any, ...]) -> None:
         shared = {name: value for name, value in shared.items() if name not in namespace}
     namespace.update(shared)
     if namespace is vars(main_module()):
-        received.update((n, v) for n, v in shared.items() if isinstance(v, NAMED))
+        received.update((n, v) for n, v in shared.items() if is_named(v))
 
 
 def make_cell() -> types.CellType:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["NO_TARGET", "check_callable", "check_target"]
 

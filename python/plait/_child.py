@@ -20,17 +20,20 @@ import select
 import signal
 import socket
 import sys
-import traceback
 import types
-from typing import Any, NoReturn
 
 from . import _byvalue, _core, _state
 from . import process as _process  # children unpickle plait.process.Process
+
+TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["zygote"]
 
 # What many targets use. The first start doesn't wait for it, later children find it there.
 _WARM_UP = (
+    "traceback",
     "multiprocessing.connection",
     "multiprocessing.synchronize",
     "multiprocessing.queues",
@@ -61,10 +64,7 @@ def zygote(parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINAL)
     gc.collect()
     gc.freeze()
-    channel = _serve(control, pidfd)
-    os.close(control)
-    os.close(pidfd)
-    _child(channel, parent)
+    _child(_serve(control, pidfd), parent)
 
 
 def _parent_or_exit(parent: int) -> int:
@@ -103,7 +103,7 @@ def _serve(control: int, parent: int) -> int:
             number, channel = wanted.pop(0)
         pid = _core.fork_sibling()
         if pid == 0:
-            for _, other in wanted:
+            for other in (control, parent, *(fd for _, fd in wanted)):
                 os.close(other)
             if kind != _FORK:
                 _rehearse()
@@ -127,6 +127,12 @@ def _rehearse() -> None:
         pickle.loads(setup["process"]).run()
         io.TextIOWrapper(io.FileIO(frame[1][0], "w"), encoding="utf-8").close()
         send_outcome(ours.fileno(), "returned", None)
+
+
+def _print_exception() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def _close_all_but(keep: set[int]) -> None:
@@ -155,7 +161,7 @@ def _child(channel: int, parent: int) -> NoReturn:
             os._exit(0)
         code = _run(channel, sentinel, *frame)
     except BaseException:
-        traceback.print_exc()
+        _print_exception()
     finally:
         atexit._run_exitfuncs()
         multiprocessing.util._flush_std_streams()  # type: ignore[attr-defined]
@@ -181,7 +187,7 @@ def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
         process = _load_process(setup, fds)
     except BaseException as error:
         # As after start-up: the traceback on stderr, and the error for result().
-        traceback.print_exc()
+        _print_exception()
         send_outcome(channel, "raised", error)
         return 1
     return int(process._run_in_child(channel, sentinel))
@@ -306,6 +312,8 @@ def send_outcome(channel: int, kind: str, value: object) -> None:
         data = _byvalue.dumps(("raised", SerializationError(text, path=path)))
     trace = b""
     if kind == "raised" and isinstance(value, BaseException):
+        import traceback
+
         trace = "".join(traceback.format_exception(value)).encode(errors="backslashreplace")
     frame = len(trace).to_bytes(8, "little") + trace + data
     with contextlib.suppress(OSError):

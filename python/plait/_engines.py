@@ -62,8 +62,11 @@ def on_threads(fn: Callable[[T], R], chunks: list[list[T]], workers: int) -> Par
     failure: BaseException | None = None
     try:
         for _ in range(min(workers, len(chunks))):
-            lane.post(functools.partial(contextvars.copy_context().run, serve))
             working += 1
+            try:
+                lane.post(functools.partial(contextvars.copy_context().run, serve))
+            except RuntimeError:
+                serve()  # no thread can be started, as while the interpreter exits: then here
         while working:
             got = _workers.receive(arrived)
             if got is None:

@@ -11,7 +11,10 @@ import contextvars
 import os
 import select
 import threading
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Forwarder"]
 

@@ -14,13 +14,15 @@ import threading
 import time
 from multiprocessing import context, resource_tracker, util
 from multiprocessing import process as mp_process
-from typing import TYPE_CHECKING, Any
 
 from . import _byvalue, _core, _zygote
-from .errors import SerializationError, TaskTimeout, WorkerDied
 
+TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._forward import Forwarder
+    from .errors import TaskTimeout, WorkerDied
 
 __all__ = ["Popen"]
 
@@ -217,12 +219,16 @@ class Popen:
         return value
 
     def _late(self, timeout: float | None) -> TaskTimeout:
+        from .errors import TaskTimeout
+
         return TaskTimeout(
             f"{self._name} (pid {self.pid}) has not ended within {timeout} seconds; "
             "it goes on running"
         )
 
     def _death(self) -> WorkerDied:
+        from .errors import WorkerDied
+
         code = self.wait()
         assert code is not None
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
@@ -285,6 +291,8 @@ def _decode(frame: bytes) -> tuple[str, Any]:
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         text = f"the result arrived, but could not be unpickled ({what}); see its __reduce__"
+        from .errors import SerializationError
+
         kind, value = "raised", SerializationError(text, path="result")
         value.__cause__ = error
     if trace:
@@ -321,7 +329,7 @@ class _Entries:
         mine = [
             (name, value)
             for name, value in list(namespace.items())
-            if isinstance(value, _byvalue.NAMED) and value.__module__ in _byvalue.MAIN_NAMES
+            if _byvalue.is_named(value) and value.__module__ in _byvalue.MAIN_NAMES
         ]
         if not mine:
             return None

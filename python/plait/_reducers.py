@@ -8,11 +8,13 @@ Each is made anew where it arrives, with an empty cache and a lock of its own.
 from __future__ import annotations
 
 import functools
-import typing
 import weakref
-from typing import Any
 
-__all__ = ["BY_VALUE", "NAMED"]
+TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["by_value", "is_named"]
 
 
 def _cached_function(function: Any) -> Any:
@@ -34,7 +36,7 @@ def _weak_keys(value: weakref.WeakKeyDictionary[Any, Any]) -> Any:
 
 
 def _new_type(value: Any) -> Any:
-    return typing.NewType, (value.__name__, value.__supertype__), dict(vars(value))
+    return type(value), (value.__name__, value.__supertype__), dict(vars(value))
 
 
 def _type_variable(variable: Any) -> Any:
@@ -57,12 +59,27 @@ def make_type_variable(
 
 _CachedFunction: Any = type(functools.lru_cache(abs))
 
-NAMED: tuple[Any, ...] = (_CachedFunction, typing.NewType, typing.TypeVar, typing.ParamSpec)
-BY_VALUE: dict[Any, Any] = {
+_BY_VALUE: dict[Any, Any] = {
     _CachedFunction: _cached_function,
     functools.cached_property: _cached_property,
     weakref.WeakKeyDictionary: _weak_keys,
-    typing.NewType: _new_type,
-    typing.TypeVar: _type_variable,
-    typing.ParamSpec: _type_variable,
 }
+# Types of the typing module, by name: it need not be imported for their sake.
+_OF_TYPING: dict[str, Any] = {
+    "NewType": _new_type,
+    "TypeVar": _type_variable,
+    "ParamSpec": _type_variable,
+}
+
+
+def by_value(kind: type) -> Any:
+    """The reducer for objects of this very type, if there is one."""
+    if kind.__module__ == "typing":
+        return _OF_TYPING.get(kind.__name__)
+    return _BY_VALUE.get(kind)
+
+
+def is_named(value: object) -> bool:
+    """Whether pickle sends it as the name that it has in its module."""
+    kind = type(value)
+    return kind is _CachedFunction or (kind.__module__ == "typing" and by_value(kind) is not None)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any
 
 from . import _core
 
+TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["State", "apply", "difference", "exec_key", "of_process"]
 
-State = dict[str, Any]
+State = dict[str, "Any"]
 
 # Read by the C library or the interpreter when a program starts: a child that should see a
 # change of these needs a zygote that was started with it.

@@ -11,15 +11,15 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.context
 import multiprocessing.process
-import multiprocessing.spawn
 import sys
 from multiprocessing.process import active_children, current_process, parent_process
-from typing import TYPE_CHECKING, Any
 
 from ._callables import NO_TARGET, check_target
 
+TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 __all__ = [
     "Process",
@@ -32,7 +32,6 @@ __all__ = [
 
 _mp_process: Any = multiprocessing.process
 _mp_context: Any = multiprocessing.context
-_mp_spawn: Any = multiprocessing.spawn
 
 
 class Process(multiprocessing.process.BaseProcess):
@@ -79,6 +78,7 @@ class Process(multiprocessing.process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: multiprocessing.process.BaseProcess) -> Any:
+        _context._check_available()
         from ._popen import Popen
 
         return Popen(process_obj)
@@ -176,7 +176,7 @@ class PlaitContext(multiprocessing.context.BaseContext):
 _context = PlaitContext()
 
 
-class _Contexts(dict[str, Any]):
+class _Contexts(dict[str, "Any"]):
     """multiprocessing's table of contexts, in which "plait" is found but not listed."""
 
     def __missing__(self, name: str) -> Any:
@@ -213,8 +213,11 @@ def install() -> None:
     _context._check_available()
     if isinstance(_mp_context._concrete_contexts, _Contexts):
         return
+    import multiprocessing.spawn
+
+    spawn: Any = multiprocessing.spawn
     _mp_context._concrete_contexts = _Contexts(_mp_context._concrete_contexts)
-    original = _mp_spawn.get_preparation_data
+    original = spawn.get_preparation_data
 
     def get_preparation_data(name: str) -> Any:
         data = original(name)
@@ -223,7 +226,7 @@ def install() -> None:
             del data["start_method"]
         return data
 
-    _mp_spawn.get_preparation_data = get_preparation_data
+    spawn.get_preparation_data = get_preparation_data
 
 
 def become_child(start_method: str | None) -> None:

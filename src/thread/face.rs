@@ -5,6 +5,7 @@
 use super::crew::{Crew, Lane, Put};
 use crate::error::locked;
 use crate::forked::Forked;
+use crate::python::above_python;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::{MutexExt, PyOnceLock};
@@ -58,14 +59,33 @@ fn put(py: Python<'_>, lane: &Arc<Lane<Task>>, task: Task) -> PyResult<()> {
     Ok(())
 }
 
-/// `_thread.start_new_thread` is C throughout: no Python code runs here below Rust.
+/// `_thread.start_new_thread` is C throughout: as a rule no Python code runs here below Rust.
 fn start_worker(py: Python<'_>) -> PyResult<()> {
     static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static WORK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let start = START.import(py, "_thread", "start_new_thread")?;
     let work = WORK.import(py, "plait._workers", "work")?;
-    start.call1((work, PyTuple::empty(py)))?;
+    let started = start.call1((work, PyTuple::empty(py)));
+    if let Err(error) = &started
+        && above_python(|| ends_with_exit(py, error)).unwrap_or(false)
+    {
+        // It need not print a traceback before.
+        py.detach(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+    started?;
     Ok(())
+}
+
+/// Whether a new thread was refused since the interpreter exits (3.12 and newer say so), to a
+/// daemon thread, which will end with it at any moment.
+fn ends_with_exit(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let exits = error.value(py).str()?.to_cow()?.contains("shutdown");
+    let thread = py.import("threading")?.call_method0("current_thread")?;
+    Ok(exits && thread.getattr("daemon")?.extract()?)
 }
 
 /// A queue of calls that at most `limit` threads of the crew serve at once.

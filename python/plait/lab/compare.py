@@ -52,7 +52,9 @@ def compare(
             reason. Serial is always run: it is the reference.
         workers: threads, processes, or coroutines in flight; by default the workload's own
             number, or one a core.
-        repeats: timed runs of each model.
+        repeats: timed runs of each model, at most; no further round is begun that would not
+            end within the better part of a minute (`BUDGET_S`). `Report.repeats` is how many
+            it were.
 
     Returns:
         A `Report`.
@@ -145,6 +147,11 @@ def _at_least_one(name: str, value: int) -> int:
     return value
 
 
+# A comparison of a named workload ends within a minute, also on a machine that is busy: no
+# round is begun that would end later than this, in seconds.
+BUDGET_S = 48.0
+
+
 @dataclass
 class _Entry:
     """A model on its way through the rounds."""
@@ -200,19 +207,26 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> Report:
             for entry in entries
             if entry.language == "rust" and entry.reason is None and plan.workers > 1
         ]
-        _run_rounds(entries, job, plan.repeats, progress)
+        rounds = _run_rounds(entries, job, plan.repeats, progress)
         serial = entries[0]
         bound = None if serial.reason is not None else _find_bound(serial, job)
-    return _report(plan, len(job.items), entries, bound)
+    return _report(plan, len(job.items), entries, bound, rounds)
 
 
-def _run_rounds(entries: list[_Entry], job: Job, repeats: int, progress: Progress | None) -> None:
-    """Each model's turn, again and again; the first round warms up, and fixes the result."""
+def _run_rounds(entries: list[_Entry], job: Job, repeats: int, progress: Progress | None) -> int:
+    """Each model's turn, again and again; the first round warms up, and fixes the result.
+
+    Returns how many rounds were timed.
+    """
+    began = time.monotonic()
     expected: list[Any] = []
     combined: Any = None
     steps = (repeats + 1) * sum(entry.reason is None for entry in entries)
     done = 0
     for turn in range(repeats + 1):
+        elapsed = time.monotonic() - began
+        if turn > 1 and elapsed * (turn + 1) / turn > BUDGET_S:
+            return turn - 1
         for entry in entries:
             if entry.reason is not None:
                 continue
@@ -227,7 +241,7 @@ def _run_rounds(entries: list[_Entry], job: Job, repeats: int, progress: Progres
                     continue
                 for other in entries[1:]:
                     other.reason = other.reason or f"not run: under serial, {entry.reason}"
-                return
+                return turn
             if entry is entries[0] and turn == 0:
                 expected, combined = results, value
             # What is combined of equal results is equal; a kernel gives only that.
@@ -243,8 +257,9 @@ def _run_rounds(entries: list[_Entry], job: Job, repeats: int, progress: Progres
                 entry.reason = f"refused, its result changes from run to run: {difference}"
                 for other in entries[1:]:
                     other.reason = other.reason or f"not compared: serial is {entry.reason}"
-                return
+                return turn
             entry.reason = f"refused, its result differs from serial's: {difference}"
+    return repeats
 
 
 def _run_once(entry: _Entry, job: Job, keep: bool) -> tuple[Any, Any]:
@@ -308,7 +323,9 @@ def _bound_of(serial: _Entry, job: Job) -> tuple[str, str]:
     return ("cpu-nogil" if share < 0.5 else "mixed"), why
 
 
-def _report(plan: Plan, items: int, entries: list[_Entry], bound: Bound | None) -> Report:
+def _report(
+    plan: Plan, items: int, entries: list[_Entry], bound: Bound | None, rounds: int
+) -> Report:
     serial_s = entries[0].median("wall") if entries[0].reason is None else None
     rows = [entry.row(serial_s) for entry in entries if entry.listed]
     ranking = sorted((row.startup_s or 0) + (row.wall_s or 0) for row in rows if row.ok)
@@ -322,15 +339,13 @@ def _report(plan: Plan, items: int, entries: list[_Entry], bound: Bound | None) 
         description=plan.description,
         items=items,
         workers=plan.workers,
-        repeats=plan.repeats,
+        repeats=rounds,
         rows=rows,
         best=best,
         bound=bound.kind if bound else None,
         bound_why=bound.why if bound else "",
         cells=cells,
-        verdict=write_verdict(
-            plan.what, items, plan.workers, plan.repeats, rows, best, bound, cells
-        ),
+        verdict=write_verdict(plan.what, items, plan.workers, rounds, rows, best, bound, cells),
         environment=environment(),
     )
 

@@ -102,7 +102,7 @@ def library_files(share: int = 1) -> list[bytes]:
     """The contents of the running Python's own standard library's ``.py`` files.
 
     They are read once, before anything is timed: the comparison is of the work on them. (3.11
-    has 1,790 files, 32 MB; the workloads take a share, so that all models fit in a minute.)
+    has 1,790 files, 32 MB.)
 
     Args:
         share: take one of every ``share`` files, in the order of their paths.
@@ -172,18 +172,18 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "wordcount",
-            "count the words of every other file of Python's own standard library, a file a task",
+            "count the words of each file of Python's own standard library, a file a task",
             "cpu",
-            _given(lambda: library_texts(share=2)),
+            _given(lambda: library_texts()),
             count_words,
             combine=add_counts,
             native=lambda texts, workers: kernels.word_count(texts, workers),
         ),
         Workload(
             "checksum",
-            "CRC-32 of every third file of Python's own standard library, a file a task",
+            "CRC-32 of each file of Python's own standard library, a file a task",
             "cpu",
-            _given(lambda: library_files(share=3)),
+            _given(lambda: library_files()),
             crc32_of,
             native=lambda contents, workers: kernels.crc32(contents, workers),
         ),
