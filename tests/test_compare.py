@@ -182,6 +182,26 @@ def test_a_result_that_changes_from_run_to_run_is_refused_with_all_rows():
     assert report.best is None
 
 
+def test_a_result_that_contains_itself_is_refused():
+    def endless(item):
+        item = []
+        item.append(item)
+        return item
+
+    report = compare(endless, [0], models=["threading"], repeats=1)
+    assert all(not row.ok and "nested" in row.reason for row in report.rows)
+
+
+def test_arrays_of_objects_are_compared_by_their_members():
+    numpy = pytest.importorskip("numpy")
+    one, same, other = (numpy.array([text], dtype=object) for text in ("a", "a", "b"))
+    assert first_difference(one, same) is None
+    assert first_difference(one, other) is not None
+    ours, theirs = (numpy.array([10**size], dtype=object) for size in (30, 30))
+    assert ours[0] is not theirs[0]
+    assert first_difference(ours, theirs) is None
+
+
 def test_a_kernel_that_lies_is_refused(small, monkeypatch):
     wrong = replace(small, native=lambda items, workers: 4202)
     monkeypatch.setitem(workloads_module.WORKLOADS, "small", wrong)

@@ -65,10 +65,7 @@ def zygote(parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINAL)
     gc.collect()
     gc.freeze()
-    channel = _serve(control, pidfd)
-    os.close(control)
-    os.close(pidfd)
-    _child(channel, parent)
+    _child(_serve(control, pidfd), parent)
 
 
 def _parent_or_exit(parent: int) -> int:
@@ -107,7 +104,7 @@ def _serve(control: int, parent: int) -> int:
             number, channel = wanted.pop(0)
         pid = _core.fork_sibling()
         if pid == 0:
-            for _, other in wanted:
+            for other in (control, parent, *(fd for _, fd in wanted)):
                 os.close(other)
             if kind != _FORK:
                 _rehearse()
@@ -123,14 +120,47 @@ def _rehearse() -> None:
     """Goes through the motions of a start in a spare, while nobody waits for it: memory that
     is shared with the zygote is copied on the first write, a page at a time."""
     ours, theirs = socket.socketpair()
-    with ours, theirs, open(os.devnull, "w") as null:
-        _core.send_frame(ours.fileno(), pickle.dumps(_rehearsal()), [null.fileno()])
+    with ours, theirs:
+        null = os.open(os.devnull, os.O_RDWR)
+        _core.send_frame(ours.fileno(), pickle.dumps(_rehearsal()), [null, null])
+        os.close(null)
         frame = _core.receive_frame(theirs.fileno())
         assert frame is not None
         setup = pickle.loads(frame[0])
-        pickle.loads(setup["process"]).run()
-        io.TextIOWrapper(io.FileIO(frame[1][0], "w"), encoding="utf-8").close()
+        _set_streams(setup, frame[1])
+        process = _take_over(setup, frame[1])
+        process.run()
         send_outcome(ours.fileno(), "returned", None)
+        _byvalue.inherited_fds = []
+
+
+def _rehearsal() -> dict[str, Any]:
+    """A payload like a user's; the real one replaces all that it sets."""
+    context: Any = multiprocessing.context
+    context.set_spawning_popen(object())  # else it would not let the process be pickled
+    try:
+        process = _byvalue.dumps(_process.Process(target=lambda: None))
+    finally:
+        context.set_spawning_popen(None)
+    how = {
+        "encoding": "utf-8",
+        "errors": "strict",
+        "line_buffering": False,
+        "write_through": False,
+    }
+    return {
+        "name": "",
+        "authkey": bytes(32),
+        "start_method": None,
+        "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []),  # as they are
+        "main": {},
+        "log": None,
+        "tracker": None,
+        "stdout": {**how, "fd": 0},
+        "stderr": {**how, "fd": 1},
+        "state": pickle.dumps({}),
+        "process": process,
+    }
 
 
 def _print_exception() -> None:
@@ -177,24 +207,26 @@ def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
     if "cwd" in setup:
         os.fchdir(fds[setup["cwd"]])
         os.close(fds[setup["cwd"]])
-    _set_stream("stdout", 1, setup["stdout"], fds)
-    _set_stream("stderr", 2, setup["stderr"], fds)
-    for index in {how["fd"] for how in (setup["stdout"], setup["stderr"]) if how is not None}:
-        os.close(fds[index])  # a pipe ends when the child closes 1 and 2
+    _set_streams(setup, fds)
     if setup["daemon"]:
         _core.end_with_parent(os.dup(sentinel))
         os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, setup["blocked"])
-        _state.apply(pickle.loads(setup["state"]))
-        _set_main(setup, fds)
-        process = _load_process(setup, fds)
+        process = _take_over(setup, fds)
     except BaseException as error:
         # As after start-up: the traceback on stderr, and the error for result().
         _print_exception()
         send_outcome(channel, "raised", error)
         return 1
     return int(process._run_in_child(channel, sentinel))
+
+
+def _take_over(setup: dict[str, Any], fds: list[int]) -> Any:
+    """Makes this process what the payload says; gives the process object that it is to run."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, setup["blocked"])
+    _state.apply(pickle.loads(setup["state"]))
+    _set_main(setup, fds)
+    return _load_process(setup, fds)
 
 
 def _load_process(setup: dict[str, Any], fds: list[int]) -> Any:
@@ -231,6 +263,13 @@ class _Foreign:
         return int(self._process._bootstrap(parent_sentinel=sentinel))
 
 
+def _set_streams(setup: dict[str, Any], fds: list[int]) -> None:
+    _set_stream("stdout", 1, setup["stdout"], fds)
+    _set_stream("stderr", 2, setup["stderr"], fds)
+    for index in {how["fd"] for how in (setup["stdout"], setup["stderr"]) if how is not None}:
+        os.close(fds[index])  # a pipe ends when the child closes 1 and 2
+
+
 def _set_stream(name: str, fd: int, how: dict[str, Any] | None, fds: list[int]) -> None:
     """Points `fd` and the sys stream at what the parent has there, with its encoding."""
     if how is None:
@@ -247,17 +286,6 @@ def _set_stream(name: str, fd: int, how: dict[str, Any] | None, fds: list[int]) 
     )
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)
-
-
-def _rehearsal() -> dict[str, Any]:
-    """What a spare unpickles to warm up: what a user starts looks much the same."""
-    context: Any = multiprocessing.context
-    context.set_spawning_popen(object())  # else it would not let the process be pickled
-    try:
-        process = _byvalue.dumps(_process.Process(target=int))
-    finally:
-        context.set_spawning_popen(None)
-    return {"process": process, "daemon": False}
 
 
 class _MainModule(types.ModuleType):

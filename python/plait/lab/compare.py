@@ -245,11 +245,14 @@ def _run_rounds(entries: list[_Entry], job: Job, repeats: int, progress: Progres
             if entry is entries[0] and turn == 0:
                 expected, combined = results, value
             # What is combined of equal results is equal; a kernel gives only that.
-            difference = (
-                first_difference(combined, value)
-                if results is None
-                else first_difference(expected, results)
-            )
+            try:
+                difference = (
+                    first_difference(combined, value)
+                    if results is None
+                    else first_difference(expected, results)
+                )
+            except RecursionError:
+                difference = "it is nested too deeply, or in itself, to be compared"
             if difference is None:
                 continue
             if entry is entries[0]:

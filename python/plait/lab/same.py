@@ -64,6 +64,9 @@ def first_difference(expected: Any, got: Any, where: str = "") -> str | None:
     elif isinstance(expected, dict):
         return _in_dict(expected, got, where)
     elif hasattr(expected, "tobytes") and hasattr(expected, "dtype"):  # an array
+        if getattr(expected.dtype, "hasobject", False) and expected.shape == got.shape:
+            # Its bytes are addresses.
+            return first_difference(expected.tolist(), got.tolist(), where)
         same = (expected.dtype, expected.shape, expected.tobytes()) == (
             got.dtype,
             got.shape,
