@@ -273,13 +273,21 @@ fn adopt(pid: i32, channel: OwnedFd) -> Result<Child, Errno> {
 /// end. (A spare says nothing of its own accord, so "readable" means just that.) One that
 /// awaits a ^C is of no use either: it would end of it as soon as it is started.
 fn alive(spare: Spare) -> Option<Child> {
-    let child = adopt(spare.pid?, spare.channel).ok()?;
-    let waits = channel::readable(child.channel.as_fd()).is_ok_and(|readable| !readable);
-    if waits && !was_interrupted(child.pid) {
-        return Some(child);
+    let pid = spare.pid?;
+    if !channel::readable(spare.channel.as_fd()).is_ok_and(|readable| !readable) {
+        // Before anything else is done by its pid, which somebody may have reaped, and the
+        // kernel given to another: waiting is harmless for one that is no child of ours.
+        if let Some(pid) = Pid::from_raw(pid) {
+            let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+        }
+        return None;
     }
-    discard(child.pidfd.as_fd());
-    None
+    let child = adopt(pid, spare.channel).ok()?;
+    if was_interrupted(pid) {
+        discard(child.pidfd.as_fd());
+        return None;
+    }
+    Some(child)
 }
 
 /// Whether ^C or ^\\ at a terminal has reached a child that still blocks them.
