@@ -17,8 +17,8 @@
 //!   time without a running child being lost.
 //! * A child does nothing until its payload arrives, and the payload is sent only by who
 //!   knows the child's pid: a request that is repeated because the zygote died half-way
-//!   cannot run a target twice. A child that waits for its payload is what the next version
-//!   calls a spare.
+//!   cannot run a target twice. A child that was asked for ahead of time, and waits, is a
+//!   spare.
 
 #![cfg(target_os = "linux")]
 
