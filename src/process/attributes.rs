@@ -2,7 +2,7 @@
 //! at start() and put in force in the child: umask, affinity, resource limits, niceness and
 //! process group. The zygote has what was in force when it was started, which may be long ago.
 
-#![allow(unsafe_code, reason = "limits and niceness by number have no safe binding")]
+#![allow(unsafe_code, reason = "limits by number and ids that may be 0 have no safe binding")]
 
 use rustix::io::Errno;
 use std::mem::MaybeUninit;
@@ -24,8 +24,12 @@ pub struct Attributes {
 /// one could not, or must not, become it. Session, real, effective and saved ids, groups.
 pub fn identity() -> Vec<u32> {
     use rustix::process;
+    // By libc, which answers 0 for a session whose leader is outside this pid namespace (a
+    // container's usual state); rustix takes 0 for impossible.
+    // SAFETY: the call takes a number and returns one.
+    let session = unsafe { libc::getsid(0) };
     let mut ids = vec![
-        process::getsid(None).map_or(0, |pid| pid.as_raw_pid() as u32),
+        session as u32,
         process::getuid().as_raw(),
         process::geteuid().as_raw(),
         process::getgid().as_raw(),
@@ -67,7 +71,9 @@ impl Attributes {
         Ok(Self {
             umask: read_umask()?,
             nice: rustix::process::getpriority_process(None)?,
-            group: rustix::process::getpgrp().as_raw_pid(),
+            // SAFETY: the call takes nothing and returns a number: 0 for a group whose leader
+            // is outside this pid namespace, which rustix takes for impossible.
+            group: unsafe { libc::getpgrp() },
             limits,
             affinity,
         })
@@ -80,10 +86,12 @@ impl Attributes {
         if self.umask != now.umask {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(self.umask));
         }
-        if self.group != now.group {
-            let group = rustix::process::Pid::from_raw(self.group);
+        // A group of outside this pid namespace (0) cannot be named, hence not be joined.
+        if self.group != now.group
+            && let Some(group) = rustix::process::Pid::from_raw(self.group)
+        {
             // The group may have ended since, if its leader left it: then stay in ours.
-            let _ = rustix::process::setpgid(None, group);
+            let _ = rustix::process::setpgid(None, Some(group));
         }
         if self.affinity != now.affinity && self.affinity != [0; 16] {
             // SAFETY: the mask is as long as stated and only read.
