@@ -4,17 +4,28 @@
 //!   submit, map ──▶ engine ──task ring──▶ worker ──result ring──▶ engine ──▶ futures, maps
 //!                     ▲   (one file in memory a worker)             ▲
 //!                     └── driver: deaths, timeouts, results ────────┴── or who waits for one
+//!
+//!   owner: Arena ── encode ─▶ blocks + a few bytes ── ring ─▶ decode ─▶ View: buffers in place
+//!     ▲                                                                  │
+//!     └── sweeps the counters of returned blocks ◀── shared memory ◀─────┘ on drop
 //! ```
 //!
 //! * `memory`, `ring`, `shared`: the memory that parent and workers share, and its bells.
 //! * `message`: what goes through the rings. `link`, `station`: their two ends.
 //! * `state`, `engine`, `schedule`, `fate`: which task goes where, and what becomes of it.
 //! * `driver`: the engine with the threads of the parent: who waits, who drives.
+//! * `extents` is the book of free memory, `mapping` the shared pages and what a fork does to
+//!   them, `arena` the owner's side and `view` the other; none of these knows Python.
+//! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
+//!   it; `numpy` has large arrays made in the arena from the start.
 
+pub mod arena;
 pub mod driver;
 pub mod engine;
+mod extents;
 pub mod fate;
 pub mod link;
+pub mod mapping;
 pub mod memory;
 pub mod message;
 pub mod ring;
@@ -22,6 +33,17 @@ pub mod schedule;
 pub mod shared;
 pub mod state;
 pub mod station;
+pub mod view;
+mod wire;
+
+#[cfg(feature = "python")]
+pub mod block;
+#[cfg(feature = "python")]
+pub mod codec;
+#[cfg(feature = "python")]
+mod decode;
+#[cfg(feature = "python")]
+pub mod numpy;
 
 #[cfg(test)]
 mod tests;
