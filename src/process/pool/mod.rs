@@ -16,6 +16,8 @@
 //! * `driver`: the engine with the threads of the parent: who waits, who drives.
 //! * `extents` is the book of free memory, `mapping` the shared pages and what a fork does to
 //!   them, `arena` the owner's side and `view` the other; none of these knows Python.
+//! * `face` is the pool as Python sees it, `map` its iterators, `answer` what results are
+//!   delivered to, `known` which functions the workers have, `worker` a worker's loop.
 //! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
 //!   it; `numpy` has large arrays made in the arena from the start.
 
@@ -37,13 +39,25 @@ pub mod view;
 mod wire;
 
 #[cfg(feature = "python")]
+pub mod answer;
+#[cfg(feature = "python")]
 pub mod block;
 #[cfg(feature = "python")]
 pub mod codec;
 #[cfg(feature = "python")]
+mod context;
+#[cfg(feature = "python")]
 mod decode;
 #[cfg(feature = "python")]
+pub mod face;
+#[cfg(feature = "python")]
+pub mod known;
+#[cfg(feature = "python")]
+pub mod map;
+#[cfg(feature = "python")]
 pub mod numpy;
+#[cfg(feature = "python")]
+pub mod worker;
 
 #[cfg(test)]
 mod tests;
