@@ -180,7 +180,6 @@ impl Arena {
             LARGE.. => (length.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX), PAGE),
             _ => (length.max(1).next_multiple_of(ALIGN), ALIGN),
         };
-        self.recent = length.max(self.recent - self.recent / 16);
         self.look(4);
         let mut found = self.find_warm(length, align);
         if found.is_none() {
@@ -195,6 +194,7 @@ impl Arena {
             Some(found) => found,
             None => self.grow(length, align)?,
         };
+        self.recent = length.max(self.recent - self.recent / 16);
         self.warm.carve(&whole, &part);
         if self.vacant.pop().is_none() {
             self.blocks.push(Block::default());
