@@ -1,21 +1,38 @@
-//! The pool's memory and its encoding of values.
+//! The process pool: tasks to worker processes and back, by rings in shared memory.
 //!
 //! ```text
+//!   submit, map ──▶ engine ──task ring──▶ worker ──result ring──▶ engine ──▶ futures, maps
+//!                     ▲   (one file in memory a worker)             ▲
+//!                     └── driver: deaths, timeouts, results ────────┴── or who waits for one
+//!
 //!   owner: Arena ── encode ─▶ blocks + a few bytes ── ring ─▶ decode ─▶ View: buffers in place
 //!     ▲                                                                  │
 //!     └── sweeps the counters of returned blocks ◀── shared memory ◀─────┘ on drop
 //! ```
 //!
+//! * `memory`, `ring`, `shared`: the memory that parent and workers share, and its bells.
+//! * `message`: what goes through the rings. `link`, `station`: their two ends.
+//! * `state`, `engine`, `schedule`, `fate`: which task goes where, and what becomes of it.
+//! * `driver`: the engine with the threads of the parent: who waits, who drives.
 //! * `extents` is the book of free memory, `mapping` the shared pages and what a fork does to
 //!   them, `arena` the owner's side and `view` the other; none of these knows Python.
 //! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
 //!   it; `numpy` has large arrays made in the arena from the start.
 
-#![allow(dead_code, reason = "the engine, which uses these, is being built")]
-
 pub mod arena;
+pub mod driver;
+pub mod engine;
 mod extents;
+pub mod fate;
+pub mod link;
 pub mod mapping;
+pub mod memory;
+pub mod message;
+pub mod ring;
+pub mod schedule;
+pub mod shared;
+pub mod state;
+pub mod station;
 pub mod view;
 mod wire;
 
@@ -27,3 +44,6 @@ pub mod codec;
 mod decode;
 #[cfg(feature = "python")]
 pub mod numpy;
+
+#[cfg(test)]
+mod tests;
