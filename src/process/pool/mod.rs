@@ -14,8 +14,9 @@
 //! * `message`: what goes through the rings. `link`, `station`: their two ends.
 //! * `state`, `engine`, `schedule`, `fate`: which task goes where, and what becomes of it.
 //! * `driver`: the engine with the threads of the parent: who waits, who drives.
-//! * `extents` is the book of free memory, `mapping` the shared pages and what a fork does to
-//!   them, `arena` the owner's side and `view` the other; none of these knows Python.
+//! * `layout`, `mapping`, `pages`: an arena's file, where it is mapped and what a fork does to
+//!   that, and how it gets memory. `extents` is the book of what is free there, `arena` the
+//!   owner's side, `view` the other.
 //! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
 //!   it; `numpy` has large arrays made in the arena from the start.
 
@@ -24,10 +25,12 @@ pub mod driver;
 pub mod engine;
 mod extents;
 pub mod fate;
+mod layout;
 pub mod link;
 pub mod mapping;
 pub mod memory;
 pub mod message;
+mod pages;
 pub mod ring;
 pub mod schedule;
 pub mod shared;
