@@ -21,6 +21,7 @@
 //!   it; `numpy` has large arrays made in the arena from the start.
 
 pub mod arena;
+mod copy;
 pub mod driver;
 pub mod engine;
 mod extents;
@@ -45,6 +46,8 @@ pub mod block;
 pub mod codec;
 #[cfg(feature = "python")]
 mod decode;
+#[cfg(feature = "python")]
+mod encode;
 #[cfg(feature = "python")]
 pub mod numpy;
 

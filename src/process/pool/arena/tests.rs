@@ -111,12 +111,10 @@ fn whatever_happens_no_block_in_use_is_used_again() {
                     arena.reclaim(borrower);
                     views[borrower as usize] = new_view(borrower);
                 }
-                9 if dice.below(50) == 0 => {
-                    // A revoked message: lent, but never seen.
-                    if known[which].holders > 0 {
-                        arena.lend(known[which].id, 0);
-                        arena.unlend(known[which].id, 0);
-                    }
+                // A revoked message: lent, but never seen.
+                9 if dice.below(50) == 0 && known[which].holders > 0 => {
+                    arena.lend(known[which].id, 0);
+                    arena.unlend(known[which].id, 0);
                 }
                 9 if dice.below(50) == 0 => arena.tidy(),
                 _ => {}
