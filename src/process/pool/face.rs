@@ -38,9 +38,7 @@ impl Lender for Loans {
     type Block = BlockId;
 
     fn lend(&self, block: BlockId, borrower: u32) {
-        // It fails only for want of memory for the count of returns: then the block is not
-        // returned, and taken back when that worker ends.
-        let _ = locked(&self.0).lend(block, borrower);
+        locked(&self.0).lend(block, borrower);
     }
 
     fn release(&self, block: BlockId) {

@@ -5,7 +5,7 @@
 //! Acquire before the owner writes to it again.
 #![allow(unsafe_code, reason = "a block's bytes are at an address, not in a Rust object")]
 
-use super::arena::{Layout, MAGIC};
+use super::layout::Layout;
 use super::mapping::Mapping;
 use crate::error::ArenaError;
 use rustix::io::Errno;
@@ -40,7 +40,7 @@ impl View {
         let mut head = [0; Layout::ENCODED];
         let count = rustix::io::pread(&*file, &mut head, base)
             .map_err(|error| ArenaError::os("read the arena's head", error))?;
-        let layout = Layout::decode(&head[..count]).ok_or(ArenaError::Foreign(MAGIC))?;
+        let layout = Layout::decode(&head[..count]).ok_or(ArenaError::Foreign)?;
         if borrower >= layout.borrowers {
             return Err(ArenaError::Borrower { borrower, borrowers: layout.borrowers });
         }
