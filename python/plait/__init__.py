@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import kernels as kernels
     from . import lab as lab
+    from .executors import Future as Future
+    from .executors import as_completed as as_completed
+    from .executors import wait as wait
     from .kernels import cpu_count as cpu_count
     from .parallel import explain as explain
     from .parallel import map as map
@@ -47,6 +50,9 @@ _HOMES = {
     "errors": "errors",
     "kernels": "kernels",
     "lab": "lab",
+    "Future": "executors",
+    "as_completed": "executors",
+    "wait": "executors",
     "cpu_count": "kernels",
     "explain": "parallel",
     "map": "parallel",
