@@ -140,20 +140,20 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         state.has_limits |=
             task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
         state.outstanding += task.head.count as usize;
-        let mut was_idle = false;
+        // One that is to be started takes it, rather than one that is busy.
+        let wants = state.wants_worker();
         let mut left = Some(task); // what no worker has taken
-        if state.pending.is_empty()
+        if !wants
+            && state.pending.is_empty()
             && let Some(key) = state.choose()
         {
-            was_idle = state.workers.get(&key).is_some_and(|worker| worker.items == 0);
             left = left.and_then(|task| state.push(&self.lender, key, task, items).err());
         }
         if let Some(mut task) = left {
             task.items = items.to_vec();
             state.pending.push_back(task);
-            was_idle = false;
         }
-        Ok((serial, !was_idle && state.wants_worker()))
+        Ok((serial, wants))
     }
 
     fn release(&self, blocks: Vec<L::Block>) {
