@@ -17,6 +17,9 @@ enum Part {
     Cell(Py<PyAny>, Option<Py<PyAny>>),
 }
 
+/// A part as Python tells it.
+type Told<'py> = (Bound<'py, PyAny>, Option<Py<PyString>>, Vec<Py<PyAny>>);
+
 /// The parts of a function that was sent by value, by identity. What changes inside of a part,
 /// such as a list, is not seen.
 #[pyclass(frozen)]
@@ -31,7 +34,7 @@ impl Watch {
     /// a name (None for a cell) and a tuple of the value, or an empty one if there is none.
     #[new]
     #[pyo3(signature = (parts: "list[tuple[object, str | None, tuple[object, ...]]]"))]
-    fn new(parts: Vec<(Bound<'_, PyAny>, Option<Py<PyString>>, Vec<Py<PyAny>>)>) -> Self {
+    fn new(parts: Vec<Told<'_>>) -> Self {
         let parts = parts.into_iter().map(|(place, name, mut value)| {
             let value = value.pop();
             let Some(name) = name else { return Part::Cell(place.unbind(), value) };

@@ -5,15 +5,16 @@ use super::arena::{Arena, BlockId};
 use super::codec::Codec;
 use super::mapping::count_forks;
 use super::message::{COPY, Head, Kind, Reply, next_item};
+use super::numpy;
 use super::shared::{Board, Control, Meter, PAGE, WORKER_BYTES, now_ns};
 use super::station::{Received, Station};
 use super::view::LazyView;
 use crate::error::{ProcessError, locked};
 use crate::python::above_python;
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{Borrowed, ffi, intern};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -21,6 +22,13 @@ use std::sync::{Arc, Mutex};
 
 fn os_error(action: &'static str, error: Errno) -> PyErr {
     ProcessError::os(action, error).into()
+}
+
+#[allow(unsafe_code, reason = "PyO3 has no binding for the table of modules")]
+fn is_imported(py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    // SAFETY: attached; a borrowed reference to the interpreter's dict.
+    let modules = unsafe { Borrowed::from_ptr(py, ffi::PyImport_GetModuleDict()) };
+    modules.cast::<PyDict>()?.contains(name)
 }
 
 #[allow(unsafe_code, reason = "Python knows descriptors by number")]
@@ -34,7 +42,7 @@ fn owned(fd: RawFd) -> OwnedFd {
 pub struct PoolWorker {
     station: Station,
     codec: Codec,
-    arena: Mutex<Arena>,
+    arena: Arc<Mutex<Arena>>,
     view: LazyView,
     helpers: Py<PyAny>,
 }
@@ -44,6 +52,8 @@ pub struct PoolWorker {
 struct Memory {
     functions: HashMap<u32, Result<Py<PyAny>, PyErr>>,
     contexts: HashMap<u32, Py<PyAny>>,
+    /// Whether NumPy, which a task may import at any time, has been dealt with.
+    has_numpy: bool,
 }
 
 #[pymethods]
@@ -70,7 +80,7 @@ impl PoolWorker {
         Ok(Self {
             station,
             codec: Codec::new(py, true)?,
-            arena: Mutex::new(Arena::new(file, WORKER_BYTES as u64, 1)?),
+            arena: Arc::new(Mutex::new(Arena::new(file, WORKER_BYTES as u64, 1)?)),
             view: LazyView::new(board, PAGE as u64, key),
             helpers,
         })
@@ -133,6 +143,10 @@ impl PoolWorker {
                 }
                 Kind::Call | Kind::Map | Kind::StarMap => {
                     let began = now_ns();
+                    if !memory.has_numpy && is_imported(py, intern!(py, "numpy"))? {
+                        memory.has_numpy = true;
+                        numpy::install(py, &self.arena);
+                    }
                     let sent = self.run(py, &received, items, &memory, began)?;
                     let now = now_ns();
                     self.station.meter(Meter {
@@ -260,6 +274,10 @@ impl PoolWorker {
         let context = memory.contexts.get(&head.context);
         let keywords = keywords.unwrap_or_else(|| PyDict::new(py));
         let call = (context, head.memory, function, arguments, keywords);
-        self.helpers.bind(py).call_method1(intern!(py, "call"), call)
+        // The arena's memory is not what a limit counts.
+        numpy::use_arena(head.memory == 0);
+        let value = self.helpers.bind(py).call_method1(intern!(py, "call"), call);
+        numpy::use_arena(true);
+        value
     }
 }
