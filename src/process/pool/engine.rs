@@ -168,9 +168,10 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         if state.pending.get(at).is_some_and(|task| task.serial == serial) {
             found = state.pending.remove(at);
         } else {
-            for worker in state.workers.values_mut() {
+            for (key, worker) in &mut state.workers {
                 if let Some(at) = worker.sent.iter().position(|sent| sent.task.serial == serial) {
                     found = worker.take_back(at);
+                    found.iter().for_each(|task| task.unlend(&self.lender, *key));
                     break;
                 }
             }
@@ -211,10 +212,12 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             all.into_iter().partition(|task| which(&task.receiver));
         state.pending = kept;
         let mut gone = Vec::from(gone);
-        for worker in state.workers.values_mut() {
+        for (key, worker) in &mut state.workers {
             for at in (0..worker.sent.len()).rev() {
                 if which(&worker.sent[at].task.receiver) {
-                    gone.extend(worker.take_back(at));
+                    let task = worker.take_back(at);
+                    task.iter().for_each(|task| task.unlend(&self.lender, *key));
+                    gone.extend(task);
                 }
             }
         }
