@@ -22,3 +22,10 @@ pub mod object;
 mod publish;
 #[cfg(feature = "python")]
 pub mod rehearsal;
+
+#[cfg(feature = "python")]
+pub use bytes::SmallBytes;
+#[cfg(feature = "python")]
+pub use core::{Completion, Core, Decoded, Decoder, Encoded, Outcome, Source};
+#[cfg(feature = "python")]
+pub use object::make;

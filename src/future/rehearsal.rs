@@ -58,6 +58,8 @@ impl Decoder for Called {
         let decoded = self.decode.call1(py, (PyBytes::new(py, bytes),))?;
         Ok(if self.is_error { Decoded::Error(decoded) } else { Decoded::Value(decoded) })
     }
+
+    fn discard(&self, _: &[u8]) {}
 }
 
 #[pymethods]
@@ -85,7 +87,7 @@ impl Rehearsal {
         is_error: bool,
     ) -> Option<bool> {
         let decoder = Arc::new(Called { decode, is_error });
-        let outcome = Outcome::Encoded(Encoded { bytes: bytes.into(), is_error, decoder });
+        let outcome = Outcome::Encoded(Encoded::new(bytes.into(), is_error, decoder));
         self.end(py, outcome)
     }
 
