@@ -345,20 +345,20 @@ def test_an_encoded_exception():
         future.result()
 
 
-def test_an_interrupt_while_decoding_is_not_the_tasks():
+def test_decoding_is_not_tried_twice():
+    # What was decoded in part may be gone: a result refers to memory that is used again.
     rehearsal, future = executors()
     tries = []
 
     def decode(content):
         tries.append(content)
-        if len(tries) == 1:
-            raise KeyboardInterrupt
-        return "decoded"
+        raise KeyboardInterrupt
 
     complete(rehearsal, b"", decode)
-    with pytest.raises(KeyboardInterrupt):
-        future.result()
-    assert future.result() == "decoded"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            future.result()
+    assert tries == [b""]
 
 
 def test_a_decoder_that_wants_the_result_does_not_hang():
