@@ -139,10 +139,8 @@ class Process(multiprocessing.process.BaseProcess):
         assert this._parent_pid == _mp_process.os.getpid(), "can only ask a child process"
         return this._popen.result(timeout)
 
-    def _run_in_child(self, channel: int, sentinel: int) -> int:
-        """Runs as the child; returns its exit code."""
-        from ._child import send_outcome
-
+    def _run_in_child(self, report: Callable[[str, object], None], sentinel: Any) -> int:
+        """Runs as the child; hands the outcome to `report`, and returns the exit code."""
         run = self.run
 
         def run_and_report() -> None:
@@ -151,9 +149,9 @@ class Process(multiprocessing.process.BaseProcess):
             except SystemExit:
                 raise
             except BaseException as error:
-                send_outcome(channel, "raised", error)
+                report("raised", error)
                 raise
-            send_outcome(channel, "returned", value)
+            report("returned", value)
 
         self.run = run_and_report  # type: ignore[method-assign]
         return int(self._bootstrap(parent_sentinel=sentinel))  # type: ignore[attr-defined]
