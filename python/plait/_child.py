@@ -27,7 +27,6 @@ from . import process as _process  # children unpickle plait.process.Process
 
 TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, NoReturn
 
 __all__ = ["zygote"]
@@ -246,25 +245,7 @@ def _load_process(setup: dict[str, Any], fds: list[int]) -> Any:
         multiprocessing.util.get_logger().setLevel(setup["log"][0])
         if setup["log"][1]:
             multiprocessing.util.log_to_stderr()
-    _process.become_child(setup["start_method"])
-    current._inheriting = True  # type: ignore[attr-defined]
-    try:
-        process = pickle.loads(setup["process"])
-    finally:
-        del current._inheriting  # type: ignore[attr-defined]
-    if isinstance(process, _process.Process):
-        return process
-    return _Foreign(process)
-
-
-class _Foreign:
-    """A multiprocessing.Process that was started by plait, being the default: no result()."""
-
-    def __init__(self, process: Any) -> None:
-        self._process = process
-
-    def _run_in_child(self, report: Callable[[str, object], None], sentinel: int) -> int:
-        return int(self._process._bootstrap(parent_sentinel=sentinel))
+    return _process.become_child(setup["start_method"], setup["process"])
 
 
 def _set_streams(setup: dict[str, Any], fds: list[int]) -> None:

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
     from .errors import TaskTimeout, WorkerDied
 
-__all__ = ["RemoteTraceback", "decode", "died", "encode", "late"]
+__all__ = ["UNKNOWN_STATUS", "RemoteTraceback", "decode", "died", "encode", "late"]
+
+
+# Its exit status is not to be had: someone else has waited for it, or SIGCHLD is ignored.
+UNKNOWN_STATUS = 255
 
 
 class RemoteTraceback(Exception):

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
-# Its exit status is not to be had: someone else has waited for it, or SIGCHLD is ignored.
-_UNKNOWN_STATUS = 255
-
 
 class Popen:
     """A child of plait's; `multiprocessing.process.BaseProcess` drives it."""
@@ -169,7 +166,7 @@ class Popen:
 
     def _reap(self) -> int:
         code = _core.reap(self.sentinel)
-        return _UNKNOWN_STATUS if code is None else code
+        return _outcome.UNKNOWN_STATUS if code is None else code
 
     def _fetch_outcome(self) -> None:
         if self._outcome is None:
