@@ -26,6 +26,7 @@ pub mod attributes;
 pub mod channel;
 pub mod clone;
 pub mod orphan;
+pub mod pool;
 pub mod zygote;
 
 #[cfg(feature = "python")]
