@@ -341,7 +341,12 @@ impl ProcessPool {
     }
 
     /// Submits a call; its future.
-    #[pyo3(signature = (function, args, kwargs, options=None))]
+    #[pyo3(signature = (
+        function: "object",
+        args: "tuple[object, ...]",
+        kwargs: "dict[str, object]",
+        options=None,
+    ) -> "object")]
     fn submit(
         &self,
         py: Python<'_>,
