@@ -41,6 +41,10 @@ impl Lender for Loans {
         locked(&self.0).lend(block, borrower);
     }
 
+    fn unlend(&self, block: BlockId, borrower: u32) {
+        locked(&self.0).unlend(block, borrower);
+    }
+
     fn release(&self, block: BlockId) {
         locked(&self.0).release(block);
     }
