@@ -60,7 +60,7 @@ VALUES = [
     2**63,
     2**64,
     -(2**200),
-    10**5000,
+    10**4000,
     0.0,
     -0.0,
     math.inf,
@@ -153,7 +153,7 @@ def test_growing_results(pool: plait.ProcessPoolExecutor) -> None:
         assert found == bytes(size)
 
 
-# ---- arrays -----------------------------------------------------------------------------------------
+# ---- arrays --------------------------------------------------------------------------------------
 
 
 def double(value: Any) -> Any:
@@ -196,7 +196,7 @@ def test_arrays_of_all_kinds(pool: plait.ProcessPoolExecutor) -> None:
     ]
     for value, found in zip(arrays, pool.map(echo, arrays, chunksize=1), strict=True):
         assert type(found) is type(value)
-        assert found.dtype == value.dtype
+        assert found.dtype.newbyteorder("=") == value.dtype.newbyteorder("=")
         assert found.shape == value.shape
         np.testing.assert_array_equal(found, value)
     for value in arrays[:10]:

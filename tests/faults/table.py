@@ -37,6 +37,7 @@ GROUPS = {
     "pool": "The pool lacks something",
     "input": "Bad input",
     "program": "The program is interrupted, ends or forks",
+    "around": "The program is unusual",
 }
 
 HEAD = """\

@@ -263,12 +263,12 @@ def dies_holding(trial: Trial) -> None:
             ]
             wanted = [tasks.payload(n, length) for n in numbers]
             judge_deaths(trial, pool.batch(calls), wanted, 4)
-            held.append(shared_memory())
+            held.append(memory("RssShmem"))
         # Blocks that the dead held are used again: 48 deaths would hold 384 MB.
         trial.check("memory", held[-1] <= held[4] + (64 << 20), held)
 
 
-def shared_memory() -> int:
-    """Bytes of shared memory that this process has mapped and touched."""
+def memory(kind: str) -> int:
+    """Bytes of this process's memory, of a kind that /proc tells."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"RssShmem:\s+(\d+)", status)[1]) << 10  # type: ignore[index]
+    return int(re.search(rf"{kind}:\s+(\d+)", status)[1]) << 10  # type: ignore[index]

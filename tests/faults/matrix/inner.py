@@ -155,5 +155,88 @@ def killed_by_task(library: str) -> None:
     pool.batch(calls)
 
 
+# ---- programs that are unusual ------------------------------------------------------------
+
+
+def survives(library: str) -> None:
+    """A worker dies, the rest goes on; as the case `killed`, in fewer words."""
+    import signal
+
+    pool = pools.POOLS[library](2)
+    good = [(tasks.square, (n,)) for n in range(8)]
+    outcomes = pool.batch([*good[:4], (tasks.kill_self, (signal.SIGKILL,)), *good[4:]])
+    dead = outcomes.pop(4)
+    fine = dead.error is not None and all(o.is_value(n * n) for n, o in enumerate(outcomes))
+    (large,) = pool.batch([(tasks.size, (bytes(8 << 20),))])
+    pool.close()
+    words = f"{dead.text()}; {outcomes[0].text()}; {large.text()}"
+    ready("fine" if fine and large.is_value(8 << 20) else words)
+
+
+@role
+def works(library: str) -> None:
+    """Nothing goes wrong but what is around it."""
+    pool = pools.POOLS[library](2)
+    outcomes = pool.batch([(tasks.square, (n,)) for n in range(8)])
+    (large,) = pool.batch([(tasks.size, (bytes(8 << 20),))])
+    pool.close()
+    fine = all(o.is_value(n * n) for n, o in enumerate(outcomes)) and large.is_value(8 << 20)
+    ready("fine" if fine else f"{outcomes[0].text()}; {large.text()}")
+
+
+@role
+def little_address_space(library: str) -> None:
+    """As after `ulimit -v`."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    works(library)
+
+
+@role
+def no_standard_files(library: str) -> None:
+    """As a service may be started; the word is said through a copy of stdout."""
+    copy = os.dup(1)
+    for fd in (0, 1, 2):
+        os.close(fd)
+    sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
+    with open(copy, "w", closefd=False) as sys.stdout:
+        works(library)
+
+
+@role
+def no_folder(library: str) -> None:
+    """The current directory is gone."""
+    folder = os.path.join(os.environ["TMPDIR"], "case-gone")
+    os.mkdir(folder)
+    os.chdir(folder)
+    os.rmdir(folder)
+    works(library)
+
+
+@role
+def ignores_children(library: str) -> None:
+    """The kernel then keeps no exit status of children."""
+    import signal
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    works(library)
+
+
+@role
+def waits_for_all(library: str) -> None:
+    """Another part of the program waits for any child, and so takes away the workers' ends."""
+
+    def reap() -> None:
+        while True:
+            try:
+                os.wait()
+            except ChildProcessError:
+                threading.Event().wait(0.001)
+
+    threading.Thread(target=reap, daemon=True).start()
+    survives(library)
+
+
 def main(name: str, library: str) -> None:
     ROLES[name](library)

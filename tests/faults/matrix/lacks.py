@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import pools, tasks
+from .cases import memory
 from .pools import Outcome
 from .trial import Trial, case
 
@@ -182,3 +183,20 @@ def generator(trial: Trial) -> None:
 
     with trial.pool() as pool:
         mapped(trial, pool, items(), "the generator broke")
+
+
+@case("`map` over 1.6 GB in items of 4 MB keeps the program below 600 MB", group="many tasks")
+def backpressure(trial: Trial) -> None:
+    def items() -> Iterator[bytes]:
+        for n in range(400):
+            yield tasks.payload(n, 4 << 20)
+
+    with trial.pool() as pool, trial.step("map", 40):
+        peak, count = 0, 0
+        # Its results are small, and looked at without haste.
+        for length in pool.map(tasks.size, items()):
+            count += length == 4 << 20
+            if count % 20 == 1:
+                peak = max(peak, memory("VmRSS"))
+        trial.check("rest", count == 400, count)
+        trial.check("memory", peak < 600 << 20, f"{peak >> 20} MB")

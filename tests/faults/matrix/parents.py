@@ -150,7 +150,7 @@ def dropped(trial: Trial) -> None:
         program.gone(10)
 
 
-def forked(trial: Trial, role: str) -> None:
+def watched(trial: Trial, role: str) -> None:
     with inner(trial, role) as program:
         word = program.ready()
         trial.check("rest", word == "fine", word)
@@ -159,14 +159,42 @@ def forked(trial: Trial, role: str) -> None:
 
 @case("the program forks by `os.fork`, and the copy ends", group="program")
 def fork(trial: Trial) -> None:
-    forked(trial, "forks")
+    watched(trial, "forks")
 
 
 @case("... and the copy makes a pool of its own", group="program")
 def fork_own_pool(trial: Trial) -> None:
-    forked(trial, "fork_uses_own")
+    watched(trial, "fork_uses_own")
 
 
 @case("... and the copy uses its parent's pool", group="program")
 def fork_parents_pool(trial: Trial) -> None:
-    forked(trial, "fork_uses_ours")
+    watched(trial, "fork_uses_ours")
+
+
+# ---- programs that are unusual --------------------------------------------------------------
+
+
+@case("the program has 1 GB of address space (`ulimit -v`)", group="around")
+def little_address_space(trial: Trial) -> None:
+    watched(trial, "little_address_space")
+
+
+@case("the program has no stdin, stdout and stderr", group="around")
+def no_standard_files(trial: Trial) -> None:
+    watched(trial, "no_standard_files")
+
+
+@case("the program's current directory is gone", group="around")
+def no_folder(trial: Trial) -> None:
+    watched(trial, "no_folder")
+
+
+@case("the program ignores SIGCHLD", group="around")
+def ignores_children(trial: Trial) -> None:
+    watched(trial, "ignores_children")
+
+
+@case("a thread of the program takes the status of every child; a worker is killed", group="around")
+def waits_for_all(trial: Trial) -> None:
+    watched(trial, "waits_for_all")
