@@ -63,8 +63,8 @@ pub enum ArenaError {
     NoMemory { bytes: u64, source: std::io::Error },
     #[error("cannot {action}: {source}")]
     Os { action: &'static str, source: std::io::Error },
-    #[error("a bug in plait: the file holds no arena (its head does not begin with {0:#x})")]
-    Foreign(u64),
+    #[error("a bug in plait: there is no arena at this place of the file")]
+    Foreign,
     #[error("a bug in plait: borrower {borrower} of an arena that has {borrowers}")]
     Borrower { borrower: u32, borrowers: u32 },
 }

@@ -29,6 +29,15 @@ mod _core {
         send_frame, signal_process,
     };
 
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::process::pool::{
+        face::{ProcessPool, TaskOptions},
+        known::Watch,
+        map::PoolMap,
+        worker::PoolWorker,
+    };
+
     #[pymodule_export]
     use crate::aio::face::{
         Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,

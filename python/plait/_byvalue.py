@@ -41,9 +41,11 @@ __all__ = [
     "Pickler",
     "dumps",
     "fill_in",
+    "global_names",
     "is_named",
     "main_entries",
     "received",
+    "travels_by_name",
 ]
 
 # multiprocessing's spawn calls the user's main module __mp_main__ in its children.
@@ -86,13 +88,18 @@ def _is_importable(obj: Any, to_sender: bool) -> bool:
     return _has_origin(module)
 
 
+def travels_by_name(value: object) -> bool:
+    """Whether the pickle of a function, class or constant is its name, whatever is in it."""
+    return isinstance(value, types.CodeType) or _is_importable(value, to_sender=False)
+
+
 def _has_origin(module: str) -> bool:
     """Whether a module was imported, rather than made by `runpy.run_path` or by hand."""
     return getattr(sys.modules.get(module), "__spec__", None) is not None
 
 
 @functools.lru_cache(maxsize=4096)
-def _global_names(code: types.CodeType) -> frozenset[str]:
+def global_names(code: types.CodeType) -> frozenset[str]:
     """The global names that `code`, or a function inside it, reads or writes."""
     import dis
 
@@ -103,7 +110,7 @@ def _global_names(code: types.CodeType) -> frozenset[str]:
     }
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
+            names |= global_names(constant)
     return frozenset(names)
 
 
@@ -196,7 +203,7 @@ class Pickler(pickle.Pickler):
         # A module's function finds its globals where it is imported; and on the way back
         # the sender's own globals must not be overwritten.
         if not in_module and not (in_main and self._to_sender):
-            shared = {n: namespace[n] for n in _global_names(code) if n in namespace}
+            shared = {n: namespace[n] for n in global_names(code) if n in namespace}
             modules = (v for v in shared.values() if isinstance(v, types.ModuleType))
             imports = _submodules(code, modules)
             if in_main and namespace.get(function.__name__) is function:
@@ -322,7 +329,7 @@ def ingredients(value: Any) -> Iterator[object]:
         function = getattr(member, "__func__", member)
         if isinstance(function, types.FunctionType):
             namespace = function.__globals__
-            yield from (namespace.get(name) for name in _global_names(function.__code__))
+            yield from (namespace.get(name) for name in global_names(function.__code__))
             yield from function.__defaults__ or ()
             for cell in function.__closure__ or ():
                 try:

@@ -19,7 +19,7 @@ use super::cell::{Cell, View};
 use super::publish::Watch;
 use crate::os::Woken;
 use crate::python::above_python;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTraceback;
 use pyo3::{PyTraverseError, PyVisit};
@@ -44,16 +44,48 @@ pub enum Outcome {
 /// A result as it arrived. Decoded once, attached, by the thread that asks for it first, not by
 /// the one that completes; others wait for that. The bytes are freed then.
 pub struct Encoded {
-    pub bytes: SmallBytes,
-    /// Whether it is an exception: told to waiters without decoding.
-    pub is_error: bool,
-    pub decoder: Arc<dyn Decoder>,
+    bytes: SmallBytes,
+    is_error: bool,
+    decoder: Arc<dyn Decoder>,
+    is_decoded: bool,
+}
+
+impl Encoded {
+    /// `is_error`: it is an exception, which is told to waiters without decoding.
+    pub fn new(bytes: SmallBytes, is_error: bool, decoder: Arc<dyn Decoder>) -> Self {
+        Self { bytes, is_error, decoder, is_decoded: false }
+    }
+
+    /// What it says; once only.
+    pub fn decode(&mut self, py: Python<'_>) -> PyResult<Decoded> {
+        self.is_decoded = true;
+        above_python(|| self.decoder.decode(py, &self.bytes))
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.is_error
+    }
+
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl Drop for Encoded {
+    fn drop(&mut self) {
+        if !self.is_decoded {
+            self.decoder.discard(&self.bytes);
+        }
+    }
 }
 
 pub trait Decoder: Send + Sync {
-    /// `Err`: that decoding failed, which becomes the task's exception; a KeyboardInterrupt
-    /// does not: it is raised, and the next thread that asks decodes again.
+    /// `Err`: that decoding failed, which becomes the task's exception. It is called once: the
+    /// memory that the bytes refer to may be used otherwise afterwards.
     fn decode(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Decoded>;
+
+    /// Nobody wants it: lets go of what the bytes refer to. Attached or not.
+    fn discard(&self, bytes: &[u8]);
 }
 
 /// What was encoded.
@@ -271,7 +303,7 @@ impl Core {
             });
             match found.map_err(PyRuntimeError::new_err)? {
                 Found::Ready(decoded) => return Ok(decoded),
-                Found::Encoded(encoded) => self.decode(py, encoded)?,
+                Found::Encoded(encoded) => self.decode(py, encoded),
                 Found::Elsewhere => drop(self.wait_done(py, None)?),
             }
         }
@@ -295,38 +327,29 @@ impl Core {
         now
     }
 
-    fn decode(&self, py: Python<'_>, encoded: Encoded) -> PyResult<()> {
-        let mut attempt = Attempt { core: self, slot: Some(Slot::Encoded(encoded)) };
-        let Some(Slot::Encoded(encoded)) = &attempt.slot else { unreachable!("set above") };
-        let slot = match above_python(|| encoded.decoder.decode(py, &encoded.bytes)) {
+    fn decode(&self, py: Python<'_>, mut encoded: Encoded) {
+        let mut attempt = Attempt { core: self, slot: Slot::Empty };
+        attempt.slot = match encoded.decode(py) {
             Ok(Decoded::Value(value)) => Slot::Value(value),
             Ok(Decoded::Error(error)) => Slot::Error(error.into()),
-            Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => return Err(error),
-            Err(error) => {
-                let error = error.into_value(py).into_any();
-                Slot::Error(error.into())
-            }
+            Err(error) => Slot::Error(error.into_value(py).into_any().into()),
         };
-        let _encoded = attempt.slot.replace(slot);
-        Ok(())
     }
 }
 
 /// Whatever happens to a decoding thread, the others do not wait for ever: the slot gets what
-/// is here in the end, what was encoded if nothing came of it.
+/// is here in the end.
 struct Attempt<'a> {
     core: &'a Core,
-    slot: Option<Slot>,
+    slot: Slot,
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let slot = self.slot.take();
+        let slot = std::mem::replace(&mut self.slot, Slot::Empty);
         // The old slot, a thread's id, is nothing that could run Python code.
         self.core.cell.with(|content, view| {
-            if let Some(slot) = slot {
-                content.slot = slot;
-            }
+            content.slot = slot;
             view.decoding(false);
         });
     }

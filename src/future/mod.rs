@@ -16,3 +16,10 @@ pub mod core;
 pub mod face;
 #[cfg(feature = "python")]
 mod publish;
+
+#[cfg(feature = "python")]
+pub use bytes::SmallBytes;
+#[cfg(feature = "python")]
+pub use core::{Completion, Core, Decoded, Decoder, Encoded, Outcome, Source};
+#[cfg(feature = "python")]
+pub use face::make;

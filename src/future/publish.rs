@@ -129,7 +129,9 @@ impl Core {
         let method = self.cell.with(|content, view| match (view.phase(), &content.slot) {
             (Phase::Notified, _) => Some("add_cancelled"),
             (Phase::Finished, Slot::Error(_)) => Some("add_exception"),
-            (Phase::Finished, Slot::Encoded(encoded)) if encoded.is_error => Some("add_exception"),
+            (Phase::Finished, Slot::Encoded(encoded)) if encoded.is_error() => {
+                Some("add_exception")
+            }
             (Phase::Finished, _) => Some("add_result"),
             _ => None, // of a cancelled one they are told when the worker has noticed
         });

@@ -6,25 +6,20 @@
 //! count per block and borrower of how often they returned it; it is only ever compared with
 //! what was lent. So a borrower's wild write there can keep a block from being used again,
 //! until that borrower is reclaimed, and a borrower that is killed leaves nothing but blocks.
-//!
-//! A file from `base` on: the head; for each borrower a table of counts; the blocks.
 
 use super::extents::Extents;
-use super::mapping::Mapping;
+use super::layout::PAGE;
+use super::pages::Pages;
 use super::view::BlockRef;
 use crate::error::ArenaError;
-use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-pub const MAGIC: u64 = u64::from_le_bytes(*b"plait\0ar");
-
-const PAGE: u64 = 4096;
 const MIB: u64 = 1 << 20;
 /// Blocks start at a cache line, so that arrays in them may be used by SIMD code.
 const ALIGN: u64 = 64;
@@ -32,65 +27,8 @@ const ALIGN: u64 = 64;
 const LARGE: u64 = 16 * PAGE;
 /// The arena grows at least by this, so that small blocks don't each cost a system call.
 const GROWTH: u64 = MIB;
-/// One request to the kernel: a signal undoes all that it has done.
-const STEP: u64 = 32 * MIB;
 /// How many blocks that wait to be returned are looked at, at most, by one allocation.
 const LOOKS: usize = 256;
-
-/// What is where in an arena's file, from its base on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
-    pub indices: u32,
-    pub borrowers: u32,
-    pub size: u64,
-}
-
-impl Layout {
-    pub const ENCODED: usize = 24;
-
-    fn new(borrowers: u32, size: u64) -> Self {
-        // A block of 16 KiB each, or a million; more are refused like a lack of memory.
-        let indices = (size / (4 * PAGE)).clamp(1024, MIB) as u32;
-        Self { indices, borrowers, size }
-    }
-
-    fn encode(self) -> [u8; Self::ENCODED] {
-        let mut head = [0; Self::ENCODED];
-        head[..8].copy_from_slice(&MAGIC.to_le_bytes());
-        head[8..12].copy_from_slice(&self.indices.to_le_bytes());
-        head[12..16].copy_from_slice(&self.borrowers.to_le_bytes());
-        head[16..].copy_from_slice(&self.size.to_le_bytes());
-        head
-    }
-
-    pub fn decode(head: &[u8]) -> Option<Self> {
-        let (magic, rest) = head.split_first_chunk()?;
-        let (indices, rest) = rest.split_first_chunk()?;
-        let (borrowers, rest) = rest.split_first_chunk()?;
-        let (size, _) = rest.split_first_chunk()?;
-        (u64::from_le_bytes(*magic) == MAGIC).then(|| Self {
-            indices: u32::from_le_bytes(*indices),
-            borrowers: u32::from_le_bytes(*borrowers),
-            size: u64::from_le_bytes(*size),
-        })
-    }
-
-    /// The offset of the count of returns.
-    pub fn counter(&self, index: u32, borrower: u32) -> Option<u64> {
-        let place = u64::from(borrower) * u64::from(self.indices) + u64::from(index);
-        (index < self.indices && borrower < self.borrowers).then_some(PAGE + 4 * place)
-    }
-
-    /// The offset of the first block.
-    pub fn data(&self) -> u64 {
-        let tables = 4 * u64::from(self.borrowers) * u64::from(self.indices);
-        PAGE + tables.next_multiple_of(PAGE)
-    }
-
-    pub fn length(&self) -> u64 {
-        self.data() + self.size
-    }
-}
 
 /// Names a block for as long as it is held; later it names nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,8 +55,7 @@ struct Loan {
 }
 
 pub struct Arena {
-    mapping: Mapping,
-    layout: Layout,
+    pages: Pages,
     blocks: Vec<Block>,
     vacant: Vec<u32>,
     /// The blocks in use, by where they start.
@@ -142,23 +79,12 @@ impl Arena {
     /// It reserves address space for twice the machine's memory, or what it can get; memory is
     /// used as it grows.
     pub fn new(file: Arc<OwnedFd>, base: u64, borrowers: u32) -> Result<Self, ArenaError> {
-        let (memory, wanted) = room();
-        let mut size = wanted;
-        let (mapping, layout) = loop {
-            let layout = Layout::new(borrowers, size);
-            match map(&file, base, layout) {
-                Ok(mapping) => break (mapping, layout),
-                Err(error) if size <= MIB => return Err(error),
-                Err(_) => size = (size / 2).next_multiple_of(PAGE),
-            }
-        };
-        rustix::io::pwrite(&*file, &layout.encode(), base)
-            .map_err(|error| ArenaError::os("write the arena's head", error))?;
+        let pages = Pages::new(file, base, borrowers)?;
+        let (layout, memory) = (pages.layout, pages.memory);
         let mut cold = Extents::default();
         cold.insert(layout.data()..layout.length());
         Ok(Self {
-            mapping,
-            layout,
+            pages,
             blocks: Vec::new(),
             vacant: Vec::new(),
             places: BTreeMap::new(),
@@ -180,7 +106,6 @@ impl Arena {
             LARGE.. => (length.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX), PAGE),
             _ => (length.max(1).next_multiple_of(ALIGN), ALIGN),
         };
-        self.recent = length.max(self.recent - self.recent / 16);
         self.look(4);
         let mut found = self.find_warm(length, align);
         if found.is_none() {
@@ -188,13 +113,14 @@ impl Arena {
             found = self.find_warm(length, align);
         }
         let index = self.vacant.last().copied().unwrap_or(self.blocks.len() as u32);
-        if index >= self.layout.indices {
-            return Err(no_memory(length, Errno::NOMEM));
+        if index >= self.pages.layout.indices {
+            return Err(no_memory(length));
         }
         let (whole, part) = match found {
             Some(found) => found,
             None => self.grow(length, align)?,
         };
+        self.recent = length.max(self.recent - self.recent / 16);
         self.warm.carve(&whole, &part);
         if self.vacant.pop().is_none() {
             self.blocks.push(Block::default());
@@ -227,42 +153,15 @@ impl Arena {
             let end = start.checked_add(length)?;
             (end <= cold.end).then_some((cold, start..end))
         });
-        let (cold, part) = found.ok_or_else(|| no_memory(length, Errno::NOMEM))?;
+        let (cold, part) = found.ok_or_else(|| no_memory(length))?;
         let end = part.end.max(cold.start + GROWTH).next_multiple_of(PAGE).min(cold.end);
         let new = cold.start..end;
-        if let Err((done, error)) = self.reserve(&new) {
-            self.punch(&(new.start..done));
-            return Err(no_memory(new.end - new.start, error));
-        }
+        self.pages.reserve(&new)?;
         self.cold.carve(&cold, &new);
         self.warm.insert(new.clone());
-        let whole = self.warm.ending_at(end).unwrap_or(new);
+        // It may have closed a gap, so that what is free reaches further on both sides.
+        let whole = self.warm.around(part.start).unwrap_or(new);
         Ok((whole, part))
-    }
-
-    /// Has the kernel give pages to a range, so that touching it cannot fail. On an error,
-    /// tells how far it came.
-    fn reserve(&self, range: &Range<u64>) -> Result<(), (u64, Errno)> {
-        let (mut done, mut step) = (range.start, STEP);
-        while done < range.end {
-            let length = step.min(range.end - done);
-            let place = self.mapping.base() + done;
-            match rustix::fs::fallocate(self.mapping.file(), FallocateFlags::empty(), place, length)
-            {
-                Ok(()) => done += length,
-                // A timer's signals may come faster than this goes: ask for less at a time.
-                Err(Errno::INTR) => step = (step / 2).max(PAGE),
-                Err(error) => return Err((done, error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives a range's pages back. On failure, which takes a file system that can't, they stay.
-    fn punch(&self, range: &Range<u64>) -> bool {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let (place, length) = (self.mapping.base() + range.start, range.end - range.start);
-        range.is_empty() || rustix::fs::fallocate(self.mapping.file(), flags, place, length).is_ok()
     }
 
     fn block(&self, id: BlockId) -> Option<&Block> {
@@ -279,12 +178,12 @@ impl Arena {
     pub fn memory(&self, id: BlockId) -> Option<(NonNull<u8>, usize)> {
         let range = &self.block(id)?.range;
         let length = range.end - range.start;
-        Some((self.mapping.at(range.start, length)?, length as usize))
+        Some((self.pages.mapping.at(range.start, length)?, length as usize))
     }
 
     /// The block that holds an address.
     pub fn find(&self, address: usize) -> Option<BlockId> {
-        let offset = address.checked_sub(self.mapping.start().as_ptr() as usize)? as u64;
+        let offset = address.checked_sub(self.pages.mapping.start().as_ptr() as usize)? as u64;
         let (_, &index) = self.places.range(..=offset).next_back()?;
         let block = &self.blocks[index as usize];
         (offset < block.range.end).then_some(BlockId { index, life: block.life })
@@ -292,8 +191,8 @@ impl Arena {
 
     /// The addresses that blocks can have.
     pub fn addresses(&self) -> Range<usize> {
-        let start = self.mapping.start().as_ptr() as usize;
-        start..start + self.mapping.len()
+        let start = self.pages.mapping.start().as_ptr() as usize;
+        start..start + self.pages.mapping.len()
     }
 
     /// What to tell a borrower about `length` bytes of a block, from `from` on.
@@ -328,26 +227,28 @@ impl Arena {
         }
     }
 
-    /// Lends a block: the borrower will return it once for each time.
-    ///
-    /// # Errors
-    /// There is no memory for the count of returns.
-    pub fn lend(&mut self, id: BlockId, borrower: u32) -> Result<(), ArenaError> {
-        let borrowers = self.layout.borrowers;
-        let place = self.layout.counter(id.index, borrower);
-        let place = place.ok_or(ArenaError::Borrower { borrower, borrowers })?;
-        let page = place / PAGE * PAGE;
-        if !self.tables.contains(&page) {
-            self.reserve(&(page..page + PAGE)).map_err(|(_, error)| no_memory(PAGE, error))?;
-            self.tables.insert(page);
-        }
-        let before = self.mapping.word(place).map_or(0, |count| count.load(Ordering::Acquire));
-        let Some(block) = self.block_mut(id) else { return Ok(()) };
+    /// Lends a block: the borrower, a number below that of the arena's borrowers, will return
+    /// it once for each time.
+    pub fn lend(&mut self, id: BlockId, borrower: u32) {
+        let place = self.pages.layout.counter(id.index, borrower);
+        let count = place.and_then(|place| self.count(place));
+        let before = count.map_or(0, |count| count.load(Ordering::Acquire));
+        let Some(block) = self.block_mut(id) else { return };
         match block.loans.iter_mut().find(|loan| loan.borrower == borrower) {
             Some(loan) => loan.times = loan.times.wrapping_add(1),
             None => block.loans.push(Loan { borrower, times: 1, before }),
         }
-        Ok(())
+    }
+
+    /// The count of returns at a place, in memory that is there.
+    fn count(&mut self, place: u64) -> Option<&AtomicU32> {
+        let page = place / PAGE * PAGE;
+        if !self.tables.contains(&page) && self.pages.reserve(&(page..page + PAGE)).is_ok() {
+            self.tables.insert(page);
+        }
+        // With no memory for so little the machine is at its end, but a loan must not get lost:
+        // the kernel tries once more when the count is touched.
+        self.pages.mapping.word(place)
     }
 
     /// Takes back a loan that its borrower has not seen: its message was revoked.
@@ -358,16 +259,12 @@ impl Arena {
         }
     }
 
-    /// Lends blocks for good: the caller no longer holds them. All or none is lent.
-    pub fn hand_over(&mut self, ids: &[BlockId], borrower: u32) -> Result<(), ArenaError> {
-        for (count, &id) in ids.iter().enumerate() {
-            if let Err(error) = self.lend(id, borrower) {
-                ids[..count].iter().for_each(|&id| self.unlend(id, borrower));
-                return Err(error);
-            }
+    /// Lends blocks for good: the caller no longer holds them.
+    pub fn hand_over(&mut self, ids: &[BlockId], borrower: u32) {
+        for &id in ids {
+            self.lend(id, borrower);
+            self.release(id);
         }
-        ids.iter().for_each(|&id| self.release(id));
-        Ok(())
     }
 
     /// Ends all loans of a borrower that is dead, and so will neither use nor return anything.
@@ -389,8 +286,8 @@ impl Arena {
     fn is_back(&self, id: BlockId) -> bool {
         let Some(block) = self.block(id) else { return false };
         block.loans.iter().all(|loan| {
-            let place = self.layout.counter(id.index, loan.borrower);
-            let count = place.and_then(|place| self.mapping.word(place));
+            let place = self.pages.layout.counter(id.index, loan.borrower);
+            let count = place.and_then(|place| self.pages.mapping.word(place));
             count.is_some_and(|count| {
                 count.load(Ordering::Acquire).wrapping_sub(loan.before) == loan.times
             })
@@ -432,7 +329,7 @@ impl Arena {
             let end = whole.end / PAGE * PAGE;
             let start = whole.start.next_multiple_of(PAGE);
             let part = start.max(end.saturating_sub(excess.next_multiple_of(PAGE)))..end;
-            if !part.is_empty() && self.punch(&part) {
+            if !part.is_empty() && self.pages.punch(&part) {
                 excess = excess.saturating_sub(part.end - part.start);
                 given.push((whole, part));
             }
@@ -447,28 +344,9 @@ impl Arena {
     }
 }
 
-fn no_memory(bytes: u64, error: Errno) -> ArenaError {
-    ArenaError::NoMemory { bytes, source: error.into() }
+fn no_memory(bytes: u64) -> ArenaError {
+    ArenaError::NoMemory { bytes, source: Errno::NOMEM.into() }
 }
 
-/// The machine's memory, and how much address space an arena may take, in bytes.
-fn room() -> (u64, u64) {
-    let info = rustix::system::sysinfo();
-    let memory = (info.totalram as u64).saturating_mul(info.mem_unit.into()).max(MIB);
-    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
-    // A limit is for all of the program, and for an arena of each worker.
-    let wanted = limit.map_or(memory * 2, |limit| (memory * 2).min(limit / 16));
-    (memory, wanted.max(MIB).next_multiple_of(PAGE))
-}
-
-/// Gives the file its size, which takes no memory: what lies beyond its end cannot be touched.
-fn map(file: &Arc<OwnedFd>, base: u64, layout: Layout) -> Result<Mapping, ArenaError> {
-    let size = |error| ArenaError::os("set the size of the pool's memory", error);
-    let end = base + layout.length();
-    if (rustix::fs::fstat(&**file).map_err(size)?.st_size as u64) < end {
-        rustix::fs::ftruncate(&**file, end).map_err(size)?;
-    }
-    let length = usize::try_from(layout.length()).map_err(|_| size(Errno::NOMEM))?;
-    let mapping = Mapping::new(Arc::clone(file), base, length)?;
-    Ok(mapping)
-}
+#[cfg(test)]
+mod tests;

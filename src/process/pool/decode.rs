@@ -2,14 +2,13 @@
 
 use super::block::Block;
 use super::codec::Codec;
-use super::view::{Borrowed, View};
+use super::view::{Borrowed, LazyView};
 use super::wire::{self, Reader};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyByteArray, PyBytes, PyDict, PyFloat, PyList, PyMemoryView, PySlice, PyString, PyTuple,
 };
-use std::sync::Arc;
 
 pyo3::import_exception!(plait.errors, SerializationError);
 
@@ -34,7 +33,7 @@ impl Codec {
         &self,
         py: Python<'py>,
         bytes: &mut &[u8],
-        view: &Arc<View>,
+        view: &LazyView,
         copy: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut rest = Reader(bytes);
@@ -47,7 +46,7 @@ impl Codec {
     ///
     /// # Errors
     /// SerializationError: the bytes are damaged.
-    pub fn discard(&self, bytes: &mut &[u8], view: &Arc<View>) -> PyResult<()> {
+    pub fn discard(&self, bytes: &mut &[u8], view: &LazyView) -> PyResult<()> {
         let mut rest = Reader(bytes);
         let whole = discard(&mut rest, wire::DEPTH, view);
         *bytes = rest.0;
@@ -55,7 +54,7 @@ impl Codec {
     }
 }
 
-fn discard(bytes: &mut Reader<'_>, depth: u32, view: &Arc<View>) -> Option<()> {
+fn discard(bytes: &mut Reader<'_>, depth: u32, view: &LazyView) -> Option<()> {
     bytes.skip(depth, &mut |tag, block| {
         let Some(borrowed) = Borrowed::new(view, block) else { return };
         if tag == wire::VALUE_BLOCK {
@@ -70,7 +69,7 @@ fn discard(bytes: &mut Reader<'_>, depth: u32, view: &Arc<View>) -> Option<()> {
 struct Decoder<'a, 'py> {
     codec: &'a Codec,
     py: Python<'py>,
-    view: &'a Arc<View>,
+    view: &'a LazyView,
     copy: bool,
 }
 

@@ -244,6 +244,10 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         self.state().break_down(&self.lender, reason);
     }
 
+    pub fn broken(&self) -> Option<String> {
+        self.state().broken.as_ref().map(|reason| reason.to_string())
+    }
+
     pub fn outstanding(&self) -> usize {
         self.state().outstanding
     }
@@ -277,8 +281,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     /// Items that a caller who has more to submit should have on their way, in all.
     pub fn appetite(&self) -> (usize, f64) {
         let state = self.state();
-        let workers = state.workers.len().max(state.max_workers.min(1));
-        (state.ahead() * workers.max(1), state.mean_ns)
+        (state.ahead() * state.max_workers, state.mean_ns)
     }
 
     /// Of each worker: key, pid, whether it is idle, when it started, its meter.

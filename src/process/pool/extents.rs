@@ -35,7 +35,7 @@ impl Extents {
     }
 
     /// Takes out one of the set's ranges, as a whole.
-    pub fn remove(&mut self, range: &Range<u64>) {
+    fn remove(&mut self, range: &Range<u64>) {
         if self.by_start.remove(&range.start).is_some() {
             self.by_length.remove(&(range.end - range.start, range.start));
             self.total -= range.end - range.start;
@@ -60,6 +60,12 @@ impl Extents {
         (end == place).then_some(start..end)
     }
 
+    /// The range that has the byte at `place`.
+    pub fn around(&self, place: u64) -> Option<Range<u64>> {
+        let (&start, &end) = self.by_start.range(..=place).next_back()?;
+        (place < end).then_some(start..end)
+    }
+
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Range<u64>> + '_ {
         self.by_start.iter().map(|(&start, &end)| start..end)
     }
@@ -82,5 +88,9 @@ mod tests {
         assert_eq!(free.iter().collect::<Vec<_>>(), [0..5, 7..25]);
         assert_eq!(free.total(), 23);
         assert_eq!(free.ending_at(6), None);
+        assert_eq!(
+            (free.around(4), free.around(5), free.around(7)),
+            (Some(0..5), None, Some(7..25))
+        );
     }
 }

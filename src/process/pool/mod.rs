@@ -14,20 +14,26 @@
 //! * `message`: what goes through the rings. `link`, `station`: their two ends.
 //! * `state`, `engine`, `schedule`, `fate`: which task goes where, and what becomes of it.
 //! * `driver`: the engine with the threads of the parent: who waits, who drives.
-//! * `extents` is the book of free memory, `mapping` the shared pages and what a fork does to
-//!   them, `arena` the owner's side and `view` the other; none of these knows Python.
+//! * `layout`, `mapping`, `pages`: an arena's file, where it is mapped and what a fork does to
+//!   that, and how it gets memory. `extents` is the book of what is free there, `arena` the
+//!   owner's side, `view` the other.
+//! * `face` is the pool as Python sees it, `map` its iterators, `answer` what results are
+//!   delivered to, `known` which functions the workers have, `worker` a worker's loop.
 //! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
 //!   it; `numpy` has large arrays made in the arena from the start.
 
 pub mod arena;
+mod copy;
 pub mod driver;
 pub mod engine;
 mod extents;
 pub mod fate;
+mod layout;
 pub mod link;
 pub mod mapping;
 pub mod memory;
 pub mod message;
+mod pages;
 pub mod ring;
 pub mod schedule;
 pub mod shared;
@@ -37,13 +43,27 @@ pub mod view;
 mod wire;
 
 #[cfg(feature = "python")]
+pub mod answer;
+#[cfg(feature = "python")]
 pub mod block;
 #[cfg(feature = "python")]
 pub mod codec;
 #[cfg(feature = "python")]
+mod context;
+#[cfg(feature = "python")]
 mod decode;
 #[cfg(feature = "python")]
+mod encode;
+#[cfg(feature = "python")]
+pub mod face;
+#[cfg(feature = "python")]
+pub mod known;
+#[cfg(feature = "python")]
+pub mod map;
+#[cfg(feature = "python")]
 pub mod numpy;
+#[cfg(feature = "python")]
+pub mod worker;
 
 #[cfg(test)]
 mod tests;

@@ -133,12 +133,6 @@ impl Producer {
             self.head = head;
         }
     }
-
-    /// Whether more than half of the room is taken.
-    pub fn is_half_full(&mut self) -> bool {
-        self.look();
-        (self.tail - self.head) * 2 > self.place.capacity as u64
-    }
 }
 
 /// The taking side.
@@ -267,6 +261,5 @@ pub mod tests {
         let mut producer = Producer::new(place.clone());
         place.store(HEAD, u64::MAX / 2);
         while producer.push(0, &[&[0; 40]]).is_some() {}
-        producer.is_half_full();
     }
 }

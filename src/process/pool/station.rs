@@ -1,8 +1,8 @@
 //! A worker's side of its rings: the next task, its results, and when to wake the parent.
 //!
 //! Waking is what costs, so results are announced late where nobody is kept waiting by it:
-//! at once when the worker has nothing else to do, else when half of the ring is full or
-//! `HOLD` has passed. The parent's own waits have a limit for the case that the next task,
+//! at once when the worker has nothing else to do, else when `HOLD` has passed or the ring is
+//! full. The parent's own waits have a limit for the case that the next task,
 //! begun before that, takes long.
 
 use super::message::{Head, Reply};
@@ -124,8 +124,7 @@ impl Station {
 
     /// After a result, at `now_ns`, with other tasks to come: wakes the parent if it is time.
     pub fn announce_in_time(&self, now_ns: u64) {
-        let held = now_ns.saturating_sub(self.announced_ns.load(Ordering::Relaxed));
-        if held > HOLD_NS || locked(&self.results).is_half_full() {
+        if now_ns.saturating_sub(self.announced_ns.load(Ordering::Relaxed)) > HOLD_NS {
             self.announce();
         }
     }

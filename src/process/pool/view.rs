@@ -5,14 +5,14 @@
 //! Acquire before the owner writes to it again.
 #![allow(unsafe_code, reason = "a block's bytes are at an address, not in a Rust object")]
 
-use super::arena::{Layout, MAGIC};
+use super::layout::Layout;
 use super::mapping::Mapping;
 use crate::error::ArenaError;
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 /// Where a block's bytes are, as a message says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl View {
         let mut head = [0; Layout::ENCODED];
         let count = rustix::io::pread(&*file, &mut head, base)
             .map_err(|error| ArenaError::os("read the arena's head", error))?;
-        let layout = Layout::decode(&head[..count]).ok_or(ArenaError::Foreign(MAGIC))?;
+        let layout = Layout::decode(&head[..count]).ok_or(ArenaError::Foreign)?;
         if borrower >= layout.borrowers {
             return Err(ArenaError::Borrower { borrower, borrowers: layout.borrowers });
         }
@@ -69,6 +69,32 @@ impl View {
     }
 }
 
+/// A view that is mapped when the first block arrives: most tasks have none.
+pub struct LazyView {
+    /// File, base, borrower; `None`: no block can arrive.
+    place: Option<(Arc<OwnedFd>, u64, u32)>,
+    view: OnceLock<Option<Arc<View>>>,
+}
+
+impl LazyView {
+    pub fn new(file: Arc<OwnedFd>, base: u64, borrower: u32) -> Self {
+        Self { place: Some((file, base, borrower)), view: OnceLock::new() }
+    }
+
+    pub fn none() -> Self {
+        Self { place: None, view: OnceLock::new() }
+    }
+
+    /// `None`: there is no such arena, or no room for it in our address space.
+    pub fn get(&self) -> Option<&Arc<View>> {
+        let map = || {
+            let (file, base, borrower) = self.place.as_ref()?;
+            View::new(Arc::clone(file), *base, *borrower).ok().map(Arc::new)
+        };
+        self.view.get_or_init(map).as_ref()
+    }
+}
+
 /// One use of a block: returned when dropped.
 pub struct Borrowed {
     view: Arc<View>,
@@ -83,7 +109,8 @@ unsafe impl Sync for Borrowed {}
 
 impl Borrowed {
     /// `None`: the arena can have no such block, so there is nothing to return either.
-    pub fn new(view: &Arc<View>, block: BlockRef) -> Option<Self> {
+    pub fn new(view: &LazyView, block: BlockRef) -> Option<Self> {
+        let view = view.get()?;
         let start = view.at(block)?;
         Some(Self { view: Arc::clone(view), block, start })
     }
