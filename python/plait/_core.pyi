@@ -7,7 +7,7 @@ from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "identity", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "shut_down", "signal_process", "sleep", "to_thread", "word_count"]
+__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Rehearsal", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "identity", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "shut_down", "signal_process", "sleep", "to_thread", "word_count"]
 
 @final
 class Awaitable:
@@ -53,12 +53,15 @@ class Awaitable:
 
 @disjoint_base
 class BaseFuture:
+    """
+    A future: the Python half.
+    """
     def __init__(self, /) -> None: ...
-    def __new__(cls, /, *_args, **_kwargs) -> BaseFuture:
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseFuture:
         """
         Subclasses may take arguments in their `__init__`.
         """
-    def __reduce__(self, /) -> None: ...
+    def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     @property
     def _condition(self, /) -> Any: ...
@@ -67,7 +70,7 @@ class BaseFuture:
     @property
     def _done_callbacks(self, /) -> list[Any]:
         """
-        A copy: assigning replaces them.
+        A copy: to change them, assign.
         """
     @_done_callbacks.setter
     def _done_callbacks(self, /, value: SupportsGetItem[int, Any]) -> None: ...
@@ -77,7 +80,7 @@ class BaseFuture:
     def _exception(self, /, value: Any) -> None: ...
     def _get_snapshot(self, /) -> tuple[bool, bool, Any | None, Any | None]:
         """
-        `(done, cancelled, result, exception)`, as 3.14's.
+        `(done, cancelled, result, exception)`, for newer asyncio.
         """
     def _invoke_callbacks(self, /) -> None: ...
     @property
@@ -92,16 +95,48 @@ class BaseFuture:
     def _waiters(self, /) -> Any: ...
     @_waiters.setter
     def _waiters(self, /, value: Any) -> None: ...
-    def add_done_callback(self, /, fn: Any) -> None: ...
-    def cancel(self, /, *, running: bool = False) -> bool: ...
-    def cancelled(self, /) -> bool: ...
-    def done(self, /) -> bool: ...
-    def exception(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> Any | None: ...
-    def result(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
-    def running(self, /) -> bool: ...
-    def set_exception(self, /, exception: Any) -> None: ...
-    def set_result(self, /, result: Any) -> None: ...
-    def set_running_or_notify_cancel(self, /) -> bool: ...
+    def add_done_callback(self, /, fn: Any) -> None:
+        """
+        Has `fn(future)` called when it is done, by the thread that completes it; at once if it
+        is done. Exceptions that it raises are logged.
+        """
+    def cancel(self, /, *, running: bool = False) -> bool:
+        """
+        Cancels the task if it has not begun; with `running=True` ends one that has, where the
+        executor can. False: it runs, or is done.
+        """
+    def cancelled(self, /) -> bool:
+        """
+        Whether it was cancelled.
+        """
+    def done(self, /) -> bool:
+        """
+        Whether it was cancelled or its task has ended.
+        """
+    def exception(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> Any | None:
+        """
+        What the task raised, or None; waited for `timeout` seconds at most.
+        """
+    def result(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> Any:
+        """
+        The task's value, waited for `timeout` seconds at most; raises what the task raised.
+        """
+    def running(self, /) -> bool:
+        """
+        Whether its task has begun and is not done.
+        """
+    def set_exception(self, /, exception: Any) -> None:
+        """
+        For executors: what the task raised.
+        """
+    def set_result(self, /, result: Any) -> None:
+        """
+        For executors: the task's value.
+        """
+    def set_running_or_notify_cancel(self, /) -> bool:
+        """
+        For executors: the task begins (True), or was cancelled and must not run (False).
+        """
 
 @final
 class Bridge:
@@ -295,7 +330,7 @@ class ProcessPool:
         """
         Tasks without an outcome.
         """
-    def submit(self, /, function: Any, args: tuple, kwargs: dict, options: TaskOptions | None = None) -> Any:
+    def submit(self, /, function: "object", args: "tuple[object, ...]", kwargs: "dict[str, object]", options: TaskOptions | None = None) -> "object":
         """
         Submits a call; its future.
         """
@@ -307,6 +342,29 @@ class ProcessPool:
         """
         Of each worker: key, pid, idle, started (ns), tasks, busy, waited (ns), pickled bytes.
         """
+
+@final
+class Rehearsal:
+    """
+    The executor's side of one future.
+    """
+    def __new__(cls, /, source: Any | None = None) -> Rehearsal:
+        """
+        `source` has the methods `wait`, `withdraw`, `has_begun` and `stop`.
+        """
+    def cancel(self, /) -> bool | None:
+        """
+        The same, as cancelled.
+        """
+    def complete(self, /, bytes: bytes, decode: Any, is_error: bool = False) -> bool | None:
+        """
+        Completes it with bytes. True: it has to be published; None: it was done.
+        """
+    def future(self, /, kind: type) -> Any:
+        """
+        The Python object; once.
+        """
+    def publish(self, /) -> None: ...
 
 @final
 class Response:

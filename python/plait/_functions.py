@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import types
 from collections.abc import Iterator
-from typing import Any
 
 from . import _byvalue, _core
 
@@ -25,6 +25,7 @@ _FIXED = (
     type(...),
     types.ModuleType,
     types.BuiltinFunctionType,
+    contextvars.ContextVar,
 )
 
 

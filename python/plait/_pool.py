@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import process as mp_process
 from multiprocessing import reduction
 from typing import Any
 
@@ -325,4 +326,11 @@ def join(pool: Helpers) -> None:
         pool.driver.join()
 
 
+def _after_fork_in_child() -> None:
+    """The workers are not this process's to wait for at its exit."""
+    for pool in list(_pools):
+        mp_process._children.difference_update(pool.workers.values())  # type: ignore[attr-defined]
+
+
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -32,7 +32,8 @@ def main(
     """A worker, from its start to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what ^C means
     _end_with_parent()
-    core = _core.PoolWorker(key, *ends.take(), Helpers())
+    file, board, bell = ends.take()
+    core = _core.PoolWorker(key, file, board, bell, Helpers())
     _redirect(core)
     if initializer is not None:
         try:
@@ -83,8 +84,9 @@ def _redirect(core: _core.PoolWorker) -> None:
     before = sys.stdout, sys.stderr
     for name, fd in (("stdout", 1), ("stderr", 2)):
         errors = "strict" if fd == 1 else "backslashreplace"
+        raw: Any = _Output(core, fd)
         stream = io.TextIOWrapper(
-            _Output(core, fd),  # type: ignore[arg-type]
+            raw,  # unbuffered: a result comes after what its task has printed
             encoding="utf-8",
             errors=errors,
             write_through=True,

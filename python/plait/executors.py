@@ -1,16 +1,17 @@
-"""Futures, and waiting for many of them."""
+"""Executors: `concurrent.futures`' interface, on worker processes that no task can take down."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import operator
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import as_completed, wait
 from typing import Any, TypeVar
 
 from . import _core
 from ._callables import check_callable
+from ._future import Future
 from ._pool import Helpers, join
 from .kernels import cpu_count
 from .process import get_context
@@ -18,17 +19,6 @@ from .process import get_context
 __all__ = ["Future", "ProcessPoolExecutor", "as_completed", "wait"]
 
 T = TypeVar("T")
-
-
-class Future(_core.BaseFuture, concurrent.futures.Future[T]):  # type: ignore[misc]
-    """The outcome of a task, at some time: a `concurrent.futures.Future` that is awaitable."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, None, T]:
-        import asyncio  # not above: who awaits has it
-
-        return asyncio.wrap_future(self).__await__()
 
 
 class _Tasks:
@@ -50,7 +40,8 @@ class _Tasks:
             RuntimeError: the executor was shut down.
             BrokenProcessPool: the initializer has failed.
         """
-        return self._helpers.core.submit(fn, args, kwargs, self._options)  # type: ignore[no-any-return]
+        future: Any = self._helpers.core.submit(fn, args, kwargs, self._options)
+        return future  # type: ignore[no-any-return]
 
     def map(
         self,
@@ -119,7 +110,7 @@ class _Tasks:
             length = min(len(iterable) for iterable in iterables)  # type: ignore[arg-type]
         star = len(iterables) > 1
         items = zip(*iterables) if star else iter(iterables[0])  # noqa: B905
-        results: Iterator[T] = self._helpers.core.map(
+        results: Any = self._helpers.core.map(
             fn,
             items,
             star=star,
@@ -133,8 +124,8 @@ class _Tasks:
         if progress:
             from ._progress import shown
 
-            return shown(results, length)
-        return results
+            results = shown(results, length)
+        return results  # type: ignore[no-any-return]
 
 
 class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
@@ -201,12 +192,13 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
         self._mp_context = mp_context
         self._shutdown = False
 
+    # The standard library's own names, which its users and its tests look at.
     @property
-    def _processes(self) -> dict[int, Any]:
+    def _processes(self) -> dict[int, Any]:  # type: ignore[override]
         return self._helpers.processes
 
     @property
-    def _broken(self) -> str | bool:
+    def _broken(self) -> str | bool:  # type: ignore[override]
         return self._helpers.core.broken or False
 
     def options(

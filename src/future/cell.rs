@@ -48,6 +48,12 @@ pub enum Phase {
     Notified,
 }
 
+impl Phase {
+    pub fn is_done(self) -> bool {
+        self as u32 >= Self::Finished as u32
+    }
+}
+
 const PHASES: [Phase; 5] =
     [Phase::Pending, Phase::Running, Phase::Finished, Phase::Cancelled, Phase::Notified];
 const PHASE: u32 = 0b111;
@@ -67,7 +73,7 @@ impl View {
     }
 
     pub fn is_done(self) -> bool {
-        self.0 & PHASE >= Phase::Finished as u32
+        self.phase().is_done()
     }
 
     pub fn is_cancelled(self) -> bool {

@@ -7,7 +7,7 @@
 //!
 //! Life of an executor's future:
 //!
-//! 1. `Core::new(Some(source))`, then [`super::face::make`] for the Python object.
+//! 1. `Core::new(Some(source))`, then [`super::object::make`] for the Python object.
 //! 2. [`Core::complete`] once, by any thread, attached or not. `NeedsPublish`: call
 //!    [`Core::publish`] soon, attached, with no lock held that Python code may want.
 //! 3. A result that came as bytes is decoded by the first thread that asks for it.
@@ -217,14 +217,19 @@ impl Core {
             Outcome::Encoded(encoded) => (Phase::Finished, Slot::Encoded(encoded)),
             Outcome::Cancelled => (Phase::Notified, Slot::Empty),
         };
-        self.end(phase, slot)
+        self.end_if(phase, slot, |_| true)
     }
 
-    pub(super) fn end(&self, phase: Phase, slot: Slot) -> Completion {
+    /// `cancel()` of a future without a source: as long as its task has not begun.
+    pub(super) fn cancel_pending(&self) -> Completion {
+        self.end_if(Phase::Cancelled, Slot::Empty, |view| view.phase() == Phase::Pending)
+    }
+
+    fn end_if(&self, phase: Phase, slot: Slot, may: impl FnOnce(View) -> bool) -> Completion {
         let mut slot = Some(slot);
         // What is let go of is dropped here, after the lock.
         let (completion, _source) = self.cell.with(|content, view| {
-            if !view.end(phase) {
+            if !may(*view) || !view.end(phase) {
                 return (Completion::Late, None);
             }
             if let Some(slot) = slot.take() {
@@ -244,13 +249,19 @@ impl Core {
     /// Whether its task has begun and is not done.
     pub(super) fn is_running(&self) -> bool {
         match self.view().phase() {
-            Phase::Pending => self.source().is_some_and(|source| source.has_begun(self)),
+            Phase::Pending => self.has_begun(),
             phase => phase == Phase::Running,
         }
     }
 
+    /// Whether the executor says that the task of a pending one has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.source().is_some_and(|source| source.has_begun(self))
+    }
+
     /// Sleeps, detached, until it is done (true) or the deadline has passed. `Err`: a signal
-    /// handler raised.
+    /// handler raised. True as well when Python code took it over by assigning its `_state`:
+    /// do not wait again then.
     pub fn wait_done(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
         loop {
             match py.detach(|| self.cell.wait(deadline)) {

@@ -5,7 +5,9 @@
 //! - `cell`: phases, the lock and the threads that wait; knows nothing of Python.
 //! - `core`: what an executor works with: [`core::Core`] and the traits that it implements.
 //! - `publish`: what of a completion needs Python: `_condition`, waiters, callbacks.
-//! - `face`: the base class of `plait.Future`, and [`face::make`].
+//! - `object`: the Python object, and [`object::make`].
+//! - `face`: its methods, the base class of `plait.Future`.
+//! - `rehearsal`: an executor for the tests.
 
 pub mod bytes;
 pub mod cell;
@@ -15,11 +17,15 @@ pub mod core;
 #[cfg(feature = "python")]
 pub mod face;
 #[cfg(feature = "python")]
+pub mod object;
+#[cfg(feature = "python")]
 mod publish;
+#[cfg(feature = "python")]
+pub mod rehearsal;
 
 #[cfg(feature = "python")]
 pub use bytes::SmallBytes;
 #[cfg(feature = "python")]
 pub use core::{Completion, Core, Decoded, Decoder, Encoded, Outcome, Source};
 #[cfg(feature = "python")]
-pub use face::make;
+pub use object::make;

@@ -1,7 +1,7 @@
 //! What of a completion needs Python: the `_condition`, `_waiters` and callbacks of a future
 //! that somebody watches. `cell` argues why nobody is missed.
 
-use super::cell::Phase;
+use super::cell::{Phase, View};
 use super::core::{Content, Core, Slot};
 use crate::python::above_python;
 use pyo3::exceptions::PyException;
@@ -42,11 +42,29 @@ impl Watch {
             Part::Waiters => &mut self.waiters,
         }
     }
+
+    /// Whether a callback that is added now has to be called at once.
+    pub(super) fn has_called_back(&self, view: View) -> bool {
+        match self.assigned.state.filter(|_| view.is_assigned()) {
+            Some(phase) => phase.is_done(),
+            None => view.is_done() && !view.is_due(),
+        }
+    }
 }
 
 impl Content {
     pub(super) fn watch(&mut self) -> &mut Watch {
         self.watch.get_or_insert_default()
+    }
+
+    /// From now on `_state` shows the end. Returns who is to be told, and what was assigned
+    /// before: the outcome came after that.
+    fn reveal(&mut self, py: Python<'_>, view: &mut View) -> (Option<Py<PyAny>>, Assigned) {
+        view.reveal();
+        view.assigned(false);
+        let watch = self.watch();
+        let waiters = watch.waiters.as_ref().map(|waiters| waiters.clone_ref(py));
+        (waiters, std::mem::take(&mut watch.assigned))
     }
 }
 
@@ -85,23 +103,29 @@ impl Core {
     /// Makes `_state` show its end, under the condition if somebody has that.
     pub(super) fn reveal(&self, me: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = me.py();
-        let condition = self.cell.with(|content, view| {
-            let condition = content.watch.as_ref().and_then(|watch| watch.condition.as_ref());
+        let (condition, waiters, _assigned) = self.cell.with(|content, view| {
+            if !view.is_hidden() {
+                return (None, None, None);
+            }
+            let condition = content.watch().condition.as_ref().map(|held| held.clone_ref(py));
             match condition {
-                Some(condition) if view.is_hidden() => Some(condition.clone_ref(py)),
-                Some(_) => None,
+                Some(condition) => (Some(condition), None, None),
                 None => {
-                    view.reveal();
-                    None
+                    let (waiters, assigned) = content.reveal(py, view);
+                    (None, waiters, Some(assigned))
                 }
             }
         });
-        let Some(condition) = condition else { return Ok(()) };
+        let Some(condition) = condition else {
+            return waiters.map_or(Ok(()), |waiters| self.tell(waiters.bind(py), me));
+        };
         let condition = condition.bind(py);
-        // ^C may end the wait for the lock; it is raised once all are told.
         let mut interrupted = Ok(());
         while let Err(error) = above_python(|| condition.call_method0("acquire")) {
-            interrupted = Err(error);
+            if error.is_instance_of::<PyException>(py) {
+                return Err(error); // it is no condition
+            }
+            interrupted = Err(error); // ^C, raised once all are told
         }
         let told = above_python(|| self.reveal_held(me, condition));
         let released = condition.call_method0("release").map(drop);
@@ -111,14 +135,7 @@ impl Core {
     fn reveal_held(&self, me: &Bound<'_, PyAny>, condition: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = me.py();
         let (waiters, _assigned) = self.cell.with(|content, view| {
-            if !view.is_hidden() {
-                return (None, Assigned::default());
-            }
-            view.reveal();
-            view.assigned(false); // the outcome comes after what was assigned
-            let watch = content.watch();
-            let waiters = watch.waiters.as_ref().map(|waiters| waiters.clone_ref(py));
-            (waiters, std::mem::take(&mut watch.assigned))
+            if view.is_hidden() { content.reveal(py, view) } else { Default::default() }
         });
         let told = waiters.map_or(Ok(()), |waiters| self.tell(waiters.bind(py), me));
         told.and(condition.call_method0("notify_all").map(drop))

@@ -140,20 +140,20 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         state.has_limits |=
             task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
         state.outstanding += task.head.count as usize;
-        let mut was_idle = false;
+        // One that is to be started takes it, rather than one that is busy.
+        let wants = state.wants_worker();
         let mut left = Some(task); // what no worker has taken
-        if state.pending.is_empty()
+        if !wants
+            && state.pending.is_empty()
             && let Some(key) = state.choose()
         {
-            was_idle = state.workers.get(&key).is_some_and(|worker| worker.items == 0);
             left = left.and_then(|task| state.push(&self.lender, key, task, items).err());
         }
         if let Some(mut task) = left {
             task.items = items.to_vec();
             state.pending.push_back(task);
-            was_idle = false;
         }
-        Ok((serial, !was_idle && state.wants_worker()))
+        Ok((serial, wants))
     }
 
     fn release(&self, blocks: Vec<L::Block>) {
@@ -168,9 +168,10 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         if state.pending.get(at).is_some_and(|task| task.serial == serial) {
             found = state.pending.remove(at);
         } else {
-            for worker in state.workers.values_mut() {
+            for (key, worker) in &mut state.workers {
                 if let Some(at) = worker.sent.iter().position(|sent| sent.task.serial == serial) {
                     found = worker.take_back(at);
+                    found.iter().for_each(|task| task.unlend(&self.lender, *key));
                     break;
                 }
             }
@@ -211,10 +212,12 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             all.into_iter().partition(|task| which(&task.receiver));
         state.pending = kept;
         let mut gone = Vec::from(gone);
-        for worker in state.workers.values_mut() {
+        for (key, worker) in &mut state.workers {
             for at in (0..worker.sent.len()).rev() {
                 if which(&worker.sent[at].task.receiver) {
-                    gone.extend(worker.take_back(at));
+                    let task = worker.take_back(at);
+                    task.iter().for_each(|task| task.unlend(&self.lender, *key));
+                    gone.extend(task);
                 }
             }
         }

@@ -41,6 +41,10 @@ impl Lender for Loans {
         locked(&self.0).lend(block, borrower);
     }
 
+    fn unlend(&self, block: BlockId, borrower: u32) {
+        locked(&self.0).unlend(block, borrower);
+    }
+
     fn release(&self, block: BlockId) {
         locked(&self.0).release(block);
     }
@@ -341,7 +345,12 @@ impl ProcessPool {
     }
 
     /// Submits a call; its future.
-    #[pyo3(signature = (function, args, kwargs, options=None))]
+    #[pyo3(signature = (
+        function: "object",
+        args: "tuple[object, ...]",
+        kwargs: "dict[str, object]",
+        options=None,
+    ) -> "object")]
     fn submit(
         &self,
         py: Python<'_>,

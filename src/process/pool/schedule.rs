@@ -90,14 +90,19 @@ impl<R: Receiver, L: Lender> State<R, L> {
                 continue;
             }
             let Some(definition) = definitions.get(&number) else { continue };
+            // Lent first: as soon as the message is there, the worker may return a block.
+            definition.blocks.iter().for_each(|block| lender.lend(*block, key));
             if worker.link.send(&Head::order(kind, number), &definition.items).is_none() {
+                definition.blocks.iter().for_each(|block| lender.unlend(*block, key));
                 return Err(task);
             }
             known.insert(number);
-            definition.blocks.iter().for_each(|block| lender.lend(*block, key));
         }
-        let Some(position) = worker.link.send(&task.head, items) else { return Err(task) };
-        task.blocks.iter().for_each(|block| lender.lend(*block, key));
+        task.lend(lender, key);
+        let Some(position) = worker.link.send(&task.head, items) else {
+            task.unlend(lender, key);
+            return Err(task);
+        };
         task.items = Vec::new();
         let count = task.head.count;
         worker.items += count as usize;
@@ -225,13 +230,14 @@ impl<R: Receiver, L: Lender> State<R, L> {
             .map(|(key, _)| *key)
             .collect();
         for to in idle {
-            let victim = self
+            let found = self
                 .workers
                 .iter()
                 .filter(|(_, worker)| worker.sent.len() > 1 && worker.is_usable())
                 .max_by_key(|(_, worker)| worker.items)
                 .map(|(key, _)| *key);
-            let Some(from) = victim.and_then(|key| self.workers.get_mut(&key)) else { return };
+            let Some(loaded) = found else { return };
+            let Some(from) = self.workers.get_mut(&loaded) else { return };
             let is_stuck = from
                 .link
                 .current()
@@ -244,6 +250,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
             let mut taken = Vec::new();
             while from.sent.len() > keep {
                 let Some(task) = from.take_back(from.sent.len() - 1) else { break };
+                task.unlend(lender, loaded);
                 taken.push(task);
             }
             while let Some(mut task) = taken.pop() {

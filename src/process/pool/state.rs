@@ -55,6 +55,8 @@ pub trait Receiver: Clone + Send {
 pub trait Lender: Send + Sync {
     type Block: Copy + Send;
     fn lend(&self, block: Self::Block, borrower: u32);
+    /// Ends a loan that the borrower does not know of: the message never came, or was revoked.
+    fn unlend(&self, block: Self::Block, borrower: u32);
     fn release(&self, block: Self::Block);
     fn reclaim(&self, borrower: u32);
 }
@@ -72,6 +74,16 @@ pub struct Task<R, B> {
     pub blocks: Vec<B>,
     pub options: Option<Arc<Options>>,
     pub attempts: u32,
+}
+
+impl<R, B: Copy> Task<R, B> {
+    pub(super) fn lend(&self, lender: &impl Lender<Block = B>, borrower: u32) {
+        self.blocks.iter().for_each(|block| lender.lend(*block, borrower));
+    }
+
+    pub(super) fn unlend(&self, lender: &impl Lender<Block = B>, borrower: u32) {
+        self.blocks.iter().for_each(|block| lender.unlend(*block, borrower));
+    }
 }
 
 /// A task in a worker's ring.
