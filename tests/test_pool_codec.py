@@ -365,6 +365,12 @@ class Spoiled:
         raise ValueError("spoiled on the way")
 
 
+def spoiled() -> Spoiled:
+    value = Spoiled()
+    value.content = np.arange(LARGE)  # type: ignore[attr-defined]
+    return value
+
+
 def test_what_cannot_be_pickled_is_named(pool: plait.ProcessPoolExecutor) -> None:
     with pytest.raises(SerializationError, match=r"args\[0\]\['k'\]\[1\].*not today") as caught:
         pool.submit(same, {"k": [np.arange(LARGE), Refuses()]}).result(30)
@@ -383,10 +389,8 @@ def test_a_result_that_cannot_be_pickled_is_named(pool: plait.ProcessPoolExecuto
 
 
 def test_an_error_in_unpickling_is_the_tasks(pool: plait.ProcessPoolExecutor) -> None:
-    spoiled = Spoiled()
-    spoiled.content = np.arange(LARGE)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="spoiled on the way"):
-        pool.submit(same, spoiled).result(30)
+        pool.submit(same, spoiled()).result(30)
     assert pool.submit(same, 1).result(30) == 1
 
 
@@ -403,6 +407,31 @@ def test_an_interrupt_is_not_an_error_in_pickling(pool: plait.ProcessPoolExecuto
 def test_multiprocessings_reducers_hold(pool: plait.ProcessPoolExecutor) -> None:
     with pytest.raises(SerializationError, match="args"):
         pool.submit(same, plait.get_context().Lock()).result(30)
+
+
+def test_workers_do_not_share_what_a_function_brings(tmp_path: Any) -> None:
+    array, meeting = np.zeros(1_000_000), str(tmp_path / "meeting")
+    os.mkfifo(meeting)
+
+    def count(mode: str) -> float:
+        open(meeting, mode).close()  # waits for the other worker
+        array[:] += 1
+        return float(array[-1])
+
+    with plait.ProcessPoolExecutor(2) as executor:
+        for number in (1, 2, 3):
+            futures = [executor.submit(count, mode) for mode in ("rb", "wb")]
+            assert [future.result(30) for future in futures] == [number, number]
+    assert array[0] == 0
+
+
+def test_arguments_behind_one_that_failed_are_returned() -> None:
+    array, before = np.arange(500_000), shared_memory()
+    with plait.ProcessPoolExecutor(1) as executor:
+        for _ in range(10):
+            with pytest.raises(ValueError, match="spoiled on the way"):
+                executor.submit(same, spoiled(), array=array).result(30)
+        assert used_since(before) < 5 * array.nbytes
 
 
 def first_fails(array: Any, path: str) -> Any:
