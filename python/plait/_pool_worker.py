@@ -45,7 +45,7 @@ def main(
             what = f"{type(error).__name__}: {error}"
             text = f"the initializer {initializer!r} of a worker failed: {what}"
             # Last of all: who sees that the pool is broken finds the log in its queue.
-            util.Finalize(core, core.broken, (text,), exitpriority=-100)
+            util.Finalize(None, core.broken, (text,), exitpriority=-100)
             return
     core.ready()
     core.serve()
