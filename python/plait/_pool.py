@@ -156,7 +156,7 @@ class Helpers:
         known = self._volatile.get(id(function))
         if known is not None and known[1] == data:
             return known[2]
-        number = self.core.define(function, name, None, False)
+        number = self._give(function, name, None, False)
         self._volatile[id(function)] = function, data, number
         return number
 
