@@ -277,6 +277,17 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
         if wait:
             join(self._helpers)
 
+    def kill_workers(self) -> None:
+        """Ends all tasks and workers at once, and the executor with them.
+
+        Tasks that have not begun, and those that run, are cancelled. (The standard library has
+        it since 3.14.)
+        """
+        self._shutdown = True
+        self._helpers.interrupt()
+
+    terminate_workers = kill_workers
+
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         # ^C ends everything once, rather than when all that is queued has been done.
         if kind is not None and not issubclass(kind, Exception):
