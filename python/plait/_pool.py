@@ -6,6 +6,7 @@ it shall be collected when its user drops it.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import contextvars
 import os
@@ -70,38 +71,53 @@ class Helpers:
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
         # A `_Finished` in the end.
         self.core: Any = _core.ProcessPool(future, max_workers, max_tasks, self)
-        self.driver: threading.Thread | None = None
+        # The worker that is being started: its key, and its process once there is one.
+        self._starting: tuple[int, Any] | None = None
+        self._has_driver = False
+        self._ended = threading.Event()
         _pools.add(self)
 
     # ---- workers ---------------------------------------------------------------------------
 
     def start(self) -> None:
         """Starts a worker, if there is room for one."""
-        from ._pool_worker import main
-
         with self._lock:
-            if len(self.workers) >= self.max_workers:
-                return
+            self._sweep()
             core = self.core
-            if isinstance(core, _Finished):
+            if len(self.workers) >= self.max_workers or isinstance(core, _Finished):
                 return
+            if not self._has_driver:
+                # Not a threading.Thread, whose start() waits: what a signal handler raises
+                # there would leave us not knowing whether it runs.
+                _thread.start_new_thread(_drive, (self,))
+                self._has_driver = True
             key, *fds = core.add_worker()
+            self._starting = key, None
+            process = self.context_.Process(
+                target=_work, args=(Ends(*fds), key, self._initializer, self._initargs)
+            )
+            self._starting = key, process
             try:
-                process = self.context_.Process(
-                    target=main, args=(Ends(*fds), key, self._initializer, self._initargs)
-                )
                 process.start()
             except BaseException:
-                core.ended(key, 0)
+                self._sweep()
                 raise
+            core.watch(key, process.pid, process.sentinel)
             self.workers[key] = process
             self.processes[process.pid] = process
-            core.watch(key, process.pid, process.sentinel)
-            if self.driver is None:
-                self.driver = threading.Thread(
-                    target=_drive, args=(self,), name="plait-pool", daemon=True
-                )
-                self.driver.start()
+            self._starting = None
+
+    def _sweep(self) -> None:
+        """Clears up after a start that an exception has cut short: that of a signal handler may
+        come anywhere."""
+        if self._starting is not None:
+            key, process = self._starting
+            if process is not None and process._popen is not None:
+                process.kill()
+                process.join()
+            self.workers.pop(key, None)
+            self.core.ended(key, 0)
+            self._starting = None
 
     def bury(self, key: int) -> None:
         """Reaps a worker that has ended."""
@@ -131,6 +147,17 @@ class Helpers:
         """Lets go of the shared memory, which a finished pool that is still referred to would
         keep."""
         self.core = _Finished(self.core.broken)
+        self._ended.set()
+
+    def join(self) -> None:
+        """Waits until a closed pool has finished. A copy in a forked process has nothing to wait
+        for."""
+        if self.core.is_ours():
+            with self._lock:
+                self._sweep()
+                if not self._has_driver:
+                    self.finish()  # it never had a worker
+            self._ended.wait()
 
     def interrupt(self) -> None:
         """Ends all tasks and workers."""
@@ -212,8 +239,17 @@ class _Finished:
     def close(self, cancel: bool = False) -> None:
         pass
 
+    def ended(self, key: int, code: int) -> None:
+        pass
+
     def abort(self) -> None:
         pass
+
+
+def _work(*args: Any) -> None:
+    from ._pool_worker import main  # needed in the worker alone
+
+    main(*args)
 
 
 def _drive(helpers: Helpers) -> None:
@@ -245,24 +281,13 @@ def _at_exit() -> None:
             pool.core.close()
     try:
         for pool in pools:
-            join(pool)
+            pool.join()
     except BaseException:
         for pool in pools:
             pool.interrupt()
         for pool in pools:
-            join(pool)
+            pool.join()
         raise
-
-
-def join(pool: Helpers) -> None:
-    """Waits until a closed pool has finished. An unfinished one is another process's if we were
-    forked: there is nothing to wait for."""
-    if not pool.core.is_ours():
-        return
-    if pool.driver is not None:
-        pool.driver.join()
-    else:
-        pool.finish()  # it never had a worker
 
 
 def _after_fork_in_child() -> None:
