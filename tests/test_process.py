@@ -15,7 +15,8 @@ from typing import Any
 
 import plait
 import pytest
-from plait import _zygote
+from conftest import settle
+from plait import _state, _zygote
 from plait.errors import SerializationError, TaskTimeout, WorkerDied
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -620,14 +621,6 @@ def test_results_do_not_touch_the_parents_globals(run_script: Any) -> None:
 # ---- spares --------------------------------------------------------------------------------
 
 
-def await_spares() -> None:
-    zygote, deadline = _zygote._zygote, time.monotonic() + 10
-    assert zygote is not None
-    while len(zygote.spares) < _zygote._SPARES:
-        assert time.monotonic() < deadline, "the zygote makes no spares"
-        time.sleep(0.002)
-
-
 def test_a_process_started_after_an_interrupt_does_not_get_it(run_script: Any) -> None:
     # ^C at a terminal reaches spares too: they must not hand it on to what they are for later.
     run_script("""
@@ -638,7 +631,7 @@ def test_a_process_started_after_an_interrupt_does_not_get_it(run_script: Any) -
         os.setpgid(0, 0)
         plait.Process(target=int).start()
         for _ in range(5):
-            while len(_zygote._zygote.spares) < _zygote._SPARES:
+            while not _zygote._zygote.spares[0]:
                 time.sleep(0.001)
             try:
                 os.killpg(0, signal.SIGINT)
@@ -679,7 +672,7 @@ def test_who_blocks_interrupts_while_starting_shields_the_child() -> None:
 
 def test_a_zygote_that_cannot_be_replaced_spoils_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result_of(int) == 0
-    await_spares()
+    settle()
     zygote = _zygote._zygote
     assert zygote is not None
     assert zygote.pid is not None
@@ -693,11 +686,14 @@ def test_a_zygote_that_cannot_be_replaced_spoils_no_start(monkeypatch: pytest.Mo
     deadline = time.monotonic() + 10
     while _zygote._zygote is not None:  # a spare just forked may hold its socket a moment longer
         assert time.monotonic() < deadline
-        monkeypatch.setattr(_zygote, "_SPARES", _zygote._SPARES + 1)
-        _zygote.refill()  # as at the end of a start: the child runs, so this must not fail
+        spares = zygote.spares[0]
+        if spares:
+            os.kill(spares[0], signal.SIGKILL)
+        monkeypatch.setattr(_zygote, "_now", _state.of_process())
+        _zygote.refill()  # as in join(): the child runs, so this must not fail
     monkeypatch.undo()
     assert result_of(int) == 0
-    await_spares()
+    settle()
 
 
 def test_a_replaced_zygotes_spares_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,15 +11,16 @@ import contextlib
 import gc
 import importlib
 import io
+import marshal
 import multiprocessing.context
 import multiprocessing.process
 import multiprocessing.util
 import os
 import pickle
-import select
 import signal
 import socket
 import sys
+import threading
 import types
 
 from . import _byvalue, _core, _state
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 __all__ = ["zygote"]
+
+_util: Any = multiprocessing.util
+_threading: Any = threading
 
 # What many targets use. The first start doesn't wait for it, later children find it there.
 _WARM_UP = (
@@ -47,6 +51,9 @@ _PAUSE = 0.002
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 _FORK, _SPARE, _STATE = ord("F"), ord("L"), ord("S")
+# Rehearsals in the zygote: after some, the interpreter has specialised what is run.
+_REHEARSALS = 12
+
 # A result up to this size goes through the channel's own buffer, so that the child need not
 # wait for its parent to read it; a larger one goes in a file in memory.
 _INLINE = 64 * 1024
@@ -63,9 +70,11 @@ def zygote(parent: int) -> None:
     # not ignored: a child that was started but isn't ready yet gets them when it is, and our
     # parent can see that a spare was hit before it was started.
     signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINAL)
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
+    _process.install()
     gc.collect()
     gc.freeze()
-    _child(_serve(control, pidfd), parent)
+    _child(*_serve(control, pidfd), parent)
 
 
 def _parent_or_exit(parent: int) -> int:
@@ -75,25 +84,26 @@ def _parent_or_exit(parent: int) -> int:
         os._exit(0)
 
 
-def _serve(control: int, parent: int) -> int:
-    """Answers requests. Returns in each child, with its channel."""
+def _serve(control: int, parent: int) -> tuple[int, int | None]:
+    """Answers requests. Returns in each child: its channel, and for how long it may wait."""
     cold = list(_WARM_UP)
-    wanted: list[tuple[int, int]] = []  # spares: number and channel
+    rehearsals = 0
+    wanted: list[tuple[int, int]] = []  # spares: patience and channel
     while True:
         # What is asked for comes first; then, a module at a time, what children will want;
-        # then spares, which so have it.
+        # then rehearsals; then spares, which so have it all.
         idle = _PAUSE if wanted else None
         request = _core.next_request(control, parent, idle)
         if request is None:
             os._exit(0)
-        kind, number, channel = request
+        kind, patience, channel = request
         if kind == _SPARE:
-            wanted.append((number, channel))
+            wanted.append((patience, channel))
             continue
         if kind == _STATE:
             frame = _core.receive_frame(channel)
             if frame is not None:
-                _state.apply(pickle.loads(frame[0]))
+                _be_told(*frame)
                 os.dup2(1, 2)  # started well: from here on its stderr is nobody's
             os.close(channel)
             continue
@@ -101,66 +111,95 @@ def _serve(control: int, parent: int) -> int:
             if cold:
                 importlib.import_module(cold.pop(0))
                 continue
-            number, channel = wanted.pop(0)
+            if rehearsals < _REHEARSALS:
+                rehearsals += 1
+                _rehearse()
+                if rehearsals == _REHEARSALS:
+                    gc.collect()
+                    gc.freeze()
+                continue
+            patience, channel = wanted.pop(0)
         pid = _core.fork_sibling()
         if pid == 0:
+            _core.send_hello(channel, os.getpid())
             for other in (control, parent, *(fd for _, fd in wanted)):
                 os.close(other)
-            if kind != _FORK:
-                _rehearse()
-            return channel
-        # No one to tell: next_request will see that the parent is gone.
-        with contextlib.suppress(OSError):
-            answer = number.to_bytes(4, "little") + pid.to_bytes(4, "little", signed=True)
-            os.write(control, answer)
+            if kind == _FORK:
+                return channel, None
+            _rehearse()
+            _rehearse()
+            return channel, patience
+        if pid < 0:
+            # Its parent may be gone: next_request will see it.
+            with contextlib.suppress(OSError):
+                _core.send_hello(channel, pid)
         os.close(channel)
 
 
+def _be_told(data: bytes, fds: list[int]) -> None:
+    """Takes over the state that children are to start with."""
+    for directory in fds:
+        os.fchdir(directory)
+        os.close(directory)
+    _apply(pickle.loads(data))
+
+
+# ---- rehearsals --------------------------------------------------------------------------
+
+
 def _rehearse() -> None:
-    """Goes through the motions of a start in a spare, while nobody waits for it: memory that
-    is shared with the zygote is copied on the first write, a page at a time."""
+    """Goes through the motions of a start, while nobody waits for it: what is done for the
+    first time takes long. In a spare, memory that is shared with the zygote is copied on the
+    first write, a page at a time."""
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        null = os.open(os.devnull, os.O_RDWR)
-        _core.send_frame(ours.fileno(), pickle.dumps(_rehearsal()), [null, null])
-        os.close(null)
-        frame = _core.receive_frame(theirs.fileno())
-        assert frame is not None
-        setup = pickle.loads(frame[0])
-        _set_streams(setup, frame[1])
-        process = _take_over(setup, frame[1])
-        process.run()
-        send_outcome(ours.fileno(), "returned", None)
-        _byvalue.inherited_fds = []
-
-
-def _rehearsal() -> dict[str, Any]:
-    """A payload like a user's; the real one replaces all that it sets."""
-    context: Any = multiprocessing.context
-    context.set_spawning_popen(object())  # else it would not let the process be pickled
+    reader, writer = multiprocessing.connection.Pipe(duplex=False)
+    null = os.open(os.devnull, os.O_RDWR)
+    main, current = sys.modules["__main__"], multiprocessing.process.current_process()
+    finish, shut_down = _util._exit_function, _threading._shutdown
+    _util._exit_function = _threading._shutdown = lambda: None  # for the real end only
     try:
-        process = _byvalue.dumps(_process.Process(target=lambda: None))
+        # Files and pipes both: what the streams find out differs.
+        for output in (theirs.fileno(), null):
+            process = _process.Process(target=lambda connection: sys.stdout.flush(), args=(writer,))
+            popen = _Parcel()
+            multiprocessing.context.set_spawning_popen(popen)  # type: ignore[arg-type]
+            try:
+                body = _byvalue.dumps(process)
+            finally:
+                multiprocessing.context.set_spawning_popen(None)
+            head = marshal.dumps(("", False, 0, 1, 1, None, None, None, b""))
+            fds = [os.dup(fd) for fd in popen.fds]
+            fds.insert(1, os.dup(output))
+            _core.send_frame(ours.fileno(), len(head).to_bytes(4, "little") + head + body, [null])
+            frame = _core.await_frame(theirs.fileno(), null, 1, False)
+            assert frame is not None
+            os.close(frame[1][0])
+            _run(theirs.fileno(), null, frame[0], fds, rehearsal=True)
+            _core.receive_frame(ours.fileno())
     finally:
-        context.set_spawning_popen(None)
-    how = {
-        "encoding": "utf-8",
-        "errors": "strict",
-        "line_buffering": False,
-        "write_through": False,
-    }
-    return {
-        "name": "",
-        "authkey": bytes(32),
-        "start_method": None,
-        "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []),  # as they are
-        "main": {},
-        "log": None,
-        "tracker": None,
-        "stdout": {**how, "fd": 0},
-        "stderr": {**how, "fd": 1},
-        "state": pickle.dumps({}),
-        "process": process,
-    }
+        _util._exit_function, _threading._shutdown = finish, shut_down
+        _byvalue.inherited_fds = []
+        multiprocessing.process._current_process = current  # type: ignore[attr-defined]
+        multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
+        sys.modules["__main__"] = main
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os.close(null)
+        for connection in (ours, theirs, reader, writer):
+            connection.close()
+
+
+class _Parcel:
+    """Stands for the parent's side of a start."""
+
+    DupFd = _byvalue.DupFd
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self.fds.append(fd)
+        return 0
 
 
 def _print_exception() -> None:
@@ -177,20 +216,16 @@ def _close_all_but(keep: set[int]) -> None:
                 os.close(int(name))
 
 
-def _child(channel: int, parent: int) -> NoReturn:
+def _child(channel: int, patience: int | None, parent: int) -> NoReturn:
     code = 1
     # As multiprocessing's own children: what the zygote registered is not theirs to run.
     atexit._clear()
-    atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
+    atexit.register(_util._exit_function)
     try:
         sentinel = _parent_or_exit(parent)
-        # A spare may wait for long. Its parent's death doesn't close the channel if a process
-        # that the parent forked still has a copy of the other end.
-        waiting = select.poll()
-        waiting.register(channel, select.POLLIN)
-        waiting.register(sentinel, select.POLLIN)
-        wanted = channel in dict(waiting.poll())
-        frame = _core.receive_frame(channel) if wanted else None
+        if patience is not None:
+            _core.send_hello(channel, os.getpid())  # ready
+        frame = _core.await_frame(channel, sentinel, patience, len(os.sched_getaffinity(0)) > 1)
         if frame is None:
             os._exit(0)
         code = _run(channel, sentinel, *frame)
@@ -198,21 +233,33 @@ def _child(channel: int, parent: int) -> NoReturn:
         _print_exception()
     finally:
         atexit._run_exitfuncs()
-        multiprocessing.util._flush_std_streams()  # type: ignore[attr-defined]
+        _util._flush_std_streams()
         os._exit(code)
 
 
-def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
-    setup: dict[str, Any] = pickle.loads(payload)
-    if "cwd" in setup:
-        os.fchdir(fds[setup["cwd"]])
-        os.close(fds[setup["cwd"]])
-    _set_streams(setup, fds)
-    if setup["daemon"]:
-        _core.end_with_parent(os.dup(sentinel))
-        os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
+def _run(
+    channel: int, sentinel: int, payload: bytes, fds: list[int], rehearsal: bool = False
+) -> int:
+    data = memoryview(payload)
+    size = 4 + int.from_bytes(data[:4], "little")
+    name, daemon, group, out, err, tracker, entries, directory, state = marshal.loads(data[4:size])
+    if directory is not None:
+        os.fchdir(fds[directory])
+        os.close(fds[directory])
+    if group and os.getpgrp() != group:
+        # The group may have ended since, if its leader left it: then stay in ours.
+        with contextlib.suppress(OSError):
+            os.setpgid(0, group)
     try:
-        process = _take_over(setup, fds)
+        if state:
+            _apply(pickle.loads(state))
+        _set_streams(out, err, fds)
+        if daemon:
+            _core.end_with_parent(os.dup(sentinel))
+            os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
+        if not rehearsal:
+            _core.unblock(_attributes)
+        process = _load_process(name, tracker, entries, data[size:], fds)
     except BaseException as error:
         # As after start-up: the traceback on stderr, and the error for result().
         _print_exception()
@@ -221,36 +268,62 @@ def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
     return int(process._run_in_child(channel, sentinel))
 
 
-def _take_over(setup: dict[str, Any], fds: list[int]) -> Any:
-    """Makes this process what the payload says; gives the process object that it is to run."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, setup["blocked"])
-    _state.apply(pickle.loads(setup["state"]))
-    _set_main(setup, fds)
-    return _load_process(setup, fds)
+_attributes = b""
 
 
-def _load_process(setup: dict[str, Any], fds: list[int]) -> Any:
+def _apply(state: dict[str, Any]) -> None:
+    """Puts a state in force, in the zygote for all later children, or in a child."""
+    global _attributes
+    _state.apply(state)
+    _attributes = state.get("attributes", _attributes)
+    if "stdout" in state:
+        _output["stdout"] = state["stdout"]
+    if "stderr" in state:
+        _output["stderr"] = state["stderr"]
+    if "main" in state:
+        main = _MainModule("__main__")
+        main.__dict__.update(state["main"], __builtins__=__builtins__, __spec__=None)
+        sys.modules["__main__"] = main
+    if "authkey" in state:
+        multiprocessing.process.current_process().authkey = state["authkey"]
+    if state.get("start_method") is not None:
+        # The child's too, until it starts: then it is the one that it was started with.
+        multiprocessing.set_start_method(state["start_method"], force=True)
+    if state.get("log") is not None:
+        level, to_stderr = state["log"]
+        _util.get_logger().setLevel(level)
+        if to_stderr and not _util._log_to_stderr:
+            _util.log_to_stderr()
+
+
+def _load_process(
+    name: str, tracker: int | None, entries: int | None, pickled: memoryview, fds: list[int]
+) -> Any:
+    global _entries_fd
     _byvalue.inherited_fds = fds
     current = multiprocessing.process.current_process()
-    current.name = setup["name"]
-    current.authkey = setup["authkey"]
-    if setup["tracker"] is not None:
+    current.name = name
+    if tracker is not None:
         from multiprocessing import resource_tracker
 
-        resource_tracker._resource_tracker._fd = fds[setup["tracker"]]  # type: ignore[attr-defined]
-    if setup["log"] is not None:
-        multiprocessing.util.get_logger().setLevel(setup["log"][0])
-        if setup["log"][1]:
-            multiprocessing.util.log_to_stderr()
-    _process.become_child(setup["start_method"])
+        resource_tracker._resource_tracker._fd = fds[tracker]  # type: ignore[attr-defined]
+    if entries is not None:
+        _entries_fd = fds[entries]
     current._inheriting = True  # type: ignore[attr-defined]
     try:
-        process = pickle.loads(setup["process"])
+        process = pickle.loads(pickled)
     finally:
         del current._inheriting  # type: ignore[attr-defined]
-    if isinstance(process, _process.Process):
-        return process
-    return _Foreign(process)
+    _util._close_stdin = _keep_stdin
+    return process if isinstance(process, _process.Process) else _Foreign(process)
+
+
+_close_stdin = _util._close_stdin
+
+
+def _keep_stdin() -> None:
+    """Once in a child: its stdin is /dev/null already."""
+    _util._close_stdin = _close_stdin
 
 
 class _Foreign:
@@ -263,29 +336,51 @@ class _Foreign:
         return int(self._process._bootstrap(parent_sentinel=sentinel))
 
 
-def _set_streams(setup: dict[str, Any], fds: list[int]) -> None:
-    _set_stream("stdout", 1, setup["stdout"], fds)
-    _set_stream("stderr", 2, setup["stderr"], fds)
-    for index in {how["fd"] for how in (setup["stdout"], setup["stderr"]) if how is not None}:
-        os.close(fds[index])  # a pipe ends when the child closes 1 and 2
+# How the parent writes to its streams: encoding, errors, line_buffering, write_through; and
+# streams that were made ahead, by their name and whether they can seek.
+_output: dict[str, Any] = {"stdout": None, "stderr": None}
+_made: dict[tuple[str, bool], tuple[Any, Any]] = {}
+
+# Where the stream's beginning isn't special.
+_PLAIN = {"utf-8", "utf8", "ascii", "iso8859-1", "latin-1", "cp1252"}
 
 
-def _set_stream(name: str, fd: int, how: dict[str, Any] | None, fds: list[int]) -> None:
+def _set_streams(out: int | None, err: int | None, fds: list[int]) -> None:
+    _set_stream("stdout", 1, out, fds)
+    _set_stream("stderr", 2, err, fds)
+    for index in {out, err}:
+        if index is not None:
+            os.close(fds[index])  # a pipe ends when the child closes 1 and 2
+
+
+def _set_stream(name: str, fd: int, index: int | None, fds: list[int]) -> None:
     """Points `fd` and the sys stream at what the parent has there, with its encoding."""
-    if how is None:
-        setattr(sys, name, None)
-        return
-    os.dup2(fds[how["fd"]], fd)
-    raw = io.FileIO(fd, "w", closefd=False)
-    stream = io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=how["encoding"],
-        errors=how["errors"],
-        line_buffering=how["line_buffering"] or raw.isatty() or name == "stderr",
-        write_through=how["write_through"],
-    )
+    how, stream = _output[name], None
+    if index is not None and how is not None:
+        os.dup2(fds[index], fd)
+        try:
+            os.lseek(fd, 0, os.SEEK_CUR)
+            seekable = True
+        except OSError:
+            seekable = False
+        made, stream = _made.get((name, seekable), (None, None))
+        if made != how:
+            stream = _make_stream(name, fd, how)
+            if how[0] in _PLAIN:
+                _made[name, seekable] = how, stream
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)
+
+
+def _make_stream(name: str, fd: int, how: tuple[str, str | None, bool, bool]) -> Any:
+    encoding, errors, line_buffering, write_through = how
+    return io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(fd, "w", closefd=False)),
+        encoding=encoding,
+        errors=errors,
+        line_buffering=line_buffering or name == "stderr",
+        write_through=write_through,
+    )
 
 
 class _MainModule(types.ModuleType):
@@ -314,15 +409,6 @@ def _main_entries() -> dict[str, bytes | str]:
             # The file's position is shared with other children, so read from its start.
             _entries = pickle.loads(os.pread(file.fileno(), os.fstat(fd).st_size, 0))
     return _entries
-
-
-def _set_main(setup: dict[str, Any], fds: list[int]) -> None:
-    global _entries_fd
-    main = _MainModule("__main__")
-    main.__dict__.update(setup["main"], __builtins__=__builtins__, __spec__=None)
-    sys.modules["__main__"] = main
-    if "entries" in setup:
-        _entries_fd = fds[setup["entries"]]
 
 
 def send_outcome(channel: int, kind: str, value: object) -> None:

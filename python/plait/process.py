@@ -227,11 +227,3 @@ def install() -> None:
         return data
 
     spawn.get_preparation_data = get_preparation_data
-
-
-def become_child(start_method: str | None) -> None:
-    """In a new child: the parent's default start method is the child's, until it starts, when
-    multiprocessing makes it the method that it was started with."""
-    install()
-    if start_method is not None:
-        multiprocessing.set_start_method(start_method, force=True)
