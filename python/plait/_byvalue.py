@@ -34,6 +34,7 @@ __all__ = [
     "Pickler",
     "dumps",
     "fill_in",
+    "global_names",
     "is_named",
     "main_entries",
     "received",
@@ -85,7 +86,7 @@ def _has_origin(module: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _global_names(code: types.CodeType) -> frozenset[str]:
+def global_names(code: types.CodeType) -> frozenset[str]:
     """The global names that `code`, or a function inside it, reads or writes."""
     import dis
 
@@ -96,7 +97,7 @@ def _global_names(code: types.CodeType) -> frozenset[str]:
     }
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
+            names |= global_names(constant)
     return frozenset(names)
 
 
@@ -142,6 +143,8 @@ class Pickler(pickle.Pickler):
         return cloudpickle
 
     def reducer_override(self, obj: Any) -> Any:
+        if id(obj) in _OURS:
+            return NotImplemented
         if isinstance(obj, types.FunctionType):
             if _is_importable(obj, self._to_sender):
                 return NotImplemented
@@ -187,7 +190,7 @@ class Pickler(pickle.Pickler):
         # A module's function finds its globals where it is imported; and on the way back
         # the sender's own globals must not be overwritten.
         if not in_module and not (in_main and self._to_sender):
-            shared = {n: namespace[n] for n in _global_names(code) if n in namespace}
+            shared = {n: namespace[n] for n in global_names(code) if n in namespace}
             modules = (v for v in shared.values() if isinstance(v, types.ModuleType))
             imports = _submodules(code, modules)
             if in_main and namespace.get(function.__name__) is function:
@@ -302,7 +305,7 @@ def ingredients(value: Any) -> Iterator[object]:
         function = getattr(member, "__func__", member)
         if isinstance(function, types.FunctionType):
             namespace = function.__globals__
-            yield from (namespace.get(name) for name in _global_names(function.__code__))
+            yield from (namespace.get(name) for name in global_names(function.__code__))
             yield from function.__defaults__ or ()
             for cell in function.__closure__ or ():
                 try:
@@ -395,3 +398,20 @@ def fill_in(name: str, entry: bytes) -> object:
     value = vars(main_module()).setdefault(name, value)
     received[name] = value
     return value
+
+
+# What every pickle of ours names: surely found where it is loaded, so that nothing is looked up.
+_OURS = {
+    id(ours)
+    for ours in (
+        DupFd,
+        importlib.import_module,
+        main_module,
+        make_cell,
+        make_function,
+        make_namespace,
+        set_cell,
+        set_class,
+        set_function,
+    )
+}

@@ -147,46 +147,96 @@ def _be_told(data: bytes, fds: list[int]) -> None:
 # ---- rehearsals --------------------------------------------------------------------------
 
 
+_script = b""  # what rehearsals start
+
+# What a user's script might send: the names that it uses are modules and values.
+_PLAY = """
+def play(connection, *args, scale=1.5, **options):
+    time.monotonic()
+    connection.fileno()
+    return values, nested(1)
+values = {"a": [1, 2.5], "b": (None, True), "c": b"bytes"}
+def nested(x):
+    return x
+"""
+
+
+def _write_script() -> bytes:
+    import time
+
+    main = types.ModuleType("__main__")
+    exec(_PLAY, vars(main))
+    vars(main)["time"] = time
+    before, sys.modules["__main__"] = sys.modules["__main__"], main
+    reader, writer = multiprocessing.connection.Pipe(duplex=False)
+    popen: Any = _Parcel()
+    multiprocessing.context.set_spawning_popen(popen)
+    try:
+        with reader, writer:
+            arguments = writer, 1, "text", [1, 2], {"key": 0.5}
+            process = _process.Process(target=vars(main)["play"], args=arguments)
+            body = _byvalue.dumps(process._packed())
+    finally:
+        multiprocessing.context.set_spawning_popen(None)
+        sys.modules["__main__"] = before
+    return body
+
+
+def _frame() -> bytes:
+    head = marshal.dumps(("", False, 0, 1, 1, None, None, None, b""))
+    return len(head).to_bytes(4, "little") + head + _script
+
+
 def _rehearse() -> None:
     """Goes through the motions of a start, while nobody waits for it: what is done for the
     first time takes long. In a spare, memory that is shared with the zygote is copied on the
     first write, a page at a time."""
+    global _script
+    if not _script:
+        _script = _write_script()
+    reader, writer = os.pipe()
+    _perform(writer)
+    os.close(writer)
+    os.close(reader)
+    _perform(0)
     ours, theirs = socket.socketpair()
-    reader, writer = multiprocessing.connection.Pipe(duplex=False)
-    null = os.open(os.devnull, os.O_RDWR)
+    with ours, theirs:
+        _core.send_frame(ours.fileno(), _frame(), [0])
+        told: Any = _core.await_frame(theirs.fileno(), 0, 1, True)
+        os.close(told[1][0])
+        send_outcome(theirs.fileno(), "returned", None)
+        ours.recv(100)
+
+
+def _perform(output: int) -> None:
+    """Plays a start. Files and pipes for output differ in what the streams find out."""
     main, current = sys.modules["__main__"], multiprocessing.process.current_process()
     finish, shut_down = _util._exit_function, _threading._shutdown
-    _util._exit_function = _threading._shutdown = lambda: None  # for the real end only
+    _util._exit_function = _threading._shutdown = _nothing  # for the real end only
     try:
-        # Files and pipes both: what the streams find out differs.
-        for output in (theirs.fileno(), null):
-            process = _process.Process(target=lambda connection: sys.stdout.flush(), args=(writer,))
-            popen = _Parcel()
-            multiprocessing.context.set_spawning_popen(popen)  # type: ignore[arg-type]
-            try:
-                body = _byvalue.dumps(process)
-            finally:
-                multiprocessing.context.set_spawning_popen(None)
-            head = marshal.dumps(("", False, 0, 1, 1, None, None, None, b""))
-            fds = [os.dup(fd) for fd in popen.fds]
-            fds.insert(1, os.dup(output))
-            _core.send_frame(ours.fileno(), len(head).to_bytes(4, "little") + head + body, [null])
-            frame = _core.await_frame(theirs.fileno(), null, 1, False)
-            assert frame is not None
-            os.close(frame[1][0])
-            _run(theirs.fileno(), null, frame[0], fds, rehearsal=True)
-            _core.receive_frame(ours.fileno())
+        _run(0, 0, _frame(), [os.dup(output), os.dup(output)], rehearsal=True)
     finally:
         _util._exit_function, _threading._shutdown = finish, shut_down
         _byvalue.inherited_fds = []
         multiprocessing.process._current_process = current  # type: ignore[attr-defined]
         multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
         sys.modules["__main__"] = main
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        os.close(null)
-        for connection in (ours, theirs, reader, writer):
-            connection.close()
+        os.dup2(0, 1)
+        os.dup2(0, 2)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _skim() -> None:
+    """The longest part of a start once more, since its parent is about to ask for it: by now
+    it has left the processor's caches."""
+    current: Any = multiprocessing.process.current_process()
+    _byvalue.inherited_fds = [os.dup(0)]
+    current._inheriting = True
+    pickle.loads(_script)
+    del current._inheriting
 
 
 class _Parcel:
@@ -194,11 +244,7 @@ class _Parcel:
 
     DupFd = _byvalue.DupFd
 
-    def __init__(self) -> None:
-        self.fds: list[int] = []
-
     def duplicate_for_child(self, fd: int) -> int:
-        self.fds.append(fd)
         return 0
 
 
@@ -225,10 +271,15 @@ def _child(channel: int, patience: int | None, parent: int) -> NoReturn:
         sentinel = _parent_or_exit(parent)
         if patience is not None:
             _core.send_hello(channel, os.getpid())  # ready
-        frame = _core.await_frame(channel, sentinel, patience, len(os.sched_getaffinity(0)) > 1)
-        if frame is None:
+        may_spin = len(os.sched_getaffinity(0)) > 1
+        told: Any = _core.await_frame(channel, sentinel, patience, False)
+        while told is True:
+            if may_spin:  # else its parent needs the processor
+                _skim()
+            told = _core.await_frame(channel, sentinel, patience, may_spin)
+        if told is False:
             os._exit(0)
-        code = _run(channel, sentinel, *frame)
+        code = _run(channel, sentinel, *told)
     except BaseException:
         _print_exception()
     finally:
@@ -315,6 +366,8 @@ def _load_process(
     finally:
         del current._inheriting  # type: ignore[attr-defined]
     _util._close_stdin = _keep_stdin
+    if type(process) is dict:
+        return _process.Process._unpacked(process)
     return process if isinstance(process, _process.Process) else _Foreign(process)
 
 

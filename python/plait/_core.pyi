@@ -217,10 +217,10 @@ def apply_attributes(bytes: bytes) -> None:
     Puts attributes of another process in force in this one, but for the blocked signals.
     """
 
-def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsIndex | None, spin: bool) -> "tuple[bytes, list[int]] | None":
+def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsIndex | None, awake: bool) -> "tuple[bytes, list[int]] | bool":
     """
-    In a child: waits for its payload. `None`: it will get none. It stays attached, being the
-    only thread.
+    In a child: waits for its payload; see the engine. `True`: it is being prepared; `False`:
+    there will be none. It stays attached, being the only thread.
     """
 
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...

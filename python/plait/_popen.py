@@ -13,10 +13,12 @@ import signal
 import sys
 import threading
 import time
+import types
 from multiprocessing import context, resource_tracker, util
 from multiprocessing import process as mp_process
 
 from . import _byvalue, _core, _state, _zygote
+from .process import Process
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class Popen:
         ]
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
-            body = _byvalue.dumps(process, name="process")
+            body = _pickled(process)
         finally:
             context.set_spawning_popen(None)
         self._start_forwarders()
@@ -255,6 +257,14 @@ class Popen:
         self.finalizer()
 
 
+def _pickled(process: mp_process.BaseProcess) -> bytes:
+    packed = process._packed() if isinstance(process, Process) else None
+    if packed is not None:
+        with contextlib.suppress(pickle.PicklingError):  # it is to name process.args
+            return _byvalue.dumps(packed, name="process")
+    return _byvalue.dumps(process, name="process")
+
+
 def _close(child: _core.Child, files: list[io.FileIO]) -> None:
     child.close()
     for file in files:
@@ -316,31 +326,85 @@ class _Entries:
     def __init__(self) -> None:
         self._key: tuple[list[str], list[object]] = [], []
         self._file: int | None = None  # open for as long as this process lives
+        self._watch = _Watch({}, [])
 
     def _is_same(self, key: tuple[list[str], list[object]]) -> bool:
-        old, new = self._key[1], key[1]
-        return self._key[0] == key[0] and len(old) == len(new) and all(map(operator.is_, old, new))
+        return self._key[0] == key[0] and _are_same(self._key[1], key[1])
 
     def file(self) -> int | None:
         """The file's descriptor; it is made anew when a definition came, went or changed."""
         namespace = vars(sys.modules["__main__"])
+        if self._watch.is_still(namespace):
+            return self._file
         mine = [
             (name, value)
             for name, value in list(namespace.items())
             if _byvalue.is_named(value) and value.__module__ in _byvalue.MAIN_NAMES
         ]
-        if not mine:
-            return None
         # By identity, and what the key holds is kept alive by it.
         parts = [part for _, value in mine for part in _byvalue.ingredients(value)]
         key = [name for name, _ in mine], [value for _, value in mine] + parts
-        if not self._is_same(key) or self._file is None:
-            if self._file is not None:
-                os.close(self._file)
-            self._key, self._file = key, _core.memfd("plait-main")
+        if not mine:
+            self._close()
+        elif not self._is_same(key) or self._file is None:
+            self._close()
+            self._file = _core.memfd("plait-main")
             with open(self._file, "wb", closefd=False) as file:
                 file.write(pickle.dumps(_byvalue.main_entries(namespace)))
+        self._key = key
+        self._watch = _Watch(namespace, [value for _, value in mine])
         return self._file
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _are_same(old: list[Any], new: list[Any]) -> bool:
+    return len(old) == len(new) and all(map(operator.is_, old, new))
+
+
+class _Watch:
+    """Tells quickly whether a namespace and what it defines are as they were: by loops in C,
+    and of what changes all the time, such as a counter, it looks at the type alone."""
+
+    def __init__(self, namespace: dict[str, Any], mine: list[Any]) -> None:
+        self._namespace = namespace
+        self._types = list(map(type, namespace.values()))
+        members = [m for value in mine for m in _members(value)]
+        self._classes = [value for value in mine if isinstance(value, type)]
+        self._functions = [m for m in members if isinstance(m, types.FunctionType)]
+        # A function that lives elsewhere or has a closure is looked at the slow way.
+        self._is_simple = all(
+            function.__globals__ is namespace and function.__closure__ is None
+            for function in self._functions
+        )
+        used = {n for f in self._functions for n in _byvalue.global_names(f.__code__)}
+        named = [n for n, value in namespace.items() if _byvalue.is_named(value)]
+        self._names = [*named, *used]
+        self._was = self._look()
+
+    def _look(self) -> list[Any]:
+        found = list(map(self._namespace.get, self._names))
+        for attribute in ("__code__", "__defaults__"):
+            found += map(operator.attrgetter(attribute), self._functions)
+        for cls in self._classes:
+            found += vars(cls).values()
+        return found
+
+    def is_still(self, namespace: dict[str, Any]) -> bool:
+        return (
+            self._is_simple
+            and namespace is self._namespace
+            and list(map(type, namespace.values())) == self._types
+            and _are_same(self._was, self._look())
+        )
+
+
+def _members(value: Any) -> list[Any]:
+    members = vars(value).values() if isinstance(value, type) else (value,)
+    return [getattr(member, "__func__", member) for member in members]
 
 
 _entries = _Entries()

@@ -72,7 +72,7 @@ def _descend(
 
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
     """The members of a value with how each is reached, as Python source."""
-    from ._byvalue import _global_names
+    from ._byvalue import global_names
 
     if isinstance(value, dict):
         for key, member in list(value.items())[:_MEMBERS]:
@@ -84,7 +84,7 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
     elif isinstance(value, types.FunctionType):
-        for name in sorted(_global_names(value.__code__)):
+        for name in sorted(global_names(value.__code__)):
             if name in value.__globals__:
                 yield f".__globals__[{name!r}]", value.__globals__[name]
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):

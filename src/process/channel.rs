@@ -199,49 +199,58 @@ fn receive_unless_bells(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Rece
     Ok(if whole { Received::Frame(Frame { bytes, fds }) } else { Received::End })
 }
 
-/// In a child: waits for its frame. `None`: there will be none, since the other side, or the
-/// parent, is gone; or none has come within `patience`.
+/// What a child that waits is told.
+#[derive(Debug)]
+pub enum Told {
+    Frame(Frame),
+    /// Its frame is being prepared.
+    Bell,
+    /// There will be none: the other side, or the parent, is gone; or nothing has come within
+    /// the time that it was to wait.
+    End,
+}
+
+/// In a child: waits for its frame, or a bell. `patience`: for so long; `awake`: then it was
+/// told of a frame, and looks for it for a moment before it sleeps.
 pub fn await_frame(
     socket: BorrowedFd<'_>,
     parent: BorrowedFd<'_>,
     patience: Option<Duration>,
-    may_spin: bool,
-) -> Result<Option<Frame>, Errno> {
+    awake: bool,
+) -> Result<Told, Errno> {
+    let began = Instant::now();
+    while awake && began.elapsed() < AWAKE {
+        match receive_unless_bells(socket, RecvFlags::DONTWAIT) {
+            Ok(Received::Frame(frame)) => return Ok(Told::Frame(frame)),
+            Ok(Received::End) => return Ok(Told::End),
+            Ok(Received::Bells) | Err(Errno::AGAIN) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let limit = patience.map(|patience| Timespec {
         tv_sec: patience.as_secs() as i64,
         tv_nsec: patience.subsec_nanos().into(),
     });
-    loop {
-        let mut fds = [
-            PollFd::from_borrowed_fd(socket, PollFlags::IN),
-            PollFd::from_borrowed_fd(parent, PollFlags::IN),
-        ];
-        match poll(&mut fds, limit.as_ref()) {
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error),
-            Ok(0) => {
-                // What arrived before this is a frame to be run; what is sent after it is
-                // refused, and the parent takes another child.
-                shutdown(socket, rustix::net::Shutdown::Read)?;
-                return receive_frame(socket);
-            }
-            // The parent's death doesn't end the channel if a process that the parent forked
-            // still has a copy of the other end.
-            Ok(_) if fds[0].revents().is_empty() => return Ok(None),
-            Ok(_) => {}
+    let mut fds = [
+        PollFd::from_borrowed_fd(socket, PollFlags::IN),
+        PollFd::from_borrowed_fd(parent, PollFlags::IN),
+    ];
+    let flags = match rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref()))? {
+        0 => {
+            // What arrived before this is a frame to be run; what is sent after it is
+            // refused, and the parent takes another child.
+            shutdown(socket, rustix::net::Shutdown::Read)?;
+            RecvFlags::empty()
         }
-        let began = Instant::now();
-        loop {
-            match receive_unless_bells(socket, RecvFlags::DONTWAIT) {
-                Ok(Received::Frame(frame)) => return Ok(Some(frame)),
-                Ok(Received::End) => return Ok(None),
-                Ok(Received::Bells) | Err(Errno::AGAIN) => {}
-                Err(error) => return Err(error),
-            }
-            if !may_spin || began.elapsed() > AWAKE {
-                break;
-            }
-        }
+        // The parent's death doesn't end the channel if a process that the parent forked
+        // still has a copy of the other end.
+        _ if fds[0].revents().is_empty() => return Ok(Told::End),
+        _ => RecvFlags::DONTWAIT,
+    };
+    match receive_unless_bells(socket, flags)? {
+        Received::Frame(frame) => Ok(Told::Frame(frame)),
+        Received::Bells => Ok(Told::Bell),
+        Received::End => Ok(Told::End),
     }
 }
 
@@ -317,12 +326,14 @@ mod tests {
         ring(a.as_fd()).unwrap();
         ring(a.as_fd()).unwrap();
         send_frame(a.as_fd(), b"x", b"y", &[]).unwrap();
-        let frame = await_frame(b.as_fd(), alive.as_fd(), None, true).unwrap().unwrap();
-        assert_eq!(frame.bytes, b"xy");
+        let told = await_frame(b.as_fd(), alive.as_fd(), None, true).unwrap();
+        assert!(matches!(told, Told::Frame(frame) if frame.bytes == b"xy"));
 
         ring(a.as_fd()).unwrap();
         let patience = Some(Duration::from_millis(1));
-        assert!(await_frame(b.as_fd(), alive.as_fd(), patience, false).unwrap().is_none());
+        let told = || await_frame(b.as_fd(), alive.as_fd(), patience, false).unwrap();
+        assert!(matches!(told(), Told::Bell));
+        assert!(matches!(told(), Told::End));
         assert_eq!(send_frame(a.as_fd(), b"", b"", &[]), Err(Errno::PIPE));
         assert_eq!(ring(a.as_fd()), Err(Errno::PIPE));
     }

@@ -1,9 +1,11 @@
 //! What Python sees inside the zygote and the children: `plait._child` is the only user.
 
 use crate::process::attributes::Attributes;
+use crate::process::channel::Told;
 use crate::process::clone::{self, Forked};
-use crate::process::face::{PyFrame, borrowed, os_error, owned, to_python};
+use crate::process::face::{borrowed, os_error, owned, to_python};
 use crate::process::{channel, orphan, zygote};
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -92,21 +94,24 @@ pub fn send_hello(socket: RawFd, word: i32) -> PyResult<()> {
     sent.map_err(|error| os_error("talk to the parent", error))
 }
 
-/// In a child: waits for its payload. `None`: it will get none. It stays attached, being the
-/// only thread.
+/// In a child: waits for its payload; see the engine. `True`: it is being prepared; `False`:
+/// there will be none. It stays attached, being the only thread.
 #[pyfunction]
-#[pyo3(signature = (socket, parent, seconds, spin) -> "tuple[bytes, list[int]] | None")]
+#[pyo3(signature = (socket, parent, seconds, awake) -> "tuple[bytes, list[int]] | bool")]
 pub fn await_frame<'py>(
     py: Python<'py>,
     socket: RawFd,
     parent: RawFd,
     seconds: Option<u64>,
-    spin: bool,
-) -> PyResult<Option<PyFrame<'py>>> {
+    awake: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     let patience = seconds.map(Duration::from_secs);
-    let frame = channel::await_frame(borrowed(socket)?, borrowed(parent)?, patience, spin);
-    let frame = frame.map_err(|error| os_error("receive from the parent", error))?;
-    Ok(frame.map(|frame| to_python(py, frame)))
+    let told = channel::await_frame(borrowed(socket)?, borrowed(parent)?, patience, awake);
+    match told.map_err(|error| os_error("receive from the parent", error))? {
+        Told::Frame(frame) => to_python(py, frame).into_bound_py_any(py),
+        Told::Bell => true.into_bound_py_any(py),
+        Told::End => false.into_bound_py_any(py),
+    }
 }
 
 fn attributes_from(bytes: &[u8]) -> PyResult<Attributes> {
