@@ -55,6 +55,42 @@ impl From<ProcessError> for pyo3::PyErr {
     }
 }
 
+/// Errors of the pool's shared memory.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Error)]
+pub enum ArenaError {
+    #[error("no memory for the arena to grow by {bytes} bytes: {source}")]
+    NoMemory { bytes: u64, source: std::io::Error },
+    #[error("cannot {action}: {source}")]
+    Os { action: &'static str, source: std::io::Error },
+    #[error("a bug in plait: there is no arena at this place of the file")]
+    Foreign,
+    #[error("a bug in plait: borrower {borrower} of an arena that has {borrowers}")]
+    Borrower { borrower: u32, borrowers: u32 },
+}
+
+#[cfg(target_os = "linux")]
+impl ArenaError {
+    pub fn os(action: &'static str, error: rustix::io::Errno) -> Self {
+        Self::Os { action, source: error.into() }
+    }
+}
+
+#[cfg(all(target_os = "linux", feature = "python"))]
+impl From<ArenaError> for pyo3::PyErr {
+    fn from(error: ArenaError) -> Self {
+        use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+        let message = error.to_string();
+        match error {
+            ArenaError::NoMemory { .. } => PyMemoryError::new_err(message),
+            ArenaError::Os { source, .. } => {
+                PyOSError::new_err((source.raw_os_error().unwrap_or(0), message))
+            }
+            _ => PyRuntimeError::new_err(message),
+        }
+    }
+}
+
 #[cfg(feature = "python")]
 impl From<ParallelError> for pyo3::PyErr {
     fn from(error: ParallelError) -> Self {

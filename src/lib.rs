@@ -7,6 +7,7 @@
 mod aio;
 mod error;
 mod forked;
+mod future;
 mod os;
 mod parallel;
 mod process;
@@ -32,10 +33,21 @@ mod _core {
         pause_watch, resume_watch, send_hello, unblock,
     };
 
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::process::pool::{
+        face::{ProcessPool, TaskOptions},
+        known::Watch,
+        map::PoolMap,
+        worker::PoolWorker,
+    };
+
     #[pymodule_export]
     use crate::aio::face::{
         Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
     };
+    #[pymodule_export]
+    use crate::future::{face::BaseFuture, rehearsal::Rehearsal};
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
     #[pymodule_export]

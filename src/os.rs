@@ -3,6 +3,8 @@
 //! Linux: a futex, which returns EINTR when Python's signal handler ran in this thread.
 //! Elsewhere: std has no such wait, so a condition variable that looks up every 50 ms.
 
+use std::time::{Duration, Instant};
+
 /// A one-shot flag that one thread sets and others wait for.
 ///
 /// Memory order: `set` stores with Release and `is_set` loads with Acquire, so what was
@@ -23,6 +25,8 @@ pub enum Woken {
     Set,
     /// A signal may have arrived: let Python run its handlers, then wait again.
     Interrupted,
+    /// The deadline has passed.
+    TimedOut,
 }
 
 #[cfg(target_os = "linux")]
@@ -42,13 +46,21 @@ impl Flag {
         self.word.load(std::sync::atomic::Ordering::Acquire) != 0
     }
 
-    pub fn wait(&self) -> Woken {
+    pub fn wait(&self, deadline: Option<Instant>) -> Woken {
         loop {
             if self.is_set() {
                 return Woken::Set;
             }
+            let left = match deadline {
+                None => None,
+                Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+                    None | Some(Duration::ZERO) => return Woken::TimedOut,
+                    // More than the kernel can count is for ever.
+                    Some(left) => rustix::thread::Timespec::try_from(left).ok(),
+                },
+            };
             let flags = rustix::thread::futex::Flags::PRIVATE;
-            if rustix::thread::futex::wait(&self.word, flags, 0, None)
+            if rustix::thread::futex::wait(&self.word, flags, 0, left.as_ref())
                 == Err(rustix::io::Errno::INTR)
             {
                 return Woken::Interrupted;
@@ -68,11 +80,14 @@ impl Flag {
         *self.state.0.lock().expect("no holder of this lock panics")
     }
 
-    pub fn wait(&self) -> Woken {
-        let pause = std::time::Duration::from_millis(50);
+    pub fn wait(&self, deadline: Option<Instant>) -> Woken {
+        let look_up = Instant::now() + Duration::from_millis(50);
+        let until = deadline.map_or(look_up, |deadline| deadline.min(look_up));
+        let pause = until.saturating_duration_since(Instant::now());
         let guard = self.state.0.lock().expect("no holder of this lock panics");
         match self.state.1.wait_timeout_while(guard, pause, |set| !*set) {
             Ok((set, _)) if *set => Woken::Set,
+            _ if deadline.is_some_and(|deadline| deadline <= Instant::now()) => Woken::TimedOut,
             _ => Woken::Interrupted,
         }
     }
@@ -124,10 +139,19 @@ mod tests {
     fn wait_ends_when_another_thread_sets_the_flag() {
         let flag = Flag::default();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| while flag.wait() != Woken::Set {});
+            let waiter = scope.spawn(|| while flag.wait(None) != Woken::Set {});
             flag.set();
             waiter.join().unwrap();
         });
         assert!(flag.is_set());
+    }
+
+    #[test]
+    fn wait_ends_at_its_deadline() {
+        let flag = Flag::default();
+        assert_eq!(flag.wait(Some(Instant::now())), Woken::TimedOut);
+        let deadline = Instant::now() + Duration::from_millis(5);
+        while flag.wait(Some(deadline)) != Woken::TimedOut {}
+        assert!(Instant::now() >= deadline);
     }
 }

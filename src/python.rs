@@ -25,7 +25,7 @@ pub fn run_on_pool<T: Send>(
                 let _set_even_on_panic = SetOnDrop(&done);
                 result = Some(job(&cancel));
             });
-            while done.wait() == Woken::Interrupted {
+            while done.wait(None) == Woken::Interrupted {
                 if let Err(error) = Python::attach(|py| py.check_signals()) {
                     cancel.set();
                     raised = Some(error);

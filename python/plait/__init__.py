@@ -8,6 +8,7 @@ module           what it holds                                          engine
 plait.process    Process, get_context, install, current_process …       src/process/
 plait.thread     Thread, current_thread                                 src/thread/
 plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
+plait.executors  ProcessPoolExecutor, Future, wait, as_completed        src/process/pool/
 plait.parallel   map, explain                                           src/parallel/
 plait.kernels    count_primes, mandelbrot, word_count, crc32            src/parallel/kernels/
 plait.lab        compare, tour, workloads, models                       -
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import kernels as kernels
     from . import lab as lab
+    from .executors import Future as Future
+    from .executors import ProcessPoolExecutor as ProcessPoolExecutor
+    from .executors import as_completed as as_completed
+    from .executors import wait as wait
     from .kernels import cpu_count as cpu_count
     from .parallel import explain as explain
     from .parallel import map as map
@@ -47,6 +52,10 @@ _HOMES = {
     "errors": "errors",
     "kernels": "kernels",
     "lab": "lab",
+    "Future": "executors",
+    "ProcessPoolExecutor": "executors",
+    "as_completed": "executors",
+    "wait": "executors",
     "cpu_count": "kernels",
     "explain": "parallel",
     "map": "parallel",

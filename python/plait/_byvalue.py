@@ -26,7 +26,14 @@ from . import _reducers
 TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, Protocol
+
+    class OutOfBand(Protocol):
+        """Keeps a pickle's large buffers; `plait._core` has one."""
+
+        def __call__(self, buffer: pickle.PickleBuffer, /) -> bool: ...
+        def clear(self) -> None: ...
+
 
 __all__ = [
     "MAIN_NAMES",
@@ -38,6 +45,7 @@ __all__ = [
     "is_named",
     "main_entries",
     "received",
+    "travels_by_name",
 ]
 
 # multiprocessing's spawn calls the user's main module __mp_main__ in its children.
@@ -78,6 +86,11 @@ def _is_importable(obj: Any, to_sender: bool) -> bool:
             module, qualname.partition(".")[0]
         )
     return _has_origin(module)
+
+
+def travels_by_name(value: object) -> bool:
+    """Whether the pickle of a function, class or constant is its name, whatever is in it."""
+    return isinstance(value, types.CodeType) or _is_importable(value, to_sender=False)
 
 
 def _has_origin(module: str) -> bool:
@@ -122,8 +135,10 @@ def _submodules(code: types.CodeType, modules: Iterator[types.ModuleType]) -> li
 class Pickler(pickle.Pickler):
     """Pickles by value what cannot be imported; multiprocessing's own reducers hold too."""
 
-    def __init__(self, file: Any, *, to_sender: bool = False) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+    def __init__(
+        self, file: Any, *, to_sender: bool = False, buffers: OutOfBand | None = None
+    ) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers)
         self._to_sender = to_sender
         self._namespaces: dict[int, _Namespace] = {}
         extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
@@ -240,31 +255,42 @@ def _annotations(function: types.FunctionType) -> dict[str, Any]:
         return {}
 
 
-def dumps(obj: object, *, name: str = "object", to_sender: bool = False) -> bytes:
+def dumps(
+    obj: object,
+    *,
+    name: str = "object",
+    to_sender: bool = False,
+    buffers: OutOfBand | None = None,
+) -> bytes:
     """Pickles `obj`, by value where it can't be imported.
 
     Args:
         obj: anything.
         name: what to call it in an error, such as ``args``.
         to_sender: for a result: what came from the receiver goes back by name.
+        buffers: gets the buffers that shall not be in the pickle.
 
     Raises:
         SerializationError: a member cannot be pickled; the error names it and its path.
     """
     try:
-        return _attempt(obj, to_sender, cloudpickle=False)
+        return _attempt(obj, to_sender, cloudpickle=False, buffers=buffers)
     except Exception:
         try:
-            return _attempt(obj, to_sender, cloudpickle=True)
+            return _attempt(obj, to_sender, cloudpickle=True, buffers=buffers)
         except Exception as error:
             from ._unpicklable import explain
 
             raise explain(obj, name, error, to_sender) from error
 
 
-def _attempt(obj: object, to_sender: bool, *, cloudpickle: bool) -> bytes:
+def _attempt(
+    obj: object, to_sender: bool, *, cloudpickle: bool, buffers: OutOfBand | None = None
+) -> bytes:
+    if buffers is not None:
+        buffers.clear()  # of an attempt that failed
     buffer = io.BytesIO()
-    pickler = Pickler(buffer, to_sender=to_sender)
+    pickler = Pickler(buffer, to_sender=to_sender, buffers=buffers)
     if cloudpickle:
         pickler.use_cloudpickle()
     pickler.dump(obj)

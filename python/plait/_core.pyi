@@ -5,8 +5,9 @@ documentation and the types.
 
 from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
+from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "Bridge", "Child", "Job", "Lane", "Response", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Rehearsal", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
 
 @final
 class Awaitable:
@@ -49,6 +50,93 @@ class Awaitable:
         Starts it now, without waiting for it.
         """
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@disjoint_base
+class BaseFuture:
+    """
+    A future: the Python half.
+    """
+    def __init__(self, /) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseFuture:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def _condition(self, /) -> Any: ...
+    @_condition.setter
+    def _condition(self, /, value: Any) -> None: ...
+    @property
+    def _done_callbacks(self, /) -> list[Any]:
+        """
+        A copy: to change them, assign.
+        """
+    @_done_callbacks.setter
+    def _done_callbacks(self, /, value: SupportsGetItem[int, Any]) -> None: ...
+    @property
+    def _exception(self, /) -> Any | None: ...
+    @_exception.setter
+    def _exception(self, /, value: Any) -> None: ...
+    def _get_snapshot(self, /) -> tuple[bool, bool, Any | None, Any | None]:
+        """
+        `(done, cancelled, result, exception)`, for newer asyncio.
+        """
+    def _invoke_callbacks(self, /) -> None: ...
+    @property
+    def _result(self, /) -> Any | None: ...
+    @_result.setter
+    def _result(self, /, value: Any) -> None: ...
+    @property
+    def _state(self, /) -> str: ...
+    @_state.setter
+    def _state(self, /, value: str) -> None: ...
+    @property
+    def _waiters(self, /) -> Any: ...
+    @_waiters.setter
+    def _waiters(self, /, value: Any) -> None: ...
+    def add_done_callback(self, /, fn: Any) -> None:
+        """
+        Has `fn(future)` called when it is done, by the thread that completes it; at once if it
+        is done. Exceptions that it raises are logged.
+        """
+    def cancel(self, /, *, running: bool = False) -> bool:
+        """
+        Cancels the task if it has not begun; with `running=True` ends one that has, where the
+        executor can. False: it runs, or is done.
+        """
+    def cancelled(self, /) -> bool:
+        """
+        Whether it was cancelled.
+        """
+    def done(self, /) -> bool:
+        """
+        Whether it was cancelled or its task has ended.
+        """
+    def exception(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> Any | None:
+        """
+        What the task raised, or None; waited for `timeout` seconds at most.
+        """
+    def result(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> Any:
+        """
+        The task's value, waited for `timeout` seconds at most; raises what the task raised.
+        """
+    def running(self, /) -> bool:
+        """
+        Whether its task has begun and is not done.
+        """
+    def set_exception(self, /, exception: Any) -> None:
+        """
+        For executors: what the task raised.
+        """
+    def set_result(self, /, result: Any) -> None:
+        """
+        For executors: the task's value.
+        """
+    def set_running_or_notify_cancel(self, /) -> bool:
+        """
+        For executors: the task begins (True), or was cancelled and must not run (False).
+        """
 
 @final
 class Bridge:
@@ -135,6 +223,159 @@ class Lane:
         """
 
 @final
+class PoolMap:
+    """
+    The iterator of a `map`: results as they are asked for; it sends out further items then.
+    """
+    def __iter__(self, /) -> PoolMap: ...
+    def __next__(self, /) -> Any: ...
+    def close(self, /) -> None:
+        """
+        Takes back what has not begun; there are no further results.
+        """
+    def notify(self, /, callback: Any) -> bool:
+        """
+        Has `callback` called, by any thread, when the next result is there; False: it is.
+        """
+    def poll(self, /) -> "tuple[object] | None":
+        """
+        Without waiting: a tuple of the next result, None if it isn't there yet. Raises
+        StopIteration at the end, or the result's exception.
+        """
+
+@final
+class PoolWorker:
+    """
+    A worker's end of the pool.
+    """
+    def __new__(cls, /, key: SupportsIndex, file: SupportsIndex, board: SupportsIndex, bell: SupportsIndex, helpers: Any) -> PoolWorker:
+        """
+        Takes over the descriptors that `add_worker` gave: the worker's file, the pool's file,
+        the driver's bell.
+        """
+    def announce(self, /) -> None:
+        """
+        Lets the parent know of what was sent, however little.
+        """
+    def broken(self, /, reason: str) -> None:
+        """
+        The initializer has failed.
+        """
+    def output(self, /, stderr: bool, text: bytes) -> None:
+        """
+        Sends text on to the parent's stdout or stderr.
+        """
+    def ready(self, /) -> None:
+        """
+        The initializer has run.
+        """
+    def serve(self, /) -> None:
+        """
+        Works until it is told to leave.
+        """
+
+@final
+class ProcessPool:
+    """
+    A pool of worker processes; see `plait.executors`.
+    """
+    def __new__(cls, /, future: type, max_workers: SupportsIndex, max_tasks: SupportsIndex | None, helpers: Any) -> ProcessPool:
+        """
+        `helpers`: what of the pool is Python, see `plait._pool`.
+        """
+    def abort(self, /) -> None:
+        """
+        Ends all tasks and workers, now.
+        """
+    def add_worker(self, /) -> tuple[int, int, int, int]:
+        """
+        Makes room for a worker: its key, and the descriptors that it needs (its own file, the
+        pool's, the driver's bell), which stay the pool's.
+        """
+    def break_down(self, /, reason: str) -> None:
+        """
+        The pool can't go on.
+        """
+    @property
+    def broken(self, /) -> str | None:
+        """
+        Why the pool can't go on, if so.
+        """
+    def close(self, /, cancel: bool = False) -> None:
+        """
+        Takes no more tasks; workers leave when all is done, which is left to the driver.
+        """
+    def define(self, /, function: Any, name: str, watch: Watch | None, keep: bool) -> int:
+        """
+        Notes a function under a number, its own or a new one, and gives it to the workers.
+        """
+    def define_context(self, /, variables: Any) -> int:
+        """
+        Gives a set of context variables to the workers; its number.
+        """
+    def drive(self, /) -> list[tuple[str, int]] | None:
+        """
+        The driver: waits for something to do, does what is Rust's, and returns what is
+        Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
+        """
+    def ended(self, /, key: SupportsIndex, exitcode: SupportsIndex) -> None:
+        """
+        A worker's process has ended and was reaped, or did not start.
+        """
+    def finish_maps(self, /) -> None:
+        """
+        Sends out all that is left of maps that were never iterated.
+        """
+    def is_ours(self, /) -> bool:
+        """
+        Whether this process made it, rather than being a forked copy.
+        """
+    def map(self, /, function: Any, items: Any, *, star: bool, ordered: bool, options: TaskOptions | None = None, timeout: SupportsFloat | SupportsIndex | None = None, chunksize: SupportsIndex | None = None, buffersize: SupportsIndex | None = None, length: SupportsIndex | None = None) -> PoolMap:
+        """
+        A map over an iterator of arguments, or of tuples of them (`star`).
+        """
+    @property
+    def outstanding(self, /) -> int:
+        """
+        Tasks without an outcome.
+        """
+    def submit(self, /, function: "object", args: "tuple[object, ...]", kwargs: "dict[str, object]", options: TaskOptions | None = None) -> "object":
+        """
+        Submits a call; its future.
+        """
+    def watch(self, /, key: SupportsIndex, pid: SupportsIndex, sentinel: SupportsIndex) -> None:
+        """
+        A worker's process has started.
+        """
+    def workers(self, /) -> list[tuple[int, int, bool, int, int, int, int, int]]:
+        """
+        Of each worker: key, pid, idle, started (ns), tasks, busy, waited (ns), pickled bytes.
+        """
+
+@final
+class Rehearsal:
+    """
+    The executor's side of one future.
+    """
+    def __new__(cls, /, source: Any | None = None) -> Rehearsal:
+        """
+        `source` has the methods `wait`, `withdraw`, `has_begun` and `stop`.
+        """
+    def cancel(self, /) -> bool | None:
+        """
+        The same, as cancelled.
+        """
+    def complete(self, /, bytes: bytes, decode: Any, is_error: bool = False) -> bool | None:
+        """
+        Completes it with bytes. True: it has to be published; None: it was done.
+        """
+    def future(self, /, kind: type) -> Any:
+        """
+        The Python object; once.
+        """
+    def publish(self, /) -> None: ...
+
+@final
 class Response:
     """
     What a server answered.
@@ -146,6 +387,29 @@ class Response:
     def headers(self, /) -> dict[str, str]: ...
     @property
     def status(self, /) -> int: ...
+
+@final
+class TaskOptions:
+    """
+    How tasks are to be run; see `plait.executors`.
+    """
+    def __new__(cls, /, timeout: SupportsFloat | SupportsIndex | None = None, retries: SupportsIndex = 0, memory: SupportsIndex | None = None, name: str | None = None) -> TaskOptions: ...
+
+@final
+class Watch:
+    """
+    The parts of a function that was sent by value, by identity. What changes inside of a part,
+    such as a list, is not seen.
+    """
+    def __new__(cls, /, parts: "list[tuple[object, str | None, tuple[object, ...]]]") -> Watch:
+        """
+        Each a tuple of a place (a dict of globals, a class's namespace, a cell, or a function),
+        a name (None for a cell) and a tuple of the value, or an empty one if there is none.
+        """
+    def holds(self, /) -> bool:
+        """
+        Whether each part is where it was.
+        """
 
 @final
 class Worker:

@@ -276,12 +276,7 @@ def _progress(total: int, shown: bool) -> Iterator[Done]:
     if not shown:
         yield lambda count: None
         return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-    except ImportError as error:
-        raise ImportError("progress=True needs rich: pip install 'plait[lab]'") from error
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("map", total=total)
-        yield lambda count: bar.advance(task, count)
+    from ._progress import bar
+
+    with bar(total) as advance:
+        yield advance

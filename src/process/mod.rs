@@ -27,6 +27,7 @@ pub mod channel;
 pub mod clone;
 pub mod demand;
 pub mod orphan;
+pub mod pool;
 pub mod zygote;
 
 #[cfg(feature = "python")]

@@ -1,0 +1,173 @@
+"""What a pool's worker process runs. The loop itself is `_core.PoolWorker.serve`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import contextvars
+import io
+import multiprocessing.process
+import os
+import pickle
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from . import _byvalue, _contextvars, _core
+from ._pool import Ends
+from .errors import SerializationError, WorkerDied
+
+__all__ = ["main"]
+
+
+def main(
+    ends: Ends,
+    key: int,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> None:
+    """A worker, from its start to its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what ^C means
+    _end_with_parent()
+    file, board, bell = ends.take()
+    core = _core.PoolWorker(key, file, board, bell, Helpers())
+    _redirect(core)
+    if initializer is not None:
+        try:
+            initializer(*initargs)
+        except BaseException as error:
+            log = concurrent.futures._base.LOGGER
+            log.critical("Exception in initializer:", exc_info=True)
+            what = f"{type(error).__name__}: {error}"
+            core.broken(f"the initializer {initializer!r} of a worker failed: {what}")
+            return
+    core.ready()
+    core.serve()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.process.parent_process()
+    if parent is not None and sys.platform == "linux":
+        _core.end_with_parent(os.dup(parent.sentinel))
+        os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
+
+
+# ---- output ------------------------------------------------------------------------------------
+
+
+class _Output(io.RawIOBase):
+    """A stream whose text goes to where the parent's goes."""
+
+    def __init__(self, core: _core.PoolWorker, fd: int) -> None:
+        self._core = core
+        self._fd = fd
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd  # for subprocesses: where the parent's went when this one started
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, data: Any) -> int:
+        data = bytes(data)
+        self._core.output(self._fd == 2, data)
+        return len(data)
+
+
+def _redirect(core: _core.PoolWorker) -> None:
+    before = sys.stdout, sys.stderr
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        errors = "strict" if fd == 1 else "backslashreplace"
+        raw: Any = _Output(core, fd)
+        stream = io.TextIOWrapper(
+            raw,  # unbuffered: a result comes after what its task has printed
+            encoding="utf-8",
+            errors=errors,
+            write_through=True,
+        )
+        setattr(sys, name, stream)
+
+    def restore() -> None:
+        sys.stdout, sys.stderr = before
+
+    # A process that a task forks is no worker of the pool.
+    os.register_at_fork(after_in_child=restore)
+
+
+# ---- called by the loop ------------------------------------------------------------------------
+
+
+class Helpers:
+    """What `_core.PoolWorker` leaves to Python."""
+
+    def context(self, variables: Any) -> contextvars.Context:
+        return _contextvars.unpack(variables)
+
+    def call(
+        self,
+        context: contextvars.Context | None,
+        memory: int,
+        function: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> object:
+        """Calls a task's function in a context of its own, or with a limit of memory."""
+        with _limit(memory):
+            if context is None:
+                return function(*args, **kwargs)
+            return context.copy().run(function, *args, **kwargs)
+
+    def failure(self, error: BaseException, memory: int) -> tuple[bytes, str]:
+        """The pickle of a task's exception, and its traceback as text."""
+        trace = "".join(traceback.format_exception(error))
+        if isinstance(error, SystemExit):
+            error = _exited(error)
+        elif isinstance(error, MemoryError) and memory and not error.args:
+            error = MemoryError(f"the task needed more memory than its limit of {memory} bytes")
+        try:
+            data = _byvalue.dumps(error, name="exception", to_sender=True)
+            pickle.loads(data)  # some exceptions pickle but fail to unpickle
+        except Exception as failure:
+            text = (
+                f"{type(error).__name__} was raised, but could not be sent back: "
+                f"{type(failure).__name__}: {failure}"
+            )
+            path = getattr(failure, "path", None) or "exception"
+            data = pickle.dumps(SerializationError(text, path=path))
+        return data, trace
+
+
+def _exited(error: SystemExit) -> WorkerDied:
+    """For a task that called sys.exit(): the worker goes on, but there is no result."""
+    inside = error.__traceback__
+    name = "task" if inside is None else f"task {inside.tb_frame.f_code.co_name}()"
+    code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    return WorkerDied(
+        f"{name} called sys.exit({error.code!r}) in worker process {os.getpid()}",
+        pid=os.getpid(),
+        exitcode=code,
+        task=name,
+    )
+
+
+@contextlib.contextmanager
+def _limit(memory: int) -> Any:
+    """Lets the process have so many bytes more than it has now; 0: any."""
+    if not memory:
+        yield
+        return
+    old = resource.getrlimit(resource.RLIMIT_DATA)
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[5]) * resource.getpagesize()
+    wanted = now + memory if old[0] < 0 else min(now + memory, old[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, old)

@@ -1,0 +1,31 @@
+//! The Future that plait's executors share: what a task's outcome is put into by an executor
+//! and read from by Python.
+//!
+//! - `bytes`: a result as it arrived, small ones without an allocation.
+//! - `cell`: phases, the lock and the threads that wait; knows nothing of Python.
+//! - `core`: what an executor works with: [`core::Core`] and the traits that it implements.
+//! - `publish`: what of a completion needs Python: `_condition`, waiters, callbacks.
+//! - `object`: the Python object, and [`object::make`].
+//! - `face`: its methods, the base class of `plait.Future`.
+//! - `rehearsal`: an executor for the tests.
+
+pub mod bytes;
+pub mod cell;
+
+#[cfg(feature = "python")]
+pub mod core;
+#[cfg(feature = "python")]
+pub mod face;
+#[cfg(feature = "python")]
+pub mod object;
+#[cfg(feature = "python")]
+mod publish;
+#[cfg(feature = "python")]
+pub mod rehearsal;
+
+#[cfg(feature = "python")]
+pub use bytes::SmallBytes;
+#[cfg(feature = "python")]
+pub use core::{Completion, Core, Decoded, Decoder, Encoded, Outcome, Source};
+#[cfg(feature = "python")]
+pub use object::make;

@@ -1,0 +1,184 @@
+//! Who gets a task's outcome in the parent, and how its bytes become Python objects.
+
+use super::codec::Codec;
+use super::map::MapState;
+use super::message::Kind;
+use super::state::{Loss, Outcome, Reason, Receiver};
+use super::view::LazyView;
+use crate::error::locked;
+use crate::future::{Completion, Core, Decoded, Decoder, Encoded, Outcome as Ending, SmallBytes};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// The functions of `plait._pool` that make exceptions; and what tasks are called in them.
+pub struct Words {
+    pub helpers: Py<PyAny>,
+    pub codec: Arc<Codec>,
+    pub functions: Mutex<HashMap<u32, Arc<str>>>,
+}
+
+/// Reads one worker's answers.
+pub struct Answers {
+    pub words: Arc<Words>,
+    pub view: LazyView,
+}
+
+impl Answers {
+    fn value(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
+        let value = self.words.codec.decode(py, &mut &*bytes, &self.view, false);
+        value.map(Bound::unbind).map_err(|error| {
+            let helpers = self.words.helpers.bind(py);
+            match helpers.call_method1("undecodable", (error.value(py),)) {
+                Ok(told) => PyErr::from_value(told),
+                Err(_) => error,
+            }
+        })
+    }
+}
+
+impl Decoder for Answers {
+    fn decode(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Decoded> {
+        self.value(py, bytes).map(Decoded::Value)
+    }
+
+    fn discard(&self, bytes: &[u8]) {
+        // Damaged bytes: there is nothing that could be let go of.
+        let _ = self.words.codec.discard(&mut &*bytes, &self.view);
+    }
+}
+
+/// Reads a worker's answers that are exceptions: a pickle, and the traceback as text.
+pub struct Failures(pub Arc<Answers>);
+
+impl Decoder for Failures {
+    fn decode(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Decoded> {
+        let parts = self.0.value(py, bytes)?;
+        let parts = parts.bind(py).cast::<PyTuple>()?.clone();
+        let error = self.0.words.helpers.bind(py).call_method1("exception", parts)?;
+        Ok(Decoded::Error(error.unbind()))
+    }
+
+    fn discard(&self, bytes: &[u8]) {
+        self.0.discard(bytes);
+    }
+}
+
+/// Tells why an item has no answer.
+struct Lost {
+    words: Arc<Words>,
+    loss: Loss,
+}
+
+impl Lost {
+    /// The item's arguments, as far as they are at hand: a tuple and a dict, or None.
+    fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (mut bytes, nowhere) = (&self.loss.item[..], LazyView::none());
+        let mut next = || self.words.codec.decode(py, &mut bytes, &nowhere, true);
+        if self.loss.function == 0 && self.loss.kind == Kind::Call {
+            next()?; // the function itself
+        }
+        let first = next()?;
+        match self.loss.kind {
+            Kind::Call => Ok((first, next()?).into_pyobject(py)?.into_any()),
+            Kind::StarMap => Ok((first, py.None()).into_pyobject(py)?.into_any()),
+            _ => Ok(((first,), py.None()).into_pyobject(py)?.into_any()),
+        }
+    }
+}
+
+impl Decoder for Lost {
+    fn decode(&self, py: Python<'_>, _: &[u8]) -> PyResult<Decoded> {
+        let arguments = self.arguments(py).map_or_else(|_| py.None(), Bound::unbind);
+        let options = self.loss.options.as_deref();
+        let name = options.and_then(|options| options.name.as_deref());
+        let known = locked(&self.words.functions).get(&self.loss.function).cloned();
+        let name = name.map(Arc::from).or(known);
+        let (kind, number, code, text) = match &self.loss.reason {
+            Reason::Died { pid, exitcode } => ("died", *pid, *exitcode, None),
+            Reason::TimedOut => ("late", 0, 0, None),
+            Reason::Cancelled => ("cancelled", 0, 0, None),
+            Reason::Broken(text) => ("broken", 0, 0, Some(&**text)),
+        };
+        let seconds = options.and_then(|options| options.timeout_ns).unwrap_or(0) as f64 / 1e9;
+        let memory = options.and_then(|options| options.memory);
+        let error = self.words.helpers.bind(py).call_method1(
+            "lost",
+            (kind, name.as_deref(), arguments, number, code, text, seconds, memory),
+        )?;
+        Ok(Decoded::Error(error.unbind()))
+    }
+
+    fn discard(&self, _: &[u8]) {}
+}
+
+/// Bytes of an outcome with what reads them.
+pub fn encoded(
+    outcome: Outcome<'_>,
+    memory: Option<&Memory>,
+    words: &Arc<Words>,
+) -> Option<Encoded> {
+    let (bytes, is_error, decoder): (&[u8], bool, Arc<dyn Decoder>) = match (outcome, memory) {
+        (Outcome::Value(bytes), Some(memory)) => (bytes, false, memory.values.clone()),
+        (Outcome::Error(bytes), Some(memory)) => (bytes, true, memory.failures.clone()),
+        (Outcome::Lost(Loss { reason: Reason::Cancelled, .. }), _) => return None,
+        (Outcome::Lost(loss), _) => (&[], true, Arc::new(Lost { words: Arc::clone(words), loss })),
+        _ => return None,
+    };
+    Some(Encoded::new(SmallBytes::from(bytes), is_error, decoder))
+}
+
+/// What is needed to read a worker's answers.
+#[derive(Clone)]
+pub struct Memory {
+    values: Arc<Answers>,
+    failures: Arc<Failures>,
+}
+
+impl Memory {
+    pub fn new(answers: Answers) -> Self {
+        let values = Arc::new(answers);
+        Self { failures: Arc::new(Failures(Arc::clone(&values))), values }
+    }
+}
+
+/// Who gets a task's outcomes.
+#[derive(Clone)]
+pub enum Ticket {
+    Future(Arc<Core>, Arc<Words>),
+    Map(Arc<MapState>),
+}
+
+impl Receiver for Ticket {
+    type Memory = Memory;
+
+    fn deliver(&self, index: u64, outcome: Outcome<'_>, memory: Option<&Memory>) -> bool {
+        match self {
+            Self::Future(core, words) => {
+                let ending = encoded(outcome, memory, words);
+                let ending = ending.map_or(Ending::Cancelled, Ending::Encoded);
+                core.complete(ending) == Completion::NeedsPublish
+            }
+            Self::Map(state) => state.deliver(index, encoded(outcome, memory, &state.words)),
+        }
+    }
+}
+
+impl Ticket {
+    /// What `Chore::Publish` asks for.
+    pub fn publish(&self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Future(core, _) => core.publish(py),
+            Self::Map(state) => state.publish(py),
+        }
+    }
+}
+
+/// Text that a worker printed.
+pub fn output(py: Python<'_>, words: &Words, stderr: bool, text: &[u8]) {
+    let told = words.helpers.bind(py).call_method1("output", (stderr, PyBytes::new(py, text)));
+    if let Err(error) = told {
+        error.write_unraisable(py, None);
+    }
+}

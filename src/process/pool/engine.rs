@@ -1,0 +1,318 @@
+//! The pool's scheduler: which task goes to which worker, and what becomes of it.
+//!
+//! Every task is in one of three places: `pending`, in the ring of one worker (its record
+//! there is in `Worker::sent`, in order), or delivered. A worker works through its ring in
+//! order and answers in order, so an answer belongs to the first of `sent`. What goes wrong
+//! with a worker costs the one item that it was at (`Link::current`): what it had not begun
+//! goes back to `pending`, in the order in which it was submitted.
+//!
+//! Nothing here runs Python, waits, or calls out while the lock is held, but for `Receiver`,
+//! which must do neither. What needs Python is left as a `Chore` for whoever comes next,
+//! attached: a thread that waits for a result, or the driver; what concerns processes, as a
+//! `Duty` for the driver.
+
+use super::link::Link;
+use super::message::{Head, Kind};
+use super::shared::{Meter, now_ns};
+use super::state::{Chore, Definition, Duty, Lender, Reason, Receiver, State, Task, Worker};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::error::locked;
+
+/// See the module.
+pub struct Engine<R: Receiver, L: Lender> {
+    state: Mutex<State<R, L>>,
+    lender: L,
+}
+
+/// Why a task was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    Closed,
+    Broken(Arc<str>),
+}
+
+impl<R: Receiver, L: Lender> Engine<R, L> {
+    pub fn new(lender: L, max_workers: usize, max_tasks: Option<u64>) -> Self {
+        let state = State {
+            workers: HashMap::new(),
+            pending: VecDeque::new(),
+            functions: HashMap::new(),
+            contexts: HashMap::new(),
+            outstanding: 0,
+            serial: 0,
+            mean_ns: 0.0,
+            closed: false,
+            broken: None,
+            false_starts: 0,
+            has_limits: false,
+            max_workers,
+            max_tasks,
+            chores: VecDeque::new(),
+            duties: VecDeque::new(),
+            body: Vec::new(),
+        };
+        Self { state: Mutex::new(state), lender }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State<R, L>> {
+        locked(&self.state)
+    }
+
+    pub(super) fn lender(&self) -> &L {
+        &self.lender
+    }
+
+    /// A worker whose process is about to start; tasks may be sent to it at once.
+    pub fn add_worker(&self, key: u32, link: Box<dyn Link>, memory: R::Memory) {
+        let mut state = self.state();
+        let worker = Worker {
+            link,
+            memory,
+            sent: VecDeque::new(),
+            items: 0,
+            functions: HashSet::new(),
+            contexts: HashSet::new(),
+            left: state.max_tasks,
+            leaving_ns: None,
+            doomed: None,
+            burying: false,
+            meter: Meter::default(),
+            started_ns: now_ns(),
+            pid: 0,
+        };
+        state.workers.insert(key, worker);
+        state.refill(&self.lender);
+    }
+
+    pub fn set_pid(&self, key: u32, pid: i32) {
+        if let Some(worker) = self.state().workers.get_mut(&key) {
+            worker.pid = pid;
+        }
+    }
+
+    /// What tasks may name as `head.function`, from now on.
+    pub fn define_function(&self, number: u32, items: Vec<u8>, blocks: Vec<L::Block>) {
+        let definition = Definition { items: items.into(), blocks };
+        self.state().functions.insert(number, definition);
+    }
+
+    /// What tasks may name as `head.context`, from now on.
+    pub fn define_context(&self, number: u32, items: Vec<u8>, blocks: Vec<L::Block>) {
+        let definition = Definition { items: items.into(), blocks };
+        self.state().contexts.insert(number, definition);
+    }
+
+    /// No task names that function any more.
+    pub fn forget_function(&self, number: u32) {
+        let mut state = self.state();
+        if let Some(definition) = state.functions.remove(&number) {
+            definition.blocks.into_iter().for_each(|block| self.lender.release(block));
+        }
+        for worker in state.workers.values_mut() {
+            if worker.functions.remove(&number) {
+                // Without room it stays known there, which harms nobody.
+                worker.link.send(&Head::order(Kind::Forget, number), &[]);
+            }
+        }
+    }
+
+    /// Takes a task. Its serial number, and whether another worker would help.
+    pub fn submit(
+        &self,
+        mut task: Task<R, L::Block>,
+        items: &[u8],
+    ) -> Result<(u64, bool), Refusal> {
+        let mut state = self.state();
+        if let Some(reason) = &state.broken {
+            let refusal = Refusal::Broken(Arc::clone(reason));
+            self.release(task.blocks);
+            return Err(refusal);
+        }
+        if state.closed {
+            self.release(task.blocks);
+            return Err(Refusal::Closed);
+        }
+        state.serial += 1;
+        task.serial = state.serial;
+        let serial = task.serial;
+        state.has_limits |=
+            task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
+        state.outstanding += task.head.count as usize;
+        let mut was_idle = false;
+        let mut left = Some(task); // what no worker has taken
+        if state.pending.is_empty()
+            && let Some(key) = state.choose()
+        {
+            was_idle = state.workers.get(&key).is_some_and(|worker| worker.items == 0);
+            left = left.and_then(|task| state.push(&self.lender, key, task, items).err());
+        }
+        if let Some(mut task) = left {
+            task.items = items.to_vec();
+            state.pending.push_back(task);
+            was_idle = false;
+        }
+        Ok((serial, !was_idle && state.wants_worker()))
+    }
+
+    fn release(&self, blocks: Vec<L::Block>) {
+        blocks.into_iter().for_each(|block| self.lender.release(block));
+    }
+
+    /// Takes a task back that has not begun; true: it will never run.
+    pub fn withdraw(&self, serial: u64) -> bool {
+        let mut state = self.state();
+        let at = state.pending.partition_point(|task| task.serial < serial);
+        let mut found = None;
+        if state.pending.get(at).is_some_and(|task| task.serial == serial) {
+            found = state.pending.remove(at);
+        } else {
+            for worker in state.workers.values_mut() {
+                if let Some(at) = worker.sent.iter().position(|sent| sent.task.serial == serial) {
+                    found = worker.take_back(at);
+                    break;
+                }
+            }
+        }
+        let Some(task) = found else { return false };
+        state.outstanding -= task.head.count as usize;
+        self.release(task.blocks);
+        true
+    }
+
+    /// Whether a task has begun.
+    pub fn has_begun(&self, serial: u64) -> bool {
+        self.state().workers.values().any(|worker| {
+            let first = worker.sent.front();
+            first.is_some_and(|sent| {
+                sent.task.serial == serial && worker.link.is_claimed(sent.position)
+            })
+        })
+    }
+
+    /// Ends a task that has begun, by ending its worker; false: it is not running (any more).
+    pub fn stop(&self, serial: u64) -> bool {
+        let mut state = self.state();
+        let is_at_it = |worker: &Worker<R, L::Block>| {
+            worker.sent.front().is_some_and(|sent| sent.task.serial == serial)
+        };
+        let found = state.workers.iter().find(|(_, worker)| is_at_it(worker));
+        let Some(key) = found.map(|(key, _)| *key) else { return false };
+        state.doom(key, Reason::Cancelled)
+    }
+
+    /// Takes all tasks back that have not begun and that `which` names; their receivers are
+    /// told that they were cancelled.
+    pub fn abandon(&self, which: impl Fn(&R) -> bool) {
+        let mut state = self.state();
+        let all = std::mem::take(&mut state.pending);
+        let (gone, kept): (VecDeque<_>, VecDeque<_>) =
+            all.into_iter().partition(|task| which(&task.receiver));
+        state.pending = kept;
+        let mut gone = Vec::from(gone);
+        for worker in state.workers.values_mut() {
+            for at in (0..worker.sent.len()).rev() {
+                if which(&worker.sent[at].task.receiver) {
+                    gone.extend(worker.take_back(at));
+                }
+            }
+        }
+        for task in gone {
+            state.lose(&self.lender, task, &Reason::Cancelled);
+        }
+    }
+
+    /// Takes no more tasks; workers leave when all is done.
+    pub fn close(&self) {
+        self.state().closed = true;
+    }
+
+    /// Ends all tasks and workers, now.
+    pub fn abort(&self) {
+        self.abandon(|_| true);
+        let mut state = self.state();
+        state.closed = true;
+        let keys: Vec<u32> = state.workers.keys().copied().collect();
+        for key in keys {
+            state.doom(key, Reason::Cancelled);
+        }
+    }
+
+    /// The pool can't go on: all that there is fails.
+    pub fn break_down(&self, reason: &str) {
+        self.state().break_down(&self.lender, reason);
+    }
+
+    pub fn broken(&self) -> Option<String> {
+        self.state().broken.as_ref().map(|reason| reason.to_string())
+    }
+
+    pub fn outstanding(&self) -> usize {
+        self.state().outstanding
+    }
+
+    pub fn next_chore(&self) -> Option<Chore<R>> {
+        self.state().chores.pop_front()
+    }
+
+    pub fn next_duty(&self) -> Option<Duty> {
+        self.state().duties.pop_front()
+    }
+
+    pub fn has_chores(&self) -> bool {
+        !self.state().chores.is_empty()
+    }
+
+    pub fn has_duties(&self) -> bool {
+        !self.state().duties.is_empty()
+    }
+
+    /// Whether anything has arrived that nobody has looked at.
+    pub fn has_mail(&self) -> bool {
+        self.state().workers.values_mut().any(|worker| worker.link.has_mail())
+    }
+
+    /// Whether a worker may hold results back for a while (see `station`).
+    pub fn may_hold(&self) -> bool {
+        self.state().workers.values().any(|worker| worker.items > 1)
+    }
+
+    /// Items that a caller who has more to submit should have on their way, in all.
+    pub fn appetite(&self) -> (usize, f64) {
+        let state = self.state();
+        (state.ahead() * state.max_workers, state.mean_ns)
+    }
+
+    /// Of each worker: key, pid, whether it is idle, when it started, its meter.
+    pub fn workers(&self) -> Vec<(u32, i32, bool, u64, Meter)> {
+        let state = self.state();
+        let line = |(key, worker): (&u32, &Worker<R, L::Block>)| {
+            (*key, worker.pid, worker.sent.is_empty(), worker.started_ns, worker.link.meter())
+        };
+        state.workers.iter().map(line).collect()
+    }
+
+    /// Whether it is over: closed, nothing to do, no worker left.
+    pub fn is_finished(&self) -> bool {
+        let state = self.state();
+        (state.closed || state.broken.is_some())
+            && state.outstanding == 0
+            && state.workers.is_empty()
+    }
+
+    pub fn is_burying(&self, key: u32) -> bool {
+        self.state().workers.get(&key).is_some_and(|worker| worker.burying)
+    }
+
+    /// A worker's process has ended: the driver shall bury it.
+    pub fn sentinel_fired(&self, key: u32) {
+        let mut state = self.state();
+        if let Some(worker) = state.workers.get_mut(&key)
+            && !worker.burying
+        {
+            worker.burying = true;
+            state.duties.push_back(Duty::Bury(key));
+        }
+    }
+}

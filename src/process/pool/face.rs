@@ -1,0 +1,618 @@
+//! The pool as `plait.executors` drives it. Tasks and their bytes are handled here; worker
+//! processes are started, killed and reaped by Python, when `drive` says so.
+
+use super::answer::{Answers, Memory, Ticket, Words, output};
+use super::arena::{Arena, BlockId};
+use super::codec::Codec;
+use super::driver::{Attended, Pool};
+use super::engine::{Engine, Refusal};
+use super::known::{KnownFunctions, Watch};
+use super::link::RingLink;
+use super::map::{Map, Plan, PoolMap};
+use super::mapping::{count_forks, generation};
+use super::message::{Head, Kind, add_item};
+use super::shared::{Board, Control, PAGE, WORKER_BYTES};
+use super::state::{Chore, Duty, Lender, Options, Task};
+use super::view::LazyView;
+use crate::error::{ProcessError, locked};
+use crate::future::{self, Core, Outcome, Source};
+use crate::python::above_python;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+fn os_error(action: &'static str, error: Errno) -> PyErr {
+    ProcessError::os(action, error).into()
+}
+
+/// The arena for arguments, lent to workers by their keys.
+pub struct Loans(Arc<Mutex<Arena>>);
+
+impl Lender for Loans {
+    type Block = BlockId;
+
+    fn lend(&self, block: BlockId, borrower: u32) {
+        locked(&self.0).lend(block, borrower);
+    }
+
+    fn release(&self, block: BlockId) {
+        locked(&self.0).release(block);
+    }
+
+    fn reclaim(&self, borrower: u32) {
+        locked(&self.0).reclaim(borrower);
+    }
+}
+
+/// How tasks are to be run; see `plait.executors`.
+#[pyclass(frozen)]
+pub struct TaskOptions(Arc<Options>);
+
+#[pymethods]
+impl TaskOptions {
+    #[new]
+    #[pyo3(signature = (timeout=None, retries=0, memory=None, name=None))]
+    fn new(
+        timeout: Option<f64>,
+        retries: u32,
+        memory: Option<u64>,
+        name: Option<String>,
+    ) -> PyResult<Self> {
+        let limit = timeout.map(Duration::try_from_secs_f64).transpose();
+        let limit = limit.map_err(|error| PyValueError::new_err(format!("timeout: {error}")))?;
+        let timeout_ns = limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+        Ok(Self(Arc::new(Options { timeout_ns, retries, memory, name })))
+    }
+}
+
+/// What the pool's Python objects, its futures and its maps have in common.
+pub struct Shared {
+    pool: Pool<Ticket, Loans>,
+    pub words: Arc<Words>,
+    pub max_workers: usize,
+    arena: Arc<Mutex<Arena>>,
+    board: Arc<OwnedFd>,
+    files: Mutex<HashMap<u32, Arc<OwnedFd>>>,
+    maps: Mutex<Vec<Arc<Map>>>,
+    known: Mutex<KnownFunctions>,
+    numbers: AtomicU32,
+    buffer: Mutex<Vec<u8>>,
+    /// A forked copy must touch nothing: its locks may be held for ever, its rings are ours.
+    generation: u32,
+}
+
+impl Shared {
+    pub fn engine(&self) -> &Engine<Ticket, Loans> {
+        &self.pool.engine
+    }
+
+    fn is_ours(&self) -> bool {
+        self.generation == generation()
+    }
+
+    fn check_ours(&self) -> PyResult<()> {
+        if self.is_ours() {
+            return Ok(());
+        }
+        Err(PyRuntimeError::new_err(
+            "this process was forked from the one that the executor belongs to; \
+             make a new executor here",
+        ))
+    }
+
+    /// Waits, doing the pool's work meanwhile.
+    pub fn wait(
+        &self,
+        py: Python<'_>,
+        is_done: &(dyn Fn() -> bool + Sync),
+        deadline: Option<Instant>,
+    ) -> PyResult<Attended> {
+        self.check_ours()?;
+        loop {
+            match py.detach(|| self.pool.attend(is_done, deadline)) {
+                Attended::Chores => self.do_chores(py)?,
+                Attended::Interrupted => py.check_signals()?,
+                attended => return Ok(attended),
+            }
+        }
+    }
+
+    /// Runs what needs Python.
+    fn do_chores(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(chore) = self.engine().next_chore() {
+            match chore {
+                Chore::Publish(ticket) => above_python(|| ticket.publish(py))?,
+                Chore::Output { stderr, text } => {
+                    above_python(|| output(py, &self.words, stderr, &text));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn head(&self, plan: &Plan) -> Head {
+        let options = plan.options.as_deref();
+        Head {
+            kind: plan.kind,
+            flags: u32::from(options.is_some_and(|options| options.retries > 0)),
+            function: plan.function,
+            context: plan.context,
+            count: 1,
+            memory: options.and_then(|options| options.memory).unwrap_or(0),
+        }
+    }
+
+    /// Encodes one item of a map.
+    pub fn encode_item(
+        &self,
+        item: &Bound<'_, PyAny>,
+        index: u64,
+        out: &mut Vec<u8>,
+        blocks: &mut Vec<BlockId>,
+    ) -> PyResult<()> {
+        // Its name is for errors alone, so it is made when there is one.
+        let attempt = |name: &str, out: &mut Vec<u8>, blocks: &mut Vec<BlockId>| {
+            above_python(|| self.words.codec.encode(item, name, out, &self.arena, blocks))
+        };
+        attempt("item", out, blocks).map_err(|error| self.at_item(item.py(), error, index))
+    }
+
+    /// An exception, with a note of which item it is about.
+    pub fn at_item(&self, py: Python<'_>, error: PyErr, index: u64) -> PyErr {
+        let note = format!("(at item {index} of the iterable)");
+        let _ = error.value(py).call_method1("add_note", (note,));
+        error
+    }
+
+    pub fn release(&self, blocks: Vec<BlockId>) {
+        blocks.into_iter().for_each(|block| self.engine_release(block));
+    }
+
+    fn engine_release(&self, block: BlockId) {
+        locked(&self.arena).release(block);
+    }
+
+    /// Sends a task, and asks for a worker if another one would help.
+    pub fn submit(
+        &self,
+        py: Python<'_>,
+        task: Task<Ticket, BlockId>,
+        items: &[u8],
+    ) -> PyResult<u64> {
+        let has_limit = task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
+        let (serial, wants) = self.engine().submit(task, items).map_err(|refusal| {
+            let (kind, text) = match &refusal {
+                Refusal::Closed => ("closed", None),
+                Refusal::Broken(text) => ("broken", Some(&**text)),
+            };
+            let made = self.words.helpers.bind(py).call_method1("refusal", (kind, text));
+            made.map_or_else(|error| error, PyErr::from_value)
+        })?;
+        if wants {
+            let started = above_python(|| self.words.helpers.bind(py).call_method0("start"));
+            if let Err(error) = started {
+                // Others will do it, if there are any.
+                if self.engine().workers().is_empty() {
+                    self.engine().withdraw(serial);
+                    return Err(error);
+                }
+            }
+        }
+        if has_limit {
+            self.pool.call_driver();
+        }
+        Ok(serial)
+    }
+
+    pub fn cancelled(&self, py: Python<'_>) -> PyErr {
+        let made = self.words.helpers.bind(py).call_method1("refusal", ("cancelled", None::<u8>));
+        made.map_or_else(|error| error, PyErr::from_value)
+    }
+
+    pub fn map_ended(&self, map: &Map) {
+        locked(&self.maps).retain(|other| !std::ptr::eq(&raw const **other, map));
+        if map.plan.is_own {
+            self.engine().forget_function(map.plan.function);
+            locked(&self.words.functions).remove(&map.plan.function);
+        }
+    }
+}
+
+impl Source for Shared {
+    fn wait(&self, py: Python<'_>, core: &Arc<Core>, deadline: Option<Instant>) -> PyResult<()> {
+        Shared::wait(self, py, &|| core.is_done(), deadline).map(drop)
+    }
+
+    fn withdraw(&self, core: &Arc<Core>) -> bool {
+        self.is_ours() && self.engine().withdraw(core.tokens()[0].load(Ordering::Acquire))
+    }
+
+    fn has_begun(&self, core: &Core) -> bool {
+        self.is_ours() && self.engine().has_begun(core.tokens()[0].load(Ordering::Acquire))
+    }
+
+    fn stop(&self, core: &Arc<Core>) -> bool {
+        if !self.is_ours() {
+            return false;
+        }
+        let stopped = self.engine().stop(core.tokens()[0].load(Ordering::Acquire));
+        self.pool.call_driver();
+        stopped
+    }
+}
+
+/// A pool of worker processes; see `plait.executors`.
+#[pyclass(frozen)]
+pub struct ProcessPool {
+    shared: Arc<Shared>,
+    source: Arc<dyn Source>,
+    future: Py<PyType>,
+}
+
+impl ProcessPool {
+    fn options(options: Option<&Bound<'_, TaskOptions>>) -> Option<Arc<Options>> {
+        options.map(|options| Arc::clone(&options.get().0))
+    }
+
+    /// The function's number; 0: it goes along with each task.
+    fn number(&self, function: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let known = locked(&self.shared.known).number(function);
+        match known {
+            Some(number) => Ok(number),
+            None => {
+                let helpers = self.shared.words.helpers.bind(function.py());
+                above_python(|| helpers.call_method1("define", (function,)))?.extract()
+            }
+        }
+    }
+
+    /// The number of the current context's variables; 0: there are none.
+    fn context(&self, py: Python<'_>) -> PyResult<u32> {
+        let current = crate::process::pool::context::variables(py)?;
+        match current {
+            None => Ok(0),
+            Some(context) => {
+                let helpers = self.shared.words.helpers.bind(py);
+                above_python(|| helpers.call_method1("context", (context,)))?.extract()
+            }
+        }
+    }
+
+    fn encode_call(
+        &self,
+        function: Option<&Bound<'_, PyAny>>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyAny>,
+        out: &mut Vec<u8>,
+        blocks: &mut Vec<BlockId>,
+    ) -> PyResult<()> {
+        let codec = &self.shared.words.codec;
+        let arena = &self.shared.arena;
+        add_item(out, |out| {
+            above_python(|| {
+                if let Some(function) = function {
+                    codec.encode(function, "fn", out, arena, blocks)?;
+                }
+                codec.encode(args.as_any(), "args", out, arena, blocks)?;
+                codec.encode(kwargs, "kwargs", out, arena, blocks)
+            })
+        })
+    }
+}
+
+#[pymethods]
+impl ProcessPool {
+    /// `helpers`: what of the pool is Python, see `plait._pool`.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        future: Py<PyType>,
+        max_workers: u32,
+        max_tasks: Option<u64>,
+        helpers: Py<PyAny>,
+    ) -> PyResult<Self> {
+        count_forks();
+        let board = Board::create().map_err(|error| os_error("make a file in memory", error))?;
+        let board = Arc::new(board);
+        let arena = Arc::new(Mutex::new(Arena::new(Arc::clone(&board), PAGE as u64, max_workers)?));
+        let engine = Engine::new(Loans(Arc::clone(&arena)), max_workers as usize, max_tasks);
+        let pool = Board::new(&*board).and_then(|board| Pool::new(engine, board));
+        let codec = Arc::new(Codec::new(py, false)?);
+        let shared = Arc::new(Shared {
+            pool: pool.map_err(|error| os_error("make a pool's shared memory", error))?,
+            words: Arc::new(Words { helpers, codec, functions: Mutex::default() }),
+            max_workers: max_workers as usize,
+            arena,
+            board,
+            files: Mutex::default(),
+            maps: Mutex::default(),
+            known: Mutex::default(),
+            numbers: AtomicU32::new(0),
+            buffer: Mutex::default(),
+            generation: generation(),
+        });
+        Ok(Self { source: Arc::clone(&shared) as _, shared, future })
+    }
+
+    /// Submits a call; its future.
+    #[pyo3(signature = (
+        function: "object",
+        args: "tuple[object, ...]",
+        kwargs: "dict[str, object]",
+        options=None,
+    ) -> "object")]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+        options: Option<&Bound<'_, TaskOptions>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.shared.check_ours()?;
+        let core = Core::new(Some(Arc::clone(&self.source)));
+        let future = future::make(self.future.bind(py), Arc::clone(&core))?;
+        // Not a lock but a buffer that is there again and again; a second thread makes its own.
+        let mut spare = self.shared.buffer.try_lock().ok().map(|mut b| std::mem::take(&mut *b));
+        let mut items = spare.take().unwrap_or_default();
+        items.clear();
+        let mut blocks = Vec::new();
+        let encoded = self.number(function).and_then(|number| {
+            let inline = (number == 0).then_some(function);
+            let none = py.None().into_bound(py);
+            let kwargs = if kwargs.is_empty() { &none } else { kwargs.as_any() };
+            self.encode_call(inline, args, kwargs, &mut items, &mut blocks)?;
+            Ok((number, self.context(py)?))
+        });
+        let (number, context) = match encoded {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                self.shared.release(blocks);
+                if !error.is_instance_of::<PyException>(py) {
+                    return Err(error);
+                }
+                // As in the standard library, the future tells.
+                let _ = core.complete(Outcome::Error(error.into_value(py).into_any()));
+                return Ok(future);
+            }
+        };
+        let options = Self::options(options);
+        let head = Head {
+            kind: Kind::Call,
+            flags: u32::from(options.as_ref().is_some_and(|options| options.retries > 0)),
+            function: number,
+            context,
+            count: 1,
+            memory: options.as_ref().and_then(|options| options.memory).unwrap_or(0),
+        };
+        let task = Task {
+            serial: 0,
+            receiver: Ticket::Future(Arc::clone(&core), Arc::clone(&self.shared.words)),
+            first: 0,
+            head,
+            items: Vec::new(),
+            blocks,
+            options,
+            attempts: 0,
+        };
+        let serial = self.shared.submit(py, task, &items)?;
+        core.tokens()[0].store(serial, Ordering::Release);
+        if let Ok(mut buffer) = self.shared.buffer.try_lock() {
+            *buffer = items;
+        }
+        Ok(future)
+    }
+
+    /// A map over an iterator of arguments, or of tuples of them (`star`).
+    #[pyo3(signature = (function, items, *, star, ordered, options=None, timeout=None, chunksize=None, buffersize=None, length=None))]
+    #[allow(clippy::too_many_arguments, reason = "they have names, in Python")]
+    fn map(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        items: Py<PyAny>,
+        star: bool,
+        ordered: bool,
+        options: Option<&Bound<'_, TaskOptions>>,
+        timeout: Option<f64>,
+        chunksize: Option<usize>,
+        buffersize: Option<usize>,
+        length: Option<usize>,
+    ) -> PyResult<PoolMap> {
+        self.shared.check_ours()?;
+        let mut number = self.number(function)?;
+        let is_own = number == 0;
+        if is_own {
+            let helpers = self.shared.words.helpers.bind(py);
+            number = above_python(|| helpers.call_method1("define_own", (function,)))?.extract()?;
+        }
+        let deadline = timeout.and_then(|seconds| {
+            let limit = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
+            Instant::now().checked_add(limit)
+        });
+        let plan = Plan {
+            function: number,
+            is_own,
+            kind: if star { Kind::StarMap } else { Kind::Map },
+            context: self.context(py)?,
+            options: Self::options(options),
+            chunksize,
+            buffersize,
+            is_ordered: ordered,
+            deadline,
+            length,
+        };
+        let map = Arc::new(Map::new(Arc::clone(&self.shared), plan, items));
+        locked(&self.shared.maps).push(Arc::clone(&map));
+        let iterator = PoolMap { map };
+        iterator.map.feed(py, false)?;
+        Ok(iterator)
+    }
+
+    /// Sends out all that is left of maps that were never iterated.
+    fn finish_maps(&self, py: Python<'_>) -> PyResult<()> {
+        let maps: Vec<_> = locked(&self.shared.maps).clone();
+        for map in maps.iter().filter(|map| map.plan.length.is_some()) {
+            map.feed(py, true)?;
+        }
+        Ok(())
+    }
+
+    /// Notes a function under a number, its own or a new one, and gives it to the workers.
+    #[pyo3(signature = (function, name, watch, keep))]
+    fn define(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        name: &str,
+        watch: Option<Py<Watch>>,
+        keep: bool,
+    ) -> PyResult<u32> {
+        let (mut items, mut blocks) = (Vec::new(), Vec::new());
+        let codec = &self.shared.words.codec;
+        above_python(|| codec.encode(function, "fn", &mut items, &self.shared.arena, &mut blocks))?;
+        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        locked(&self.shared.words.functions).insert(number, name.into());
+        self.shared.engine().define_function(number, items, blocks);
+        if keep {
+            let old = locked(&self.shared.known).insert(function, number, watch);
+            if let Some(old) = old {
+                py.detach(|| self.shared.engine().forget_function(old));
+            }
+        }
+        Ok(number)
+    }
+
+    /// Gives a set of context variables to the workers; its number.
+    fn define_context(&self, variables: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let (mut items, mut blocks) = (Vec::new(), Vec::new());
+        let codec = &self.shared.words.codec;
+        above_python(|| {
+            codec.encode(variables, "context", &mut items, &self.shared.arena, &mut blocks)
+        })?;
+        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.engine().define_context(number, items, blocks);
+        Ok(number)
+    }
+
+    /// Makes room for a worker: its key, and the descriptors that it needs (its own file, the
+    /// pool's, the driver's bell), which stay the pool's.
+    fn add_worker(&self) -> PyResult<(u32, RawFd, RawFd, RawFd)> {
+        self.shared.check_ours()?;
+        let file = Control::create().map_err(|error| os_error("make a file in memory", error))?;
+        let control =
+            Control::new(&file).map_err(|error| os_error("map a worker's memory", error))?;
+        let file = Arc::new(file);
+        let key = {
+            let mut files = locked(&self.shared.files);
+            let key = (0..).find(|key| !files.contains_key(key)).unwrap_or(0);
+            files.insert(key, Arc::clone(&file));
+            key
+        };
+        let view = LazyView::new(Arc::clone(&file), WORKER_BYTES as u64, 0);
+        let memory = Memory::new(Answers { words: Arc::clone(&self.shared.words), view });
+        self.shared.engine().add_worker(key, Box::new(RingLink::new(control)), memory);
+        let fds = (file.as_raw_fd(), self.shared.board.as_raw_fd());
+        Ok((key, fds.0, fds.1, self.shared.pool.bell.as_raw_fd()))
+    }
+
+    /// A worker's process has started.
+    #[allow(unsafe_code, reason = "Python knows descriptors by number")]
+    fn watch(&self, key: u32, pid: i32, sentinel: RawFd) -> PyResult<()> {
+        // SAFETY: the sentinel of a process object that the caller holds.
+        let sentinel = unsafe { BorrowedFd::borrow_raw(sentinel) };
+        let sentinel = rustix::io::fcntl_dupfd_cloexec(sentinel, 0)
+            .map_err(|error| os_error("watch a worker", error))?;
+        self.shared.pool.watch(key, pid, sentinel);
+        Ok(())
+    }
+
+    /// A worker's process has ended and was reaped, or did not start.
+    fn ended(&self, py: Python<'_>, key: u32, exitcode: i32) {
+        py.detach(|| self.shared.pool.ended(key, exitcode));
+        locked(&self.shared.files).remove(&key);
+    }
+
+    /// The driver: waits for something to do, does what is Rust's, and returns what is
+    /// Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
+    fn drive(&self, py: Python<'_>) -> PyResult<Option<Vec<(&'static str, u32)>>> {
+        let goes_on = py.detach(|| self.shared.pool.drive());
+        self.shared.do_chores(py)?;
+        if !goes_on {
+            return Ok(None);
+        }
+        let mut duties = Vec::new();
+        while let Some(duty) = self.shared.engine().next_duty() {
+            duties.push(match duty {
+                Duty::Start => ("start", 0),
+                Duty::Kill(key) => ("kill", key),
+                Duty::Bury(key) => ("bury", key),
+            });
+        }
+        Ok(Some(duties))
+    }
+
+    /// Takes no more tasks; workers leave when all is done, which is left to the driver.
+    #[pyo3(signature = (cancel=false))]
+    fn close(&self, py: Python<'_>, cancel: bool) {
+        if !self.shared.is_ours() {
+            return;
+        }
+        py.detach(|| {
+            if cancel {
+                self.shared.engine().abandon(|_| true);
+            }
+            self.shared.engine().close();
+            self.shared.pool.call_driver();
+        });
+    }
+
+    /// Ends all tasks and workers, now.
+    fn abort(&self, py: Python<'_>) {
+        if !self.shared.is_ours() {
+            return;
+        }
+        py.detach(|| {
+            self.shared.engine().abort();
+            self.shared.pool.call_driver();
+        });
+    }
+
+    /// The pool can't go on.
+    fn break_down(&self, py: Python<'_>, reason: &str) {
+        py.detach(|| self.shared.engine().break_down(reason));
+        self.shared.pool.call_driver();
+    }
+
+    /// Why the pool can't go on, if so.
+    #[getter]
+    fn broken(&self) -> Option<String> {
+        self.shared.engine().broken()
+    }
+
+    /// Tasks without an outcome.
+    #[getter]
+    fn outstanding(&self) -> usize {
+        self.shared.engine().outstanding()
+    }
+
+    /// Whether this process made it, rather than being a forked copy.
+    fn is_ours(&self) -> bool {
+        self.shared.is_ours()
+    }
+
+    /// Of each worker: key, pid, idle, started (ns), tasks, busy, waited (ns), pickled bytes.
+    #[allow(clippy::type_complexity, reason = "one use, documented above")]
+    fn workers(&self) -> Vec<(u32, i32, bool, u64, u64, u64, u64, u64)> {
+        let line = |(key, pid, idle, started, meter): (_, _, _, _, super::shared::Meter)| {
+            (key, pid, idle, started, meter.tasks, meter.busy_ns, meter.waited_ns, meter.pickled)
+        };
+        self.shared.engine().workers().into_iter().map(line).collect()
+    }
+}

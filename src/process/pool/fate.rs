@@ -1,0 +1,186 @@
+//! What becomes of tasks when a worker has ended, or has to.
+
+use super::engine::Engine;
+use super::message::{Head, next_item};
+use super::state::{Chore, Duty, Lender, Loss, Outcome, Reason, Receiver, Sent, State, Task};
+use std::sync::Arc;
+
+/// Workers in a row that die before they are ready until the pool gives up.
+const FALSE_STARTS: u32 = 3;
+
+impl<R: Receiver, L: Lender> Engine<R, L> {
+    /// A worker's process has ended and was reaped.
+    pub fn ended(&self, key: u32, exitcode: i32) {
+        let mut state = self.state();
+        state.drain(self.lender()); // what it had still answered
+        let Some(worker) = state.workers.remove(&key) else { return };
+        let current = worker.link.current();
+        let was_ready = worker.link.is_ready();
+        for mut sent in worker.sent {
+            let whole = sent.length;
+            worker.link.read_back(sent.position, whole, &mut sent.task.items);
+            let doomed = worker
+                .doomed
+                .as_ref()
+                .filter(|(serial, item, _)| (*serial, *item) == (sent.task.serial, sent.answered));
+            let was_at_it =
+                current.is_some_and(|(at, item, _)| (at, item) == (sent.position, sent.answered));
+            let reason = match doomed {
+                Some((_, _, reason)) => Some(reason.clone()),
+                None if was_at_it && worker.doomed.is_none() => {
+                    Some(Reason::Died { pid: worker.pid, exitcode })
+                }
+                None => None,
+            };
+            state.settle(self.lender(), sent, reason);
+        }
+        self.lender().reclaim(key);
+        if was_ready || exitcode == 0 || worker.doomed.is_some() {
+            state.false_starts = 0;
+        } else {
+            state.false_starts += 1;
+            if state.false_starts >= FALSE_STARTS {
+                let text = format!(
+                    "{FALSE_STARTS} worker processes in a row ended before they were ready, the \
+                     last with exit code {exitcode}; what they printed to stderr says why"
+                );
+                state.break_down(self.lender(), &text);
+            }
+        }
+        state.refill(self.lender());
+    }
+}
+
+/// Cuts the items before `answered` off, then one item; `None`: it has so many.
+fn cut(items: &[u8], answered: u32) -> Option<(&[u8], &[u8])> {
+    let mut rest = items;
+    for _ in 0..answered {
+        next_item(&mut rest)?;
+    }
+    let item = next_item(&mut rest)?;
+    Some((item, rest))
+}
+
+impl<R: Receiver, L: Lender> State<R, L> {
+    /// Of a task that a worker had: the item it was at is lost, for `reason`, unless it may be
+    /// tried again; the items without an answer are done anew.
+    fn settle(&mut self, lender: &L, sent: Sent<R, L::Block>, reason: Option<Reason>) {
+        let Sent { mut task, answered, .. } = sent;
+        let count = task.head.count;
+        let Some((item, rest)) = cut(&task.items, answered) else {
+            // Its memory is damaged: what was asked for can't be known any more.
+            let reason = reason.unwrap_or(Reason::Died { pid: 0, exitcode: 0 });
+            task.first += u64::from(answered);
+            task.head.count -= answered;
+            self.lose(lender, task, &reason);
+            return;
+        };
+        let Some(reason) = reason else {
+            let kept = task.items.len() - rest.len() - item.len() - 4;
+            task.items.drain(..kept);
+            task.first += u64::from(answered);
+            task.head.count = count - answered;
+            self.put_back(task);
+            return;
+        };
+        let retries = task.options.as_ref().map_or(0, |options| options.retries);
+        let again = task.attempts < retries && !matches!(reason, Reason::Cancelled);
+        let head = Head { count: 1, ..task.head };
+        let left = count - answered - 1;
+        let mut single = Vec::with_capacity(item.len() + 4);
+        single.extend_from_slice(&(item.len() as u32).to_le_bytes());
+        single.extend_from_slice(item);
+        let one = Task {
+            serial: task.serial,
+            receiver: task.receiver.clone(),
+            first: task.first + u64::from(answered),
+            head,
+            items: single,
+            // All of a task's blocks stay with what is left of it.
+            blocks: if left == 0 { std::mem::take(&mut task.blocks) } else { Vec::new() },
+            options: task.options.clone(),
+            attempts: task.attempts + 1,
+        };
+        if left > 0 {
+            let rest = rest.to_vec();
+            task.first += u64::from(answered) + 1;
+            task.head.count = left;
+            task.items = rest;
+            self.put_back(task);
+        }
+        if again {
+            self.put_back(one);
+        } else {
+            self.lose(lender, one, &reason);
+        }
+    }
+
+    /// Tells a task's receiver that its items have no answer.
+    pub(super) fn lose(&mut self, lender: &L, task: Task<R, L::Block>, reason: &Reason) {
+        let mut items = &task.items[..];
+        for index in 0..u64::from(task.head.count) {
+            let loss = Loss {
+                reason: reason.clone(),
+                function: task.head.function,
+                item: next_item(&mut items).unwrap_or_default().to_vec(),
+                kind: task.head.kind,
+                options: task.options.clone(),
+            };
+            if task.receiver.deliver(task.first + index, Outcome::Lost(loss), None) {
+                self.chores.push_back(Chore::Publish(task.receiver.clone()));
+            }
+        }
+        self.outstanding -= task.head.count as usize;
+        task.blocks.into_iter().for_each(|block| lender.release(block));
+    }
+
+    /// Has a worker killed for the item that it is at; what it has not begun goes to others.
+    /// False: it is being killed already.
+    pub(super) fn doom(&mut self, key: u32, reason: Reason) -> bool {
+        let Some(worker) = self.workers.get_mut(&key) else { return false };
+        if worker.doomed.is_some() {
+            return false;
+        }
+        // First nothing else may begin there: the kill must not hit another task.
+        let mut others = Vec::new();
+        for at in (1..worker.sent.len()).rev() {
+            others.extend(worker.take_back(at));
+        }
+        let (serial, item) =
+            worker.sent.front().map_or((0, 0), |sent| (sent.task.serial, sent.answered));
+        worker.doomed = Some((serial, item, reason));
+        self.duties.push_back(Duty::Kill(key));
+        for task in others {
+            self.put_back(task);
+        }
+        true
+    }
+
+    pub(super) fn break_down(&mut self, lender: &L, reason: &str) {
+        if self.broken.is_some() {
+            return;
+        }
+        let reason: Arc<str> = reason.into();
+        self.broken = Some(Arc::clone(&reason));
+        let reason = Reason::Broken(reason);
+        for task in std::mem::take(&mut self.pending) {
+            self.lose(lender, task, &reason);
+        }
+        let keys: Vec<u32> = self.workers.keys().copied().collect();
+        for key in keys {
+            let Some(worker) = self.workers.get_mut(&key) else { continue };
+            let sent = std::mem::take(&mut worker.sent);
+            worker.items = 0;
+            if worker.doomed.is_none() {
+                worker.doomed = Some((0, 0, Reason::Cancelled));
+                self.duties.push_back(Duty::Kill(key));
+            }
+            for sent in sent {
+                let mut task = sent.task;
+                task.first += u64::from(sent.answered);
+                task.head.count -= sent.answered;
+                self.lose(lender, task, &reason);
+            }
+        }
+    }
+}

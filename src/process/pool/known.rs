@@ -1,0 +1,116 @@
+//! Functions that a pool's workers already have, and whether they are still the same.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMappingProxy, PyString};
+use std::collections::HashMap;
+
+/// Something that a function's pickle was made from, and where it was found.
+enum Part {
+    /// A global: its namespace, its name, its value if it had one.
+    Global(Py<PyDict>, Py<PyAny>, Option<Py<PyAny>>),
+    /// A member of a class: its namespace, read-only, its name.
+    Member(Py<PyMappingProxy>, Py<PyAny>, Option<Py<PyAny>>),
+    /// A function's attribute.
+    Attribute(Py<PyAny>, Py<PyString>, Option<Py<PyAny>>),
+    /// A closure's cell.
+    Cell(Py<PyAny>, Option<Py<PyAny>>),
+}
+
+/// A part as Python tells it.
+type Told<'py> = (Bound<'py, PyAny>, Option<Py<PyString>>, Vec<Py<PyAny>>);
+
+/// The parts of a function that was sent by value, by identity. What changes inside of a part,
+/// such as a list, is not seen.
+#[pyclass(frozen)]
+#[derive(Default)]
+pub struct Watch {
+    parts: Vec<Part>,
+}
+
+#[pymethods]
+impl Watch {
+    /// Each a tuple of a place (a dict of globals, a class's namespace, a cell, or a function),
+    /// a name (None for a cell) and a tuple of the value, or an empty one if there is none.
+    #[new]
+    #[pyo3(signature = (parts: "list[tuple[object, str | None, tuple[object, ...]]]"))]
+    fn new(parts: Vec<Told<'_>>) -> Self {
+        let parts = parts.into_iter().map(|(place, name, mut value)| {
+            let value = value.pop();
+            let Some(name) = name else { return Part::Cell(place.unbind(), value) };
+            if let Ok(globals) = place.cast::<PyDict>() {
+                Part::Global(globals.clone().unbind(), name.into_any(), value)
+            } else if let Ok(members) = place.cast::<PyMappingProxy>() {
+                Part::Member(members.clone().unbind(), name.into_any(), value)
+            } else {
+                Part::Attribute(place.unbind(), name, value)
+            }
+        });
+        Self { parts: parts.collect() }
+    }
+
+    /// Whether each part is where it was.
+    pub fn holds(&self, py: Python<'_>) -> bool {
+        let same = |found: Option<Bound<'_, PyAny>>, value: &Option<Py<PyAny>>| {
+            found.map_or(std::ptr::null_mut(), |found| found.as_ptr())
+                == value.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr)
+        };
+        self.parts.iter().all(|part| match part {
+            Part::Global(globals, name, value) => {
+                globals.bind(py).get_item(name).is_ok_and(|found| same(found, value))
+            }
+            Part::Member(members, name, value) => same(members.bind(py).get_item(name).ok(), value),
+            Part::Attribute(place, name, value) => {
+                same(place.bind(py).getattr(name.bind(py)).ok(), value)
+            }
+            Part::Cell(cell, value) => same(contents(cell.bind(py)), value),
+        })
+    }
+}
+
+#[allow(unsafe_code, reason = "PyO3 has no binding for a cell's contents")]
+fn contents<'py>(cell: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: attached. PyCell_Get gives a new reference, or null for an empty cell; for what
+    // is no cell it raises, and the exception is taken.
+    unsafe {
+        let found = ffi::PyCell_Get(cell.as_ptr());
+        let found = Bound::from_owned_ptr_or_opt(cell.py(), found);
+        if found.is_none() {
+            PyErr::take(cell.py());
+        }
+        found
+    }
+}
+
+/// A function that was defined in the pool.
+pub struct Known {
+    /// Kept, so that its address is not another one's.
+    #[allow(dead_code, reason = "it is there to be kept")]
+    function: Py<PyAny>,
+    number: u32,
+    watch: Option<Py<Watch>>,
+}
+
+/// By address.
+#[derive(Default)]
+pub struct KnownFunctions(HashMap<usize, Known>);
+
+impl KnownFunctions {
+    /// Its number, if it is known and has not changed.
+    pub fn number(&self, function: &Bound<'_, PyAny>) -> Option<u32> {
+        let known = self.0.get(&(function.as_ptr() as usize))?;
+        let holds = |watch: &Py<Watch>| watch.get().holds(function.py());
+        known.watch.as_ref().is_none_or(holds).then_some(known.number)
+    }
+
+    /// Notes one; the number that it had before.
+    pub fn insert(
+        &mut self,
+        function: &Bound<'_, PyAny>,
+        number: u32,
+        watch: Option<Py<Watch>>,
+    ) -> Option<u32> {
+        let known = Known { function: function.clone().unbind(), number, watch };
+        self.0.insert(function.as_ptr() as usize, known).map(|old| old.number)
+    }
+}

@@ -1,0 +1,333 @@
+//! Which task goes to which worker: the engine's part that moves tasks and answers.
+
+use super::engine::Engine;
+use super::message::{Head, Kind, Reply};
+use super::shared::now_ns;
+use super::state::{Chore, Duty, Lender, Outcome, Reason, Receiver, Sent, State, Task, Worker};
+
+/// What one worker should have to do: more saves wake-ups, less spreads the work better.
+const AHEAD_NS: f64 = 4_000_000.0;
+/// Items ahead while it is not known how long one takes, and at most.
+const AHEAD: std::ops::RangeInclusive<usize> = 2..=4096;
+const AHEAD_AT_FIRST: usize = 8;
+/// Work that is too little to wake another worker for: nanoseconds.
+const LITTLE_NS: f64 = 50_000.0;
+/// A worker that is at one item for so long shall not keep others waiting: nanoseconds.
+const LONG_NS: u64 = 2_000_000;
+/// How long a worker may take to leave: nanoseconds.
+const LEAVE_NS: u64 = 5_000_000_000;
+
+/// What a look at the mail has brought.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pumped {
+    pub delivered: usize,
+    /// When to look again at the latest, for a timeout or a worker that has to leave.
+    pub next_ns: Option<u64>,
+}
+
+impl<R: Receiver, L: Lender> Engine<R, L> {
+    /// Delivers what has arrived, ends what takes too long, and sends out more.
+    pub fn pump(&self) -> Pumped {
+        let mut state = self.state();
+        let delivered = state.drain(self.lender());
+        let next_ns = state.expire();
+        state.refill(self.lender());
+        state.balance(self.lender());
+        let leaving = state.retire();
+        let next_ns = next_ns.into_iter().chain(leaving).min();
+        Pumped { delivered, next_ns }
+    }
+}
+
+impl<R: Receiver, L: Lender> State<R, L> {
+    /// Items that one worker should have to do.
+    pub(super) fn ahead(&self) -> usize {
+        if self.mean_ns == 0.0 || self.has_limits {
+            return AHEAD_AT_FIRST;
+        }
+        ((AHEAD_NS / self.mean_ns) as usize).clamp(*AHEAD.start(), *AHEAD.end())
+    }
+
+    pub(super) fn wants_worker(&self) -> bool {
+        self.workers.len() < self.max_workers
+            && !self.workers.values().any(|worker| worker.items == 0 && worker.is_usable())
+    }
+
+    /// The worker for the next task, if one should have more to do.
+    pub(super) fn choose(&self) -> Option<u32> {
+        let ahead = self.ahead();
+        let usable = self.workers.iter().filter(|(_, worker)| {
+            worker.is_usable() && worker.items < ahead && worker.left != Some(0)
+        });
+        // Too little work is not worth waking another one for.
+        let little = if self.mean_ns > 0.0 { (LITTLE_NS / self.mean_ns) as usize } else { 0 };
+        let cost = |worker: &Worker<R, L::Block>| {
+            let asleep = worker.link.is_asleep();
+            (if asleep { worker.items + little } else { worker.items }, asleep)
+        };
+        usable.min_by_key(|(_, worker)| cost(worker)).map(|(key, _)| *key)
+    }
+
+    /// Sends a task to a worker, with what it needs there; gives it back if there is no room.
+    pub(super) fn push(
+        &mut self,
+        lender: &L,
+        key: u32,
+        mut task: Task<R, L::Block>,
+        items: &[u8],
+    ) -> Result<(), Task<R, L::Block>> {
+        let Some(worker) = self.workers.get_mut(&key) else { return Err(task) };
+        let needs = [
+            (Kind::Function, task.head.function, &self.functions),
+            (Kind::Context, task.head.context, &self.contexts),
+        ];
+        for (kind, number, definitions) in needs {
+            let known = match kind {
+                Kind::Function => &mut worker.functions,
+                _ => &mut worker.contexts,
+            };
+            if number == 0 || known.contains(&number) {
+                continue;
+            }
+            let Some(definition) = definitions.get(&number) else { continue };
+            if worker.link.send(&Head::order(kind, number), &definition.items).is_none() {
+                return Err(task);
+            }
+            known.insert(number);
+            definition.blocks.iter().for_each(|block| lender.lend(*block, key));
+        }
+        let Some(position) = worker.link.send(&task.head, items) else { return Err(task) };
+        task.blocks.iter().for_each(|block| lender.lend(*block, key));
+        task.items = Vec::new();
+        let count = task.head.count;
+        worker.items += count as usize;
+        worker.sent.push_back(Sent { task, position, length: items.len(), answered: 0 });
+        worker.left = worker.left.map(|left| left.saturating_sub(u64::from(count)));
+        worker.link.wake();
+        Ok(())
+    }
+
+    /// Tells those to leave, once they have done what they have, who have had their number of
+    /// tasks.
+    fn replace(&mut self) {
+        for worker in self.workers.values_mut() {
+            if worker.left == Some(0)
+                && worker.leaving_ns.is_none()
+                && worker.link.send(&Head::order(Kind::Exit, 0), &[]).is_some()
+            {
+                worker.leaving_ns = Some(u64::MAX);
+                worker.link.wake();
+            }
+        }
+    }
+
+    /// Sends out what is pending.
+    pub(super) fn refill(&mut self, lender: &L) {
+        if self.max_tasks.is_some() {
+            self.replace();
+        }
+        while !self.pending.is_empty() {
+            let Some(key) = self.choose() else { break };
+            let Some(mut task) = self.pending.pop_front() else { break };
+            let items = std::mem::take(&mut task.items);
+            if let Err(mut task) = self.push(lender, key, task, &items) {
+                task.items = items;
+                self.pending.push_front(task);
+                break;
+            }
+        }
+        let is_short = !self.pending.is_empty() && self.wants_worker();
+        if is_short && !self.duties.contains(&Duty::Start) {
+            self.duties.push_back(Duty::Start);
+        }
+    }
+
+    /// Delivers what has arrived.
+    pub(super) fn drain(&mut self, lender: &L) -> usize {
+        let mut delivered = 0;
+        let mut damaged = Vec::new();
+        let mut broken = None;
+        let (mut tasks, mut busy_ns) = (0, 0);
+        let mut body = std::mem::take(&mut self.body);
+        for (key, worker) in &mut self.workers {
+            loop {
+                body.clear();
+                let kind = match worker.link.receive(&mut body) {
+                    Ok(Some(kind)) => Reply::from_number(kind),
+                    Ok(None) => break,
+                    Err(_) => None,
+                };
+                let outcome = match kind {
+                    Some(Reply::Value) => Outcome::Value(&body),
+                    Some(Reply::Error) => Outcome::Error(&body),
+                    Some(Reply::Stdout | Reply::Stderr) => {
+                        let stderr = kind == Some(Reply::Stderr);
+                        self.chores.push_back(Chore::Output { stderr, text: body.clone() });
+                        delivered += 1;
+                        continue;
+                    }
+                    Some(Reply::Broken) => {
+                        broken = Some(String::from_utf8_lossy(&body).into_owned());
+                        continue;
+                    }
+                    None => {
+                        damaged.push((*key, worker.pid));
+                        break;
+                    }
+                };
+                let Some(sent) = worker.sent.front_mut() else {
+                    damaged.push((*key, worker.pid));
+                    break;
+                };
+                let index = sent.task.first + u64::from(sent.answered);
+                if sent.task.receiver.deliver(index, outcome, Some(&worker.memory)) {
+                    self.chores.push_back(Chore::Publish(sent.task.receiver.clone()));
+                }
+                delivered += 1;
+                sent.answered += 1;
+                worker.items -= 1;
+                self.outstanding -= 1;
+                if sent.answered == sent.task.head.count
+                    && let Some(sent) = worker.sent.pop_front()
+                {
+                    sent.task.blocks.into_iter().for_each(|block| lender.release(block));
+                }
+            }
+            let meter = worker.link.meter();
+            tasks += meter.tasks.wrapping_sub(worker.meter.tasks);
+            busy_ns += meter.busy_ns.wrapping_sub(worker.meter.busy_ns);
+            worker.meter = meter;
+        }
+        self.body = body;
+        if tasks > 0 && tasks < u64::from(u32::MAX) {
+            let mean = (busy_ns as f64 / tasks as f64).max(50.0);
+            let old = if self.mean_ns == 0.0 { mean } else { self.mean_ns };
+            // Quick to believe that tasks take longer, slow to believe that they don't.
+            let weight = if mean > old { 0.7 } else { 0.3 };
+            self.mean_ns = old + weight * (mean - old);
+        }
+        for (key, pid) in damaged {
+            // As if what it was at had killed it, which it did.
+            self.doom(key, Reason::Died { pid, exitcode: -libc::SIGKILL });
+        }
+        if let Some(reason) = broken {
+            self.break_down(lender, &reason);
+        }
+        delivered
+    }
+
+    /// Gives idle workers of what others have not begun with.
+    fn balance(&mut self, lender: &L) {
+        let idle: Vec<u32> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.sent.is_empty() && worker.is_usable())
+            .map(|(key, _)| *key)
+            .collect();
+        for to in idle {
+            let victim = self
+                .workers
+                .iter()
+                .filter(|(_, worker)| worker.sent.len() > 1 && worker.is_usable())
+                .max_by_key(|(_, worker)| worker.items)
+                .map(|(key, _)| *key);
+            let Some(from) = victim.and_then(|key| self.workers.get_mut(&key)) else { return };
+            let is_stuck = from
+                .link
+                .current()
+                .is_some_and(|(_, _, since)| now_ns().saturating_sub(since) > LONG_NS);
+            if !is_stuck && self.mean_ns > 0.0 && from.items as f64 * self.mean_ns < 2.0 * LITTLE_NS
+            {
+                return;
+            }
+            let keep = if is_stuck { 1 } else { from.sent.len().div_ceil(2) };
+            let mut taken = Vec::new();
+            while from.sent.len() > keep {
+                let Some(task) = from.take_back(from.sent.len() - 1) else { break };
+                taken.push(task);
+            }
+            while let Some(mut task) = taken.pop() {
+                let items = std::mem::take(&mut task.items);
+                if let Err(mut task) = self.push(lender, to, task, &items) {
+                    task.items = items;
+                    taken.push(task);
+                    break;
+                }
+            }
+            for task in taken {
+                self.put_back(task);
+            }
+        }
+    }
+
+    /// Back to what is pending, in the order of submission.
+    pub(super) fn put_back(&mut self, task: Task<R, L::Block>) {
+        let place = (task.serial, task.first);
+        let at = self.pending.partition_point(|other| (other.serial, other.first) < place);
+        self.pending.insert(at, task);
+    }
+
+    /// Ends tasks whose time is over; when to look again.
+    fn expire(&mut self) -> Option<u64> {
+        if !self.has_limits {
+            return None;
+        }
+        let now = now_ns();
+        let mut next: Option<u64> = None;
+        let mut late = Vec::new();
+        for (key, worker) in &self.workers {
+            if worker.doomed.is_some() {
+                continue;
+            }
+            for sent in &worker.sent {
+                let limit = sent.task.options.as_ref().and_then(|options| options.timeout_ns);
+                let Some(limit) = limit else { continue };
+                let begun = match worker.link.current() {
+                    Some((position, _, since)) if position == sent.position => since,
+                    _ => now, // not yet: it can't be late before its time has passed once
+                };
+                let due = begun.saturating_add(limit);
+                if due <= now {
+                    late.push(*key);
+                } else {
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                }
+            }
+        }
+        for key in late {
+            self.doom(key, Reason::TimedOut);
+        }
+        next
+    }
+
+    /// Sends the workers home when all is done; when to look whether they have gone.
+    fn retire(&mut self) -> Option<u64> {
+        if !self.closed || self.outstanding > 0 {
+            return None;
+        }
+        let now = now_ns();
+        let mut next: Option<u64> = None;
+        for (key, worker) in &mut self.workers {
+            if worker.doomed.is_some() || worker.burying {
+                continue;
+            }
+            match worker.leaving_ns {
+                None | Some(u64::MAX) => {
+                    worker.link.send(&Head::order(Kind::Exit, 0), &[]);
+                    worker.link.wake();
+                    worker.leaving_ns = Some(now);
+                }
+                Some(since) if since.saturating_add(LEAVE_NS) <= now => {
+                    worker.doomed = Some((0, 0, Reason::Cancelled));
+                    self.duties.push_back(Duty::Kill(*key));
+                }
+                Some(_) => {}
+            }
+            if let Some(since) = worker.leaving_ns {
+                let due = since.saturating_add(LEAVE_NS);
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        next
+    }
+}
