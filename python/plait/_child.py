@@ -43,6 +43,7 @@ _WARM_UP = (
     "multiprocessing.synchronize",
     "multiprocessing.queues",
     "concurrent.futures.process",
+    "plait._pool_worker",
 )
 
 # How long the zygote must have had nothing to do before it warms up or makes a spare: seconds.
@@ -57,6 +58,8 @@ _REHEARSALS = 12
 # A result up to this size goes through the channel's own buffer, so that the child need not
 # wait for its parent to read it; a larger one goes in a file in memory.
 _INLINE = 64 * 1024
+# Values for which pickle needs no help of ours.
+_SIMPLE = {type(None), bool, int, float, str, bytes}
 
 
 def zygote(parent: int) -> None:
@@ -72,6 +75,7 @@ def zygote(parent: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINAL)
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
     _process.install()
+    _threading._shutdown = _shut_down
     gc.collect()
     gc.freeze()
     _child(*_serve(control, pidfd), parent)
@@ -112,6 +116,8 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
                 importlib.import_module(cold.pop(0))
                 continue
             if rehearsals < _REHEARSALS:
+                global _inherited_atexits
+                _inherited_atexits = len(_threading._threading_atexits)
                 rehearsals += 1
                 _rehearse()
                 if rehearsals == _REHEARSALS:
@@ -211,22 +217,16 @@ def _rehearse() -> None:
 def _perform(output: int) -> None:
     """Plays a start. Files and pipes for output differ in what the streams find out."""
     main, current = sys.modules["__main__"], multiprocessing.process.current_process()
-    finish, shut_down = _util._exit_function, _threading._shutdown
-    _util._exit_function = _threading._shutdown = _nothing  # for the real end only
     try:
         _run(0, 0, _frame(), [os.dup(output), os.dup(output)], rehearsal=True)
     finally:
-        _util._exit_function, _threading._shutdown = finish, shut_down
+        _util._exiting = False
         _byvalue.inherited_fds = []
         multiprocessing.process._current_process = current  # type: ignore[attr-defined]
         multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
         sys.modules["__main__"] = main
         os.dup2(0, 1)
         os.dup2(0, 2)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _skim() -> None:
@@ -371,6 +371,17 @@ def _load_process(
     return process if isinstance(process, _process.Process) else _Foreign(process)
 
 
+_shut_threads_down = _threading._shutdown
+_inherited_atexits = 0
+
+
+def _shut_down() -> None:
+    """Instead of threading's own, which the usual child, having no threads, need not run: it
+    takes 0.1 ms. (What the zygote's modules registered there has nothing to end either.)"""
+    if threading.active_count() > 1 or len(_threading._threading_atexits) > _inherited_atexits:
+        _shut_threads_down()
+
+
 _close_stdin = _util._close_stdin
 
 
@@ -470,7 +481,10 @@ def send_outcome(channel: int, kind: str, value: object) -> None:
     The parent may be gone, or not interested: neither is an error here.
     """
     try:
-        data = _byvalue.dumps((kind, value), name="result", to_sender=True)
+        if type(value) in _SIMPLE:
+            data = pickle.dumps((kind, value))
+        else:
+            data = _byvalue.dumps((kind, value), name="result", to_sender=True)
         if kind == "raised":
             pickle.loads(data)  # some exceptions pickle but fail to unpickle
     except Exception as error:
