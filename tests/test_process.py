@@ -700,3 +700,227 @@ def test_a_replaced_zygotes_spares_are_waited_for(monkeypatch: pytest.MonkeyPatc
     for number in range(5):
         monkeypatch.setenv("PYTHONHASHSEED", str(number))
         assert result_of(int) == 0  # two spares are asked for; what is known of them varies
+
+
+def test_spares_follow_demand() -> None:
+    settle()
+    zygote = _zygote._zygote
+    assert zygote is not None
+    before = zygote.spares[1]
+    processes = [plait.Process(target=abs, args=(-n,)) for n in range(12)]
+    for process in processes:
+        process.start()
+    for number, process in enumerate(processes):
+        assert process.result(30) == number
+        process.join()
+        process.close()
+    assert zygote.spares[1] >= max(before, 4)
+    assert len(settle()) == zygote.spares[1]
+
+
+def test_a_start_right_after_another_changed_what_children_get(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Spares that have the earlier state are still there.
+    for name in "abc":
+        settle()
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        monkeypatch.setenv("PLAIT_TEST", name)
+        monkeypatch.setattr(sys, "argv", [name])
+        for _ in range(3):
+            seen = result_of(lambda: (os.getcwd(), os.getenv("PLAIT_TEST"), sys.argv))
+            assert seen == (str(tmp_path / name), name, [name])
+    monkeypatch.delenv("PLAIT_TEST")
+    assert result_of(os.getenv, "PLAIT_TEST") is None
+
+
+def test_output_streams_that_seek_and_that_do_not(tmp_path: Any) -> None:
+    def look() -> tuple[bool, str, str | None, bool]:
+        print("ä", end="", flush=True)
+        out = sys.stdout
+        return out.seekable(), out.encoding, out.errors, out.line_buffering
+
+    reader, writer = os.pipe()
+    for encoding, errors in (("utf-8", "strict"), ("latin-1", "replace"), ("utf-16", None)):
+        for _ in range(3):  # from a spare, and again
+            path = tmp_path / "file"
+            with path.open("w", encoding=encoding, errors=errors) as file:
+                with contextlib.redirect_stdout(file):
+                    seen = result_of(look)
+                assert seen == (True, file.encoding, file.errors, False)
+            assert path.read_text(encoding) == "ä"
+            with open(writer, "w", buffering=1, encoding=encoding, closefd=False) as file:
+                with contextlib.redirect_stdout(file):
+                    seen = result_of(look)
+                assert seen == (False, file.encoding, file.errors, True)
+            assert os.read(reader, 10).decode(encoding) == "ä"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_stdin_is_empty_and_may_be_closed() -> None:
+    for _ in range(3):
+        assert result_of(lambda: (sys.stdin.read(), sys.stdin.close())) == ("", None)
+        settle()
+
+
+def test_threads_of_a_child_are_waited_for() -> None:
+    reader, writer = plait.get_context().Pipe(duplex=False)
+
+    def start_and_leave() -> None:
+        def speak() -> None:
+            main.join()
+            writer.send("spoken")
+
+        main = threading.main_thread()
+        threading.Thread(target=speak).start()
+
+    assert result_of(start_and_leave) is None
+    assert reader.poll(10)
+    assert reader.recv() == "spoken"
+    reader.close()
+    writer.close()
+
+
+def test_filters_that_name_classes_of_packages_import_none(run_script: Any, tmp_path: Any) -> None:
+    (tmp_path / "heavy.py").write_text("class HeavyWarning(UserWarning): pass\n")
+    done = run_script(
+        """
+        import plait, sys, warnings
+        import heavy
+        warnings.simplefilter("error", heavy.HeavyWarning)
+        def look():
+            import sys, warnings
+            before = "heavy" in sys.modules
+            warnings.warn("fine", UserWarning)
+            import heavy
+            class Special(heavy.HeavyWarning): pass
+            try:
+                warnings.warn("not fine", Special)
+            except Special:
+                return before
+        def nested():
+            p = plait.Process(target=look)
+            p.start()
+            return p.result(30)
+        for target in (look, look, nested):
+            p = plait.Process(target=target)
+            p.start()
+            print(p.result(30))
+            p.join()
+        """
+    )
+    assert done.stdout.split() == ["False", "False", "False"]
+
+
+# ---- modules imported ahead ------------------------------------------------------------------
+
+
+def test_modules_are_imported_ahead_when_named_before_the_first_start(run_script: Any) -> None:
+    done = run_script(
+        """
+        import plait, time
+        from plait import _zygote
+        plait.get_context().set_forkserver_preload(["__main__", "csv", "no_such_module"])
+        def look():
+            import sys
+            return "csv" in sys.modules
+        def start():
+            p = plait.Process(target=look)
+            p.start()
+            p.join()
+            return p.result()
+        start()
+        while not _zygote._zygote.spares[0]:
+            time.sleep(0.001)
+        assert start()
+        """
+    )
+    assert done.stderr == ""
+
+
+def test_modules_are_imported_ahead_when_named_later(run_script: Any) -> None:
+    run_script(
+        """
+        import plait, time
+        from plait import _zygote
+        def look():
+            import sys
+            return "csv" in sys.modules
+        def start():
+            p = plait.Process(target=look)
+            p.start()
+            p.join()
+            return p.result()
+        assert not start()
+        while not _zygote._zygote.spares[0]:
+            time.sleep(0.001)
+        plait.get_context().set_forkserver_preload(["csv"])
+        assert not _zygote._zygote.spares[0]  # those that lack it are gone
+        while not _zygote._zygote.spares[0]:
+            time.sleep(0.001)
+        assert start()
+        """
+    )
+
+
+def test_a_library_that_ends_its_threads_before_a_fork_can_be_imported_ahead(
+    run_script: Any, tmp_path: Any
+) -> None:
+    # NumPy's OpenBLAS does so by pthread_atfork.
+    pytest.importorskip("numpy")
+    run_script(
+        """
+        import plait, time
+        from plait import _zygote
+        plait.get_context().set_forkserver_preload(["numpy"])
+        def look():
+            import sys
+            ahead = "numpy" in sys.modules
+            import numpy
+            matrix = numpy.ones((300, 300))
+            return ahead, float((matrix @ matrix)[0, 0])
+        def start():
+            p = plait.Process(target=look)
+            p.start()
+            p.join()
+            return p.result()
+        start()
+        while not _zygote._zygote.spares[0]:
+            time.sleep(0.001)
+        assert start() == (True, 300)
+        """
+    )
+
+
+def test_a_module_that_leaves_threads_running_is_done_without(
+    run_script: Any, tmp_path: Any
+) -> None:
+    (tmp_path / "threaded.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    done = run_script(
+        """
+        import plait, time
+        from plait import _zygote
+        plait.get_context().set_forkserver_preload(["threaded", "csv"])
+        def look():
+            import sys
+            return "threaded" in sys.modules, "csv" in sys.modules
+        def start():
+            p = plait.Process(target=look)
+            p.start()
+            p.join()
+            return p.result()
+        while start() != (False, True):
+            time.sleep(0.001)
+        """
+    )
+    assert done.stderr.count("RuntimeWarning: threaded starts threads") == 1
+
+
+@pytest.mark.parametrize("names", ["csv", [1], ["csv", None]])
+def test_names_of_modules_are_a_list_of_strings(names: Any) -> None:
+    with pytest.raises(TypeError, match="list of strings"):
+        plait.get_context().set_forkserver_preload(names)

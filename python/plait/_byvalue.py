@@ -107,6 +107,7 @@ def global_names(code: types.CodeType) -> frozenset[str]:
         step.argval
         for step in dis.get_instructions(code)
         if step.opname.endswith(("_GLOBAL", "_NAME", "_OR_GLOBALS"))
+        and step.opname != "IMPORT_NAME"  # a module's name: the child imports it itself
     }
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

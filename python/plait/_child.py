@@ -52,6 +52,10 @@ _PAUSE = 0.002
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 _FORK, _SPARE, _STATE = ord("F"), ord("L"), ord("S")
+# The zygote's exit code when a module that it was to import has left threads running: this, and
+# the module's number. (In `_zygote`, which is not imported here, too.)
+_SPOILT = 64
+
 # Rehearsals in the zygote: after some, the interpreter has specialised what is run.
 _REHEARSALS = 12
 
@@ -91,12 +95,13 @@ def _parent_or_exit(parent: int) -> int:
 def _serve(control: int, parent: int) -> tuple[int, int | None]:
     """Answers requests. Returns in each child: its channel, and for how long it may wait."""
     cold = list(_WARM_UP)
+    asked: tuple[str, ...] = ()  # what the user wants to be imported ahead
     rehearsals = 0
     wanted: list[tuple[int, int]] = []  # spares: patience and channel
     while True:
         # What is asked for comes first; then, a module at a time, what children will want;
         # then rehearsals; then spares, which so have it all.
-        idle = _PAUSE if wanted else None
+        idle = _PAUSE if wanted or cold else None
         request = _core.next_request(control, parent, idle)
         if request is None:
             os._exit(0)
@@ -107,13 +112,21 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
         if kind == _STATE:
             frame = _core.receive_frame(channel)
             if frame is not None:
-                _be_told(*frame)
+                news = _be_told(*frame)
+                if "preload" in news:
+                    asked = news["preload"]
+                    cold += asked
+                    rehearsals = min(rehearsals, _REHEARSALS - 1)  # once more, with these
                 os.dup2(1, 2)  # started well: from here on its stderr is nobody's
             os.close(channel)
             continue
         if kind != _FORK:
             if cold:
-                importlib.import_module(cold.pop(0))
+                name = cold.pop(0)
+                _import_ahead(name)
+                if not _is_single_threaded():
+                    # Cannot be forked any more. The parent starts another one, without it.
+                    os._exit(_SPOILT + asked.index(name) if name in asked else 1)
                 continue
             if rehearsals < _REHEARSALS:
                 global _inherited_atexits
@@ -123,6 +136,8 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
                 if rehearsals == _REHEARSALS:
                     gc.collect()
                     gc.freeze()
+                continue
+            if not wanted:
                 continue
             patience, channel = wanted.pop(0)
         pid = _core.fork_sibling()
@@ -142,12 +157,37 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
         os.close(channel)
 
 
-def _be_told(data: bytes, fds: list[int]) -> None:
+def _be_told(data: bytes, fds: list[int]) -> dict[str, Any]:
     """Takes over the state that children are to start with."""
     for directory in fds:
         os.fchdir(directory)
         os.close(directory)
-    _apply(pickle.loads(data))
+    news: dict[str, Any] = pickle.loads(data)
+    _apply(news)
+    return news
+
+
+def _import_ahead(name: str) -> None:
+    # As multiprocessing's forkserver: who needs it will be told what is wrong with it.
+    with contextlib.suppress(Exception, SystemExit):
+        importlib.import_module(name)
+
+
+def _is_single_threaded() -> bool:
+    """Whether this process has one thread. Libraries that start threads when they are imported,
+    such as NumPy's OpenBLAS, end them before a fork, and start them again when they are used:
+    but they hear only of the C library's fork(), not of our own. So one is thrown away."""
+    if _count_threads() == 1:
+        return True
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return _count_threads() == 1
+
+
+def _count_threads() -> int:
+    return len(os.listdir("/proc/self/task"))
 
 
 # ---- rehearsals --------------------------------------------------------------------------

@@ -428,6 +428,10 @@ class Zygote:
     A zygote; see `plait._zygote`.
     """
     def __new__(cls, /, program: str, arguments: SupportsGetItem[int, str], environment: SupportsGetItem[int, tuple[SupportsGetItem[int, SupportsIndex], SupportsGetItem[int, SupportsIndex]]]) -> Zygote: ...
+    def drop_spares(self, /) -> None:
+        """
+        Ends the spares that there are, or will be.
+        """
     def end(self, /) -> str | None:
         """
         Ends it and says how it ended, as text.

@@ -32,7 +32,7 @@ __all__ = ["Popen"]
 # Encoding, errors, line_buffering, write_through.
 _Stream = tuple[str, "str | None", bool, bool]
 
-_NOT_FOR_CHILDREN = ("identity", "warnoptions", "directory")
+_NOT_FOR_CHILDREN = ("identity", "warnoptions", "directory", "preload")
 
 # Its exit status is not to be had: someone else has waited for it, or SIGCHLD is ignored.
 _UNKNOWN_STATUS = 255

@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import threading
+import warnings
 from multiprocessing import spawn
 from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
@@ -18,7 +19,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["launch", "refill", "ring"]
+__all__ = ["launch", "preload", "refill", "ring"]
 
 # Reentrant, as a signal handler may start a process too.
 _lock = threading.RLock()
@@ -29,6 +30,12 @@ _told: dict[int, _state.State] = {}
 _latest = 0
 # More than there are spares at a time; the state of a child that is older is sent whole.
 _REMEMBERED = 32
+# Modules that the zygote imports ahead, and what is to be said of them at the next start.
+_ahead: tuple[str, ...] = ()
+_complaints: list[str] = []
+# Exit codes from here on name the module that made a zygote useless, by its number.
+_SPOILT = 64
+
 # The state at the last start, until the zygote is told or turns out to know it.
 _now: _state.State | None = None
 
@@ -104,6 +111,9 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
     """
     global _zygote, _now
     with _lock:
+        while _complaints:
+            warnings.warn(_complaints.pop(), RuntimeWarning, stacklevel=6)
+        now["preload"] = _ahead
         if _zygote is not None and (_is_stale(now) or not _zygote.is_ours()):
             _zygote.end()
             _zygote = None
@@ -123,7 +133,9 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
                 _zygote = None
                 # ^C may reach it before it can ignore it: that may be tried again, since
                 # what it means is for the user's process to decide.
-                if is_new and status != f"signal {signal.SIGINT:d}":
+                blamed = _blame(status)
+                now["preload"] = _ahead
+                if is_new and not blamed and status != f"signal {signal.SIGINT:d}":
                     raise RuntimeError(
                         f"plait's helper process ended before it could fork ({status}); what "
                         "it printed to stderr, above, says why. It is started as "
@@ -133,6 +145,34 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
                 continue
             _now = now
             return child
+
+
+def _blame(status: str | None) -> bool:
+    """Does without a module that, imported ahead, made the zygote end so."""
+    global _ahead
+    code = int(status.removeprefix("exit code ")) if status and status[0] == "e" else 0
+    if not _SPOILT <= code < _SPOILT + len(_ahead):
+        return False
+    name = _ahead[code - _SPOILT]
+    _ahead = tuple(other for other in _ahead if other != name)
+    _complaints.append(
+        f"{name} starts threads when it is imported, and does not end them for a fork: plait "
+        "cannot import it ahead for child processes; set_forkserver_preload() without it"
+    )
+    return True
+
+
+def preload(names: list[str]) -> None:
+    """Has these modules imported in the zygote, so that children have them."""
+    global _ahead
+    with _lock:
+        _ahead = tuple(dict.fromkeys(names))
+        if _zygote is None or not _zygote.is_ours():
+            return  # it will be told when it is started
+        with contextlib.suppress(ConnectionResetError):  # it has died: as above
+            _tell(_zygote, {**_told.get(_latest, {}), "preload": _ahead})
+            _zygote.drop_spares()  # which lack them
+            _zygote.refill()
 
 
 def _is_stale(now: _state.State) -> bool:
@@ -172,7 +212,8 @@ def refill(*, only_if_out: bool = False) -> None:
             _ask_for_spares(_zygote, now)
         except ConnectionResetError:
             # It has died. The next start need not wait for another one to come up.
-            _zygote.end()
+            _blame(_zygote.end())
+            now["preload"] = _ahead
             _zygote = None
             # The child that was just started runs: what is in the way now, the next start
             # will tell.

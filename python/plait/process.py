@@ -186,6 +186,30 @@ class PlaitContext(multiprocessing.context.BaseContext):
     _name = "plait"
     Process = Process
 
+    def set_forkserver_preload(self, module_names: list[str]) -> None:
+        """Names modules that processes have imported already when they start.
+
+        Differences from the standard library: it can be called at any time, and again. A
+        module that cannot be imported is left to who needs it; one that starts threads which
+        it doesn't end for a fork is done without, after a RuntimeWarning at the next start.
+        ``"__main__"`` is ignored: plait's children have its functions by value.
+
+        Args:
+            module_names: a list of names, as in an import statement.
+
+        Raises:
+            TypeError: it is something else.
+
+        >>> import plait
+        >>> plait.get_context().set_forkserver_preload(["json"])
+        """
+        names: Any = module_names
+        if isinstance(names, str) or not all(type(name) is str for name in names):
+            raise TypeError(f"module_names must be a list of strings, not {module_names!r}")
+        from . import _zygote
+
+        _zygote.preload([name for name in module_names if name != "__main__"])
+
     def _check_available(self) -> None:
         if not sys.platform.startswith("linux"):
             raise ValueError(

@@ -134,6 +134,14 @@ impl Zygote {
         self.with(py, "ask for spares", zygote::Zygote::refill)
     }
 
+    /// Ends the spares that there are, or will be.
+    fn drop_spares(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, "end spares", |zygote| {
+            zygote.drop_spares();
+            Ok(())
+        })
+    }
+
     /// The pids of the spares that are ready, and how many there should be.
     #[getter]
     fn spares(&self, py: Python<'_>) -> (Vec<i32>, usize) {

@@ -44,6 +44,8 @@ pub const REQUEST: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// When to look whether it is stopped.
 const DOUBT: Duration = Duration::from_millis(100);
+/// How long one that was told to end, or to fork a spare, may take to.
+const GRACE: Duration = Duration::from_secs(1);
 /// A payload up to this size is sent along with the request: it fits a socket's buffer.
 const SMALL: usize = 32 * 1024;
 
@@ -81,6 +83,22 @@ struct Spare {
     /// It has said that it is ready, too.
     ready: bool,
     generation: u32,
+}
+
+impl Spare {
+    fn end(self) {
+        if let Some((_, pidfd)) = self.known {
+            discard(pidfd.as_fd());
+        } else if readable(self.channel.as_fd(), GRACE)
+            && let Ok(Some(pid)) = channel::receive_hello(self.channel.as_fd(), false)
+            && let Ok(pidfd) = adopt(pid)
+        {
+            // It had been forked without our having heard of it. (If it had not, its channel
+            // has just ended without a word.)
+            drop(self.channel); // upon which it ends
+            let _ = reap(pidfd.as_fd());
+        }
+    }
 }
 
 /// A running zygote. Dropping it closes its socket and its spares' channels, upon which all of
@@ -286,6 +304,13 @@ impl Zygote {
         Ok(())
     }
 
+    /// Ends the spares that there are, or will be.
+    pub fn drop_spares(&mut self) {
+        for spare in std::mem::take(&mut self.spares) {
+            spare.end();
+        }
+    }
+
     /// Whether the next start will find none.
     pub fn is_out_of_spares(&self) -> bool {
         self.spares.is_empty()
@@ -331,23 +356,12 @@ impl Zygote {
         }
         let Self { control, pidfd, spares, .. } = self;
         let _ = rustix::net::shutdown(&control, rustix::net::Shutdown::Write);
-        let grace = Duration::from_secs(1);
-        if !readable(pidfd.as_fd(), grace) {
+        if !readable(pidfd.as_fd(), GRACE) {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         }
         drop(control); // with requests in it that nobody has read
-        for Spare { channel, known, .. } in spares {
-            if let Some((_, pidfd)) = known {
-                discard(pidfd.as_fd());
-            } else if readable(channel.as_fd(), grace)
-                && let Ok(Some(pid)) = channel::receive_hello(channel.as_fd(), false)
-                && let Ok(pidfd) = adopt(pid)
-            {
-                // It had been forked without our having heard of it. (If it had not, its
-                // channel has just ended without a word.)
-                drop(channel); // upon which it ends
-                let _ = reap(pidfd.as_fd());
-            }
+        for spare in spares {
+            spare.end();
         }
         reap(pidfd.as_fd()).ok().flatten()
     }
