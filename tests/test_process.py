@@ -702,22 +702,6 @@ def test_a_replaced_zygotes_spares_are_waited_for(monkeypatch: pytest.MonkeyPatc
         assert result_of(int) == 0  # two spares are asked for; what is known of them varies
 
 
-def test_spares_follow_demand() -> None:
-    settle()
-    zygote = _zygote._zygote
-    assert zygote is not None
-    before = zygote.spares[1]
-    processes = [plait.Process(target=abs, args=(-n,)) for n in range(12)]
-    for process in processes:
-        process.start()
-    for number, process in enumerate(processes):
-        assert process.result(30) == number
-        process.join()
-        process.close()
-    assert zygote.spares[1] >= max(before, 4)
-    assert len(settle()) == zygote.spares[1]
-
-
 def test_a_start_right_after_another_changed_what_children_get(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -733,30 +717,6 @@ def test_a_start_right_after_another_changed_what_children_get(
             assert seen == (str(tmp_path / name), name, [name])
     monkeypatch.delenv("PLAIT_TEST")
     assert result_of(os.getenv, "PLAIT_TEST") is None
-
-
-def test_output_streams_that_seek_and_that_do_not(tmp_path: Any) -> None:
-    def look() -> tuple[bool, str, str | None, bool]:
-        print("ä", end="", flush=True)
-        out = sys.stdout
-        return out.seekable(), out.encoding, out.errors, out.line_buffering
-
-    reader, writer = os.pipe()
-    for encoding, errors in (("utf-8", "strict"), ("latin-1", "replace"), ("utf-16", None)):
-        for _ in range(3):  # from a spare, and again
-            path = tmp_path / "file"
-            with path.open("w", encoding=encoding, errors=errors) as file:
-                with contextlib.redirect_stdout(file):
-                    seen = result_of(look)
-                assert seen == (True, file.encoding, file.errors, False)
-            assert path.read_text(encoding) == "ä"
-            with open(writer, "w", buffering=1, encoding=encoding, closefd=False) as file:
-                with contextlib.redirect_stdout(file):
-                    seen = result_of(look)
-                assert seen == (False, file.encoding, file.errors, True)
-            assert os.read(reader, 10).decode(encoding) == "ä"
-    os.close(reader)
-    os.close(writer)
 
 
 def test_stdin_is_empty_and_may_be_closed() -> None:
@@ -812,115 +772,3 @@ def test_filters_that_name_classes_of_packages_import_none(run_script: Any, tmp_
         """
     )
     assert done.stdout.split() == ["False", "False", "False"]
-
-
-# ---- modules imported ahead ------------------------------------------------------------------
-
-
-def test_modules_are_imported_ahead_when_named_before_the_first_start(run_script: Any) -> None:
-    done = run_script(
-        """
-        import plait, time
-        from plait import _zygote
-        plait.get_context().set_forkserver_preload(["__main__", "csv", "no_such_module"])
-        def look():
-            import sys
-            return "csv" in sys.modules
-        def start():
-            p = plait.Process(target=look)
-            p.start()
-            p.join()
-            return p.result()
-        start()
-        while not _zygote._zygote.spares[0]:
-            time.sleep(0.001)
-        assert start()
-        """
-    )
-    assert done.stderr == ""
-
-
-def test_modules_are_imported_ahead_when_named_later(run_script: Any) -> None:
-    run_script(
-        """
-        import plait, time
-        from plait import _zygote
-        def look():
-            import sys
-            return "csv" in sys.modules
-        def start():
-            p = plait.Process(target=look)
-            p.start()
-            p.join()
-            return p.result()
-        assert not start()
-        while not _zygote._zygote.spares[0]:
-            time.sleep(0.001)
-        plait.get_context().set_forkserver_preload(["csv"])
-        assert not _zygote._zygote.spares[0]  # those that lack it are gone
-        while not _zygote._zygote.spares[0]:
-            time.sleep(0.001)
-        assert start()
-        """
-    )
-
-
-def test_a_library_that_ends_its_threads_before_a_fork_can_be_imported_ahead(
-    run_script: Any, tmp_path: Any
-) -> None:
-    # NumPy's OpenBLAS does so by pthread_atfork.
-    pytest.importorskip("numpy")
-    run_script(
-        """
-        import plait, time
-        from plait import _zygote
-        plait.get_context().set_forkserver_preload(["numpy"])
-        def look():
-            import sys
-            ahead = "numpy" in sys.modules
-            import numpy
-            matrix = numpy.ones((300, 300))
-            return ahead, float((matrix @ matrix)[0, 0])
-        def start():
-            p = plait.Process(target=look)
-            p.start()
-            p.join()
-            return p.result()
-        start()
-        while not _zygote._zygote.spares[0]:
-            time.sleep(0.001)
-        assert start() == (True, 300)
-        """
-    )
-
-
-def test_a_module_that_leaves_threads_running_is_done_without(
-    run_script: Any, tmp_path: Any
-) -> None:
-    (tmp_path / "threaded.py").write_text(
-        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-    )
-    done = run_script(
-        """
-        import plait, time
-        from plait import _zygote
-        plait.get_context().set_forkserver_preload(["threaded", "csv"])
-        def look():
-            import sys
-            return "threaded" in sys.modules, "csv" in sys.modules
-        def start():
-            p = plait.Process(target=look)
-            p.start()
-            p.join()
-            return p.result()
-        while start() != (False, True):
-            time.sleep(0.001)
-        """
-    )
-    assert done.stderr.count("RuntimeWarning: threaded starts threads") == 1
-
-
-@pytest.mark.parametrize("names", ["csv", [1], ["csv", None]])
-def test_names_of_modules_are_a_list_of_strings(names: Any) -> None:
-    with pytest.raises(TypeError, match="list of strings"):
-        plait.get_context().set_forkserver_preload(names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -23,7 +24,7 @@ import sys
 import threading
 import types
 
-from . import _byvalue, _core, _state
+from . import _byvalue, _core, _mainmodule, _outcome, _state
 from . import process as _process  # children unpickle plait.process.Process
 
 TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
@@ -62,8 +63,6 @@ _REHEARSALS = 12
 # A result up to this size goes through the channel's own buffer, so that the child need not
 # wait for its parent to read it; a larger one goes in a file in memory.
 _INLINE = 64 * 1024
-# Values for which pickle needs no help of ours.
-_SIMPLE = {type(None), bool, int, float, str, bytes}
 
 
 def zygote(parent: int) -> None:
@@ -356,15 +355,16 @@ def _run(
         _print_exception()
         send_outcome(channel, "raised", error)
         return 1
-    return int(process._run_in_child(channel, sentinel))
+    return int(process._run_in_child(functools.partial(send_outcome, channel), sentinel))
 
 
 _attributes = b""
+_start_method: str | None = None
 
 
 def _apply(state: dict[str, Any]) -> None:
     """Puts a state in force, in the zygote for all later children, or in a child."""
-    global _attributes
+    global _attributes, _start_method
     _state.apply(state)
     _attributes = state.get("attributes", _attributes)
     if "stdout" in state:
@@ -372,14 +372,10 @@ def _apply(state: dict[str, Any]) -> None:
     if "stderr" in state:
         _output["stderr"] = state["stderr"]
     if "main" in state:
-        main = _MainModule("__main__")
-        main.__dict__.update(state["main"], __builtins__=__builtins__, __spec__=None)
-        sys.modules["__main__"] = main
+        _mainmodule.become(state["main"], None)
     if "authkey" in state:
         multiprocessing.process.current_process().authkey = state["authkey"]
-    if state.get("start_method") is not None:
-        # The child's too, until it starts: then it is the one that it was started with.
-        multiprocessing.set_start_method(state["start_method"], force=True)
+    _start_method = state.get("start_method", _start_method)
     if state.get("log") is not None:
         level, to_stderr = state["log"]
         _util.get_logger().setLevel(level)
@@ -390,7 +386,6 @@ def _apply(state: dict[str, Any]) -> None:
 def _load_process(
     name: str, tracker: int | None, entries: int | None, pickled: memoryview, fds: list[int]
 ) -> Any:
-    global _entries_fd
     _byvalue.inherited_fds = fds
     current = multiprocessing.process.current_process()
     current.name = name
@@ -399,16 +394,10 @@ def _load_process(
 
         resource_tracker._resource_tracker._fd = fds[tracker]  # type: ignore[attr-defined]
     if entries is not None:
-        _entries_fd = fds[entries]
-    current._inheriting = True  # type: ignore[attr-defined]
-    try:
-        process = pickle.loads(pickled)
-    finally:
-        del current._inheriting  # type: ignore[attr-defined]
+        _mainmodule.fetch_by(functools.partial(_read_whole, fds[entries]))
+    process = _process.become_child(_start_method, pickled)
     _util._close_stdin = _keep_stdin
-    if type(process) is dict:
-        return _process.Process._unpacked(process)
-    return process if isinstance(process, _process.Process) else _Foreign(process)
+    return process
 
 
 _shut_threads_down = _threading._shutdown
@@ -428,16 +417,6 @@ _close_stdin = _util._close_stdin
 def _keep_stdin() -> None:
     """Once in a child: its stdin is /dev/null already."""
     _util._close_stdin = _close_stdin
-
-
-class _Foreign:
-    """A multiprocessing.Process that was started by plait, being the default: no result()."""
-
-    def __init__(self, process: Any) -> None:
-        self._process = process
-
-    def _run_in_child(self, channel: int, sentinel: int) -> int:
-        return int(self._process._bootstrap(parent_sentinel=sentinel))
 
 
 # How the parent writes to its streams: encoding, errors, line_buffering, write_through; and
@@ -487,32 +466,10 @@ def _make_stream(name: str, fd: int, how: tuple[str, str | None, bool, bool]) ->
     )
 
 
-class _MainModule(types.ModuleType):
-    """``__main__`` of a child: what is asked for by name and isn't there yet is fetched from
-    the definitions that the parent sent along."""
-
-    def __getattr__(self, name: str) -> Any:
-        entries = _main_entries()
-        entry = entries.get(name)
-        if entry is None:
-            raise AttributeError(f"module '__main__' has no attribute {name!r}")
-        if isinstance(entry, str):
-            raise AttributeError(f"'__main__.{name}' could not be sent to this process: {entry}")
-        return _byvalue.fill_in(name, entry)
-
-
-_entries_fd: int | None = None
-_entries: dict[str, bytes | str] = {}
-
-
-def _main_entries() -> dict[str, bytes | str]:
-    global _entries_fd, _entries
-    if _entries_fd is not None:
-        fd, _entries_fd = _entries_fd, None
-        with open(fd, "rb") as file:
-            # The file's position is shared with other children, so read from its start.
-            _entries = pickle.loads(os.pread(file.fileno(), os.fstat(fd).st_size, 0))
-    return _entries
+def _read_whole(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        # The file's position is shared with other children, so read from its start.
+        return os.pread(file.fileno(), os.fstat(fd).st_size, 0)
 
 
 def send_outcome(channel: int, kind: str, value: object) -> None:
@@ -520,27 +477,7 @@ def send_outcome(channel: int, kind: str, value: object) -> None:
 
     The parent may be gone, or not interested: neither is an error here.
     """
-    try:
-        if type(value) in _SIMPLE:
-            data = pickle.dumps((kind, value))
-        else:
-            data = _byvalue.dumps((kind, value), name="result", to_sender=True)
-        if kind == "raised":
-            pickle.loads(data)  # some exceptions pickle but fail to unpickle
-    except Exception as error:
-        from .errors import SerializationError
-
-        path = (getattr(error, "path", None) or "result").replace("result[1]", "result")
-        text = str(error).replace("result[1]", "result")
-        if kind == "raised":
-            text = f"{type(value).__name__} was raised, but could not be sent back: {text}"
-        data = _byvalue.dumps(("raised", SerializationError(text, path=path)))
-    trace = b""
-    if kind == "raised" and isinstance(value, BaseException):
-        import traceback
-
-        trace = "".join(traceback.format_exception(value)).encode(errors="backslashreplace")
-    frame = len(trace).to_bytes(8, "little") + trace + data
+    frame = _outcome.encode(kind, value)
     with contextlib.suppress(OSError):
         if len(frame) <= _INLINE:
             _core.send_frame(channel, frame, [])

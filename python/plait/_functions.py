@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import types
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ _FIXED = (
     type(...),
     types.ModuleType,
     types.BuiltinFunctionType,
+    contextvars.ContextVar,
 )
 
 

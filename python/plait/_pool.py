@@ -17,13 +17,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+from multiprocessing import process as mp_process
 from multiprocessing import reduction
 from typing import Any
 
 from . import _byvalue, _contextvars, _core
 from ._functions import survey
-from ._popen import RemoteTraceback
 from .errors import SerializationError, TaskTimeout, WorkerDied
 
 __all__ = ["Ends", "Helpers"]
@@ -199,13 +199,15 @@ class Helpers:
                 f"the task raised an exception that could not be unpickled ({what})",
                 path="exception",
             )
-        # Not by assignment, which an exception that is a frozen dataclass refuses.
-        BaseException.__setattr__(error, "__cause__", RemoteTraceback(trace))
+        # The standard library's class, by which some know it. Not by assignment, which an
+        # exception that is a frozen dataclass refuses.
+        cause = _RemoteTraceback(f'\n"""\n{trace}"""')
+        BaseException.__setattr__(error, "__cause__", cause)
         return error
 
     def undecodable(self, error: BaseException) -> BaseException:
         """For a result that arrived, but can't be unpickled."""
-        if not isinstance(error, Exception):
+        if isinstance(error, KeyboardInterrupt):
             return error
         what = f"{type(error).__name__}: {error}"
         told = SerializationError(
@@ -325,4 +327,11 @@ def join(pool: Helpers) -> None:
         pool.driver.join()
 
 
+def _after_fork_in_child() -> None:
+    """The workers are not this process's to wait for at its exit."""
+    for pool in list(_pools):
+        mp_process._children.difference_update(pool.workers.values())  # type: ignore[attr-defined]
+
+
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from multiprocessing import util
 from typing import Any
 
 from . import _byvalue, _contextvars, _core
@@ -42,7 +43,9 @@ def main(
             log = concurrent.futures._base.LOGGER
             log.critical("Exception in initializer:", exc_info=True)
             what = f"{type(error).__name__}: {error}"
-            core.broken(f"the initializer {initializer!r} of a worker failed: {what}")
+            text = f"the initializer {initializer!r} of a worker failed: {what}"
+            # Last of all: who sees that the pool is broken finds the log in its queue.
+            util.Finalize(core, core.broken, (text,), exitpriority=-100)
             return
     core.ready()
     core.serve()

@@ -1,8 +1,9 @@
 """Reducers for objects of the standard library that pickle by name, or not at all.
 
 A cached function or a type variable pickles as its name, which a child does not know if the
-name is one of ``__main__``; a `functools.cached_property` holds a lock before Python 3.12.
-Each is made anew where it arrives, with an empty cache and a lock of its own.
+name is one of ``__main__``; a `functools.cached_property` holds a lock before Python 3.12; a
+context variable is found by its module and name. The others are made anew where they arrive,
+with an empty cache and a lock of their own.
 """
 
 from __future__ import annotations
@@ -72,10 +73,18 @@ _OF_TYPING: dict[str, Any] = {
 }
 
 
+def _context_variable(variable: Any) -> Any:
+    from . import _contextvars
+
+    return _contextvars.reduce(variable)
+
+
 def by_value(kind: type) -> Any:
     """The reducer for objects of this very type, if there is one."""
     if kind.__module__ == "typing":
         return _OF_TYPING.get(kind.__name__)
+    if kind.__module__ == "_contextvars" and kind.__name__ == "ContextVar":
+        return _context_variable
     return _BY_VALUE.get(kind)
 
 

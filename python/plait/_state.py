@@ -23,6 +23,7 @@ __all__ = [
     "difference",
     "exec_key",
     "for_zygote",
+    "of_interpreter",
     "of_process",
     "open_directory",
     "sendable",
@@ -56,12 +57,23 @@ def of_process() -> State:
         "environment": _environment(),
         "warnoptions": sys.warnoptions.copy(),
         "directory": directory,
+        "attributes": attributes,
+        **_of_interpreter(),
+    }
+
+
+def _of_interpreter() -> State:
+    return {
         "path": sys.path.copy(),
         "argv": list(getattr(sys, "argv", [""])),
         "filters": list(_warning_filters()),
-        "attributes": attributes,
         "recursion_limit": sys.getrecursionlimit(),
     }
+
+
+def of_interpreter() -> State:
+    """What a process that is spawned does not get from the system, to be sent."""
+    return sendable(_of_interpreter())
 
 
 def difference(now: State, base: State) -> State:

@@ -15,7 +15,6 @@ from typing import Any
 
 import plait
 import pytest
-from conftest import settle
 from plait import _zygote
 from plait.errors import SerializationError, WorkerDied
 
@@ -94,78 +93,6 @@ def test_a_stopped_zygote_is_still_the_zygote_when_it_goes_on() -> None:
     subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -CONT {pid}"]).wait()
     assert finish(started(abs, -1)) == 1
     assert zygote.pid == pid
-
-
-@pytest.mark.usefixtures("leaves_nothing")
-def test_a_stopped_zygote_is_set_going_when_a_child_is_needed() -> None:
-    finish(started(int))
-    zygote = _zygote._zygote
-    assert zygote is not None
-    os.kill(zygote.pid or 0, signal.SIGSTOP)
-    begun = time.monotonic()
-    processes = [started(abs, -n) for n in range(5)]  # more than there are spares
-    assert [finish(process) for process in processes] == list(range(5))
-    assert time.monotonic() - begun < 10
-    assert _zygote._zygote is zygote
-
-
-@pytest.mark.usefixtures("leaves_nothing")
-def test_a_zygote_killed_at_any_moment_loses_no_child_and_leaves_none() -> None:
-    for number in range(20):
-        zygote = _zygote._zygote
-        assert zygote is not None
-        reaper = subprocess.Popen(["sh", "-c", f"sleep 0.00{number % 10}; kill -9 {zygote.pid}"])
-        processes = [started(abs, -n) for n in range(6)]
-        assert [finish(process) for process in processes] == list(range(6))
-        reaper.wait()
-
-
-@pytest.mark.usefixtures("leaves_nothing")
-def test_a_spare_that_has_waited_long_takes_nothing_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # As after a minute: it refuses what is sent, and another child takes its place.
-    settle()
-    zygote = _zygote._zygote
-    assert zygote is not None
-
-    class Late:
-        def take(self) -> Any:
-            child = zygote.take()
-            if child is not None:
-                os.kill(child.pid, signal.SIGKILL)
-                assert wait_until_gone([child.pid]) == []
-            return child
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(zygote, name)
-
-    monkeypatch.setattr(_zygote, "_zygote", Late())
-    assert finish(started(abs, -3)) == 3
-
-
-def test_signals_to_the_users_process_group_are_not_for_spares(run_script: Any) -> None:
-    run_script(
-        """
-        import os, plait, signal, time
-        from plait import _zygote
-        os.setpgid(0, 0)
-        def group(): return os.getpgrp()
-        def start():
-            p = plait.Process(target=group)
-            p.start()
-            p.join()
-            return p.result()
-        assert start() == os.getpgrp()
-        while not _zygote._zygote.spares[0]:
-            time.sleep(0.001)
-        before = _zygote._zygote.pid, _zygote._zygote.spares[0]
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        os.killpg(0, signal.SIGTERM)
-        assert (_zygote._zygote.pid, _zygote._zygote.spares[0]) == before
-        assert [start() for _ in range(4)] == [os.getpgrp()] * 4
-        """
-    )
 
 
 PARENT = """

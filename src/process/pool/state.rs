@@ -3,7 +3,8 @@
 use super::link::Link;
 use super::message::{Head, Kind};
 use super::shared::Meter;
-use std::collections::{HashMap, HashSet, VecDeque};
+use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// How a task is to be run, where it isn't the usual way.
@@ -55,6 +56,8 @@ pub trait Receiver: Clone + Send {
 pub trait Lender: Send + Sync {
     type Block: Copy + Send;
     fn lend(&self, block: Self::Block, borrower: u32);
+    /// Ends a loan that the borrower does not know of: the message never came, or was revoked.
+    fn unlend(&self, block: Self::Block, borrower: u32);
     fn release(&self, block: Self::Block);
     fn reclaim(&self, borrower: u32);
 }
@@ -72,6 +75,16 @@ pub struct Task<R, B> {
     pub blocks: Vec<B>,
     pub options: Option<Arc<Options>>,
     pub attempts: u32,
+}
+
+impl<R, B: Copy> Task<R, B> {
+    pub(super) fn lend(&self, lender: &impl Lender<Block = B>, borrower: u32) {
+        self.blocks.iter().for_each(|block| lender.lend(*block, borrower));
+    }
+
+    pub(super) fn unlend(&self, lender: &impl Lender<Block = B>, borrower: u32) {
+        self.blocks.iter().for_each(|block| lender.unlend(*block, borrower));
+    }
 }
 
 /// A task in a worker's ring.
@@ -127,7 +140,7 @@ pub struct Definition<B> {
 }
 
 pub struct State<R: Receiver, L: Lender> {
-    pub(super) workers: HashMap<u32, Worker<R, L::Block>>,
+    pub(super) workers: BTreeMap<u32, Worker<R, L::Block>>,
     pub(super) pending: VecDeque<Task<R, L::Block>>,
     pub(super) functions: HashMap<u32, Definition<L::Block>>,
     pub(super) contexts: HashMap<u32, Definition<L::Block>>,
@@ -143,6 +156,8 @@ pub struct State<R: Receiver, L: Lender> {
     pub(super) has_limits: bool,
     pub(super) max_workers: usize,
     pub(super) max_tasks: Option<u64>,
+    /// The worker that got the last task.
+    pub(super) last: Option<u32>,
     pub(super) chores: VecDeque<Chore<R>>,
     pub(super) duties: VecDeque<Duty>,
     pub(super) body: Vec<u8>,

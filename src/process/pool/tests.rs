@@ -50,6 +50,7 @@ struct NoBlocks;
 impl Lender for NoBlocks {
     type Block = u8;
     fn lend(&self, _: u8, _: u32) {}
+    fn unlend(&self, _: u8, _: u32) {}
     fn release(&self, _: u8) {}
     fn reclaim(&self, _: u32) {}
 }

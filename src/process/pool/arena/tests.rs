@@ -1,7 +1,7 @@
 #![allow(unsafe_code, reason = "tests look at blocks by address")]
 
 use super::*;
-use crate::process::pool::view::{Borrowed, View};
+use crate::process::pool::view::{Borrowed, LazyView, View};
 use rustix::fs::MemfdFlags;
 use std::sync::atomic::AtomicBool;
 
@@ -11,11 +11,10 @@ fn file() -> Arc<OwnedFd> {
     Arc::new(rustix::fs::memfd_create("plait-test", MemfdFlags::CLOEXEC).unwrap())
 }
 
-fn pair(borrower: u32) -> (Arena, Arc<View>) {
+fn pair(borrower: u32) -> (Arena, LazyView) {
     let file = file();
     let arena = Arena::new(Arc::clone(&file), 2 * PAGE, BORROWERS).unwrap();
-    let view = Arc::new(View::new(file, 2 * PAGE, borrower).unwrap());
-    (arena, view)
+    (arena, LazyView::new(file, 2 * PAGE, borrower))
 }
 
 /// Memory that the file has, in bytes.
@@ -30,7 +29,7 @@ fn fill(arena: &Arena, id: BlockId, byte: u8) {
     unsafe { start.as_ptr().write_bytes(byte, length) };
 }
 
-fn borrow(arena: &mut Arena, id: BlockId, view: &Arc<View>, borrower: u32) -> Borrowed {
+fn borrow(arena: &mut Arena, id: BlockId, view: &LazyView, borrower: u32) -> Borrowed {
     arena.lend(id, borrower);
     let (_, length) = arena.memory(id).unwrap();
     Borrowed::new(view, arena.describe(id, 0, length as u64).unwrap()).unwrap()
@@ -63,7 +62,7 @@ fn whatever_happens_no_block_in_use_is_used_again() {
         let file = file();
         let mut arena = Arena::new(Arc::clone(&file), 0, BORROWERS).unwrap();
         arena.keep = MIB;
-        let new_view = |borrower| Arc::new(View::new(Arc::clone(&file), 0, borrower).unwrap());
+        let new_view = |borrower| LazyView::new(Arc::clone(&file), 0, borrower);
         let mut views: Vec<_> = (0..BORROWERS).map(new_view).collect();
         let mut known: Vec<Known> = Vec::new();
         for step in 0..3000_u32 {
