@@ -9,22 +9,16 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-import pickle
-import reprlib
-import signal
 import sys
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import process as mp_process
 from multiprocessing import reduction
 from typing import Any
 
-from . import _byvalue, _contextvars, _core
+from . import _byvalue, _contextvars, _core, _pool_words
 from ._functions import survey
-from .errors import SerializationError, TaskTimeout, WorkerDied
 
 __all__ = ["Ends", "Helpers"]
 
@@ -33,7 +27,6 @@ __all__ = ["Ends", "Helpers"]
 _COMPARED = 64 * 1024
 
 _pools: weakref.WeakSet[Helpers] = weakref.WeakSet()
-_is_exiting = False
 
 
 class Ends:
@@ -75,7 +68,8 @@ class Helpers:
         self._lock = threading.RLock()
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
-        self.core = _core.ProcessPool(future, max_workers, max_tasks, self)
+        # A `_Finished` in the end.
+        self.core: Any = _core.ProcessPool(future, max_workers, max_tasks, self)
         self.driver: threading.Thread | None = None
         _pools.add(self)
 
@@ -88,18 +82,21 @@ class Helpers:
         with self._lock:
             if len(self.workers) >= self.max_workers:
                 return
-            key, *fds = self.core.add_worker()
+            core = self.core
+            if isinstance(core, _Finished):
+                return
+            key, *fds = core.add_worker()
             try:
                 process = self.context_.Process(
                     target=main, args=(Ends(*fds), key, self._initializer, self._initargs)
                 )
                 process.start()
             except BaseException:
-                self.core.ended(key, 0)
+                core.ended(key, 0)
                 raise
             self.workers[key] = process
             self.processes[process.pid] = process
-            self.core.watch(key, process.pid, process.sentinel)
+            core.watch(key, process.pid, process.sentinel)
             if self.driver is None:
                 self.driver = threading.Thread(
                     target=_drive, args=(self,), name="plait-pool", daemon=True
@@ -130,6 +127,11 @@ class Helpers:
             with contextlib.suppress(KeyError, ValueError):  # it has ended meanwhile
                 self.workers[key].kill()
 
+    def finish(self) -> None:
+        """Lets go of the shared memory, which a finished pool that is still referred to would
+        keep."""
+        self.core = _Finished(self.core.broken)
+
     def interrupt(self) -> None:
         """Ends all tasks and workers."""
         self.core.abort()
@@ -145,12 +147,12 @@ class Helpers:
         if found.is_volatile:
             return self._define_volatile(function, name, found)
         watch = found.watch() if found.parts else None
-        return self.core.define(function, name, watch, True)
+        return self._give(function, name, watch, True)
 
     def _define_volatile(self, function: Any, name: str, found: Any) -> int:
         data = _byvalue.dumps(function, name="fn")
         if len(data) > _COMPARED:
-            return self.core.define(function, name, found.watch(), True)
+            return self._give(function, name, found.watch(), True)
         known = self._volatile.get(id(function))
         if known is not None and known[1] == data:
             return known[2]
@@ -158,11 +160,15 @@ class Helpers:
         self._volatile[id(function)] = function, data, number
         return number
 
+    def _give(self, function: Any, name: str, watch: _core.Watch | None, keep: bool) -> int:
+        number: int = self.core.define(function, name, watch, keep)
+        return number
+
     def define_own(self, function: Any) -> int:
         """Defines a callable with a state of its own for one map."""
         inner = getattr(function, "func", function)  # of a partial
         name = getattr(inner, "__qualname__", None) or type(function).__qualname__
-        return self.core.define(function, name, None, False)
+        return self._give(function, name, None, False)
 
     def context(self, context: contextvars.Context) -> int:
         """The number of the context's variables in the pool; 0: none of them can travel."""
@@ -178,108 +184,36 @@ class Helpers:
             known = self._contexts[key] = number, variables  # which keeps the ids' objects
         return known[0]
 
-    # ---- exceptions and output ---------------------------------------------------------------
 
-    def refusal(self, kind: str, text: str | None) -> Exception:
-        """Why the pool takes no task, or has none any more."""
-        if kind == "broken":
-            return BrokenProcessPool(text)
-        if kind == "cancelled":
-            return CancelledError()
-        after = "interpreter shutdown" if _is_exiting else "shutdown"
-        return RuntimeError(f"cannot schedule new futures after {after}")
+class _Finished:
+    """A pool after its end: it has no workers and takes no tasks."""
 
-    def exception(self, data: bytes, trace: str) -> BaseException:
-        """A task's exception, as the worker has pickled it."""
-        try:
-            error: BaseException = pickle.loads(data)
-        except Exception as failure:
-            what = f"{type(failure).__name__}: {failure}"
-            error = SerializationError(
-                f"the task raised an exception that could not be unpickled ({what})",
-                path="exception",
-            )
-        # The standard library's class, by which some know it. Not by assignment, which an
-        # exception that is a frozen dataclass refuses.
-        cause = _RemoteTraceback(f'\n"""\n{trace}"""')
-        BaseException.__setattr__(error, "__cause__", cause)
-        return error
+    outstanding = 0
 
-    def undecodable(self, error: BaseException) -> BaseException:
-        """For a result that arrived, but can't be unpickled."""
-        if isinstance(error, KeyboardInterrupt):
-            return error
-        what = f"{type(error).__name__}: {error}"
-        told = SerializationError(
-            f"the result arrived, but could not be unpickled ({what}); see its __reduce__",
-            path="result",
-        )
-        told.__cause__ = error
-        return told
+    def __init__(self, broken: str | None) -> None:
+        self.broken = broken
 
-    def lost(
-        self,
-        kind: str,
-        name: str | None,
-        arguments: tuple[tuple[Any, ...], dict[str, Any] | None] | None,
-        pid: int,
-        exitcode: int,
-        text: str | None,
-        seconds: float,
-        memory: int | None,
-    ) -> Exception:
-        """Why a task has no result."""
-        if kind in ("broken", "cancelled"):
-            return self.refusal(kind, text)
-        task = _describe(name, arguments)
-        if kind == "late":
-            return TaskTimeout(f"task {task} took longer than {seconds:g} s and was ended")
-        if exitcode < 0:
-            number: int | None = -exitcode
-            how = f"was killed by {_signal_name(-exitcode)}"
-        else:
-            number, how = None, f"ended with exit code {exitcode}"
-        limit = f" (its memory limit was {memory} bytes)" if memory else ""
-        return WorkerDied(
-            f"task {task} did not finish: its worker process {pid} {how}{limit}",
-            pid=pid,
-            signal=number,
-            exitcode=exitcode,
-            task=task,
-        )
+    def submit(self, *args: Any) -> Any:
+        kind = "closed" if self.broken is None else "broken"
+        raise _pool_words.refusal(kind, self.broken)
 
-    def output(self, is_stderr: bool, data: bytes) -> None:
-        """Text that a worker printed, to where ours goes now."""
-        stream = sys.stderr if is_stderr else sys.stdout
-        # Closed, or gone: as for a print() of our own, but nobody is there to be told.
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            stream.write(data.decode("utf-8", "replace"))
-            stream.flush()
+    def map(self, *args: Any, **options: Any) -> Any:
+        return self.submit()
 
+    def workers(self) -> list[Any]:
+        return []
 
-def _describe(name: str | None, arguments: Any) -> str:
-    if arguments is None:
-        return f"{name or 'call'}(...)"
-    short = reprlib.Repr()
-    short.maxother = short.maxstring = 60
-    positional, keywords = arguments
-    parts = [_safe_repr(short, value) for value in positional]
-    parts += [f"{key}={_safe_repr(short, value)}" for key, value in (keywords or {}).items()]
-    return f"{name or 'call'}({', '.join(parts)})"
+    def is_ours(self) -> bool:
+        return True
 
+    def finish_maps(self) -> None:
+        pass
 
-def _safe_repr(short: reprlib.Repr, value: object) -> str:
-    try:
-        return short.repr(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
+    def close(self, cancel: bool = False) -> None:
+        pass
 
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    def abort(self) -> None:
+        pass
 
 
 def _drive(helpers: Helpers) -> None:
@@ -292,6 +226,7 @@ def _drive(helpers: Helpers) -> None:
             sys.excepthook(*sys.exc_info())
             continue
         if duties is None:
+            helpers.finish()
             return
         for what, key in duties:
             helpers.do(what, key)
@@ -300,8 +235,7 @@ def _drive(helpers: Helpers) -> None:
 def _at_exit() -> None:
     """Before threads are joined: pools finish what they have, as in the standard library; after
     an unhandled ^C, or at another one now, they don't."""
-    global _is_exiting
-    _is_exiting = True
+    _pool_words.is_exiting = True
     pools = list(_pools)
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     for pool in pools:
@@ -323,8 +257,12 @@ def _at_exit() -> None:
 def join(pool: Helpers) -> None:
     """Waits until a closed pool has finished. An unfinished one is another process's if we were
     forked: there is nothing to wait for."""
-    if pool.driver is not None and pool.core.is_ours():
+    if not pool.core.is_ours():
+        return
+    if pool.driver is not None:
         pool.driver.join()
+    else:
+        pool.finish()  # it never had a worker
 
 
 def _after_fork_in_child() -> None:

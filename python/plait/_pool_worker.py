@@ -45,7 +45,7 @@ def main(
             what = f"{type(error).__name__}: {error}"
             text = f"the initializer {initializer!r} of a worker failed: {what}"
             # Last of all: who sees that the pool is broken finds the log in its queue.
-            util.Finalize(core, core.broken, (text,), exitpriority=-100)
+            util.Finalize(None, core.broken, (text,), exitpriority=-100)
             return
     core.ready()
     core.serve()
@@ -125,6 +125,18 @@ class Helpers:
             if context is None:
                 return function(*args, **kwargs)
             return context.copy().run(function, *args, **kwargs)
+
+    def forked(self, error: BaseException | None) -> None:
+        """Ends a copy of the worker, which a task has forked and which returns from it: the
+        task's result is the original's to send."""
+        code = 0
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            traceback.print_exception(error)
+            code = 1
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        os._exit(code)
 
     def failure(self, error: BaseException, memory: int) -> tuple[bytes, str]:
         """The pickle of a task's exception, and its traceback as text."""

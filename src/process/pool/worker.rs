@@ -3,7 +3,7 @@
 
 use super::arena::{Arena, BlockId};
 use super::codec::Codec;
-use super::mapping::count_forks;
+use super::mapping::{count_forks, generation};
 use super::message::{COPY, Head, Kind, Reply, next_item};
 use super::numpy;
 use super::shared::{Board, Control, Meter, PAGE, WORKER_BYTES, now_ns};
@@ -45,6 +45,8 @@ pub struct PoolWorker {
     arena: Arc<Mutex<Arena>>,
     view: LazyView,
     helpers: Py<PyAny>,
+    /// Of the process: a copy that a task forks must not touch the rings.
+    generation: u32,
 }
 
 /// What a worker was told to remember; a function that could not be unpickled is the reason.
@@ -55,6 +57,8 @@ struct Memory {
     /// Whether NumPy, which a task may import at any time, has been dealt with.
     has_numpy: bool,
 }
+
+type Parts<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
 #[pymethods]
 impl PoolWorker {
@@ -83,6 +87,7 @@ impl PoolWorker {
             arena: Arc::new(Mutex::new(Arena::new(file, WORKER_BYTES as u64, 1)?)),
             view: LazyView::new(board, PAGE as u64, key),
             helpers,
+            generation: generation(),
         })
     }
 
@@ -133,7 +138,8 @@ impl PoolWorker {
             match head.kind {
                 Kind::Exit => return Ok(()),
                 Kind::Function => {
-                    let function = above_python(|| self.decode(py, &mut items, false));
+                    // Other workers have the same blocks: what is written there stays here.
+                    let function = above_python(|| self.decode(py, &mut items, true));
                     memory.functions.insert(head.function, function.map(Bound::unbind));
                 }
                 Kind::Forget => drop(memory.functions.remove(&head.function)),
@@ -233,7 +239,12 @@ impl PoolWorker {
         out: &mut Vec<u8>,
         lent: &mut Vec<BlockId>,
     ) -> PyResult<bool> {
-        let value = self.call(py, head, item, memory).and_then(|value| {
+        let value = self.call(py, head, item, memory);
+        if self.generation != generation() {
+            let error = value.as_ref().err().map(|error| error.value(py).clone());
+            self.helpers.bind(py).call_method1("forked", (error,))?;
+        }
+        let value = value.and_then(|value| {
             let pending = self.codec.encode_result(value, "result", out, &self.arena, lent)?;
             self.codec.finish(py, pending, out, &self.arena, lent)
         });
@@ -251,23 +262,14 @@ impl PoolWorker {
         mut item: &[u8],
         memory: &Memory,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let copy = head.flags & COPY != 0;
-        let mut next = || self.decode(py, &mut item, copy);
-        let function = match memory.functions.get(&head.function) {
-            Some(Ok(function)) => function.bind(py).clone(),
-            Some(Err(error)) => return Err(error.clone_ref(py)),
-            None => next()?,
-        };
-        let first = next()?;
-        let (arguments, keywords) = match head.kind {
-            Kind::Map => (PyTuple::new(py, [first])?, None),
-            Kind::StarMap => (first.cast_into::<PyTuple>()?, None),
-            _ => {
-                let keywords = next()?;
-                let keywords = keywords.cast_into::<PyDict>().ok();
-                (first.cast_into::<PyTuple>()?, keywords)
+        let parts = self.parts(py, head, &mut item, memory);
+        while parts.is_err() && !item.is_empty() {
+            // What comes after the part that failed has blocks, too.
+            if self.codec.discard(&mut item, &self.view).is_err() {
+                break;
             }
-        };
+        }
+        let (function, arguments, keywords) = parts?;
         if head.context == 0 && head.memory == 0 {
             return function.call(arguments, keywords.as_ref());
         }
@@ -279,5 +281,30 @@ impl PoolWorker {
         let value = self.helpers.bind(py).call_method1(intern!(py, "call"), call);
         numpy::use_arena(true);
         value
+    }
+    /// A task's function, arguments, and keyword arguments.
+    fn parts<'py>(
+        &self,
+        py: Python<'py>,
+        head: &Head,
+        item: &mut &[u8],
+        memory: &Memory,
+    ) -> PyResult<Parts<'py>> {
+        let copy = head.flags & COPY != 0;
+        let mut next = || self.decode(py, item, copy);
+        let function = match memory.functions.get(&head.function) {
+            Some(Ok(function)) => function.bind(py).clone(),
+            Some(Err(error)) => return Err(error.clone_ref(py)),
+            None => next()?,
+        };
+        let first = next()?;
+        Ok(match head.kind {
+            Kind::Map => (function, PyTuple::new(py, [first])?, None),
+            Kind::StarMap => (function, first.cast_into::<PyTuple>()?, None),
+            _ => {
+                let keywords = next()?.cast_into::<PyDict>().ok();
+                (function, first.cast_into::<PyTuple>()?, keywords)
+            }
+        })
     }
 }
