@@ -6,6 +6,7 @@ it shall be collected when its user drops it.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import contextvars
 import os
@@ -65,52 +66,52 @@ class Helpers:
         self.max_workers = max_workers
         self.workers: dict[int, Any] = {}  # by key
         self.processes: dict[int, Any] = {}  # by pid
-        self._lock = threading.RLock()
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
         # A `_Finished` in the end.
         self.core: Any = _core.ProcessPool(future, max_workers, max_tasks, self)
-        self.driver: threading.Thread | None = None
+        # Their threads: a callback may be called by one.
+        self.drivers: set[int] = set()
+        self._ended = threading.Event()
         _pools.add(self)
 
     # ---- workers ---------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Starts a worker, if there is room for one."""
-        from ._pool_worker import main
+    def begin(self) -> None:
+        """Has the driver run. Not as a threading.Thread, whose start() waits: what a signal
+        handler raises there would leave us not knowing whether it runs. One too many leaves."""
+        _thread.start_new_thread(_drive, (self,))
 
-        with self._lock:
-            if len(self.workers) >= self.max_workers:
-                return
-            core = self.core
-            if isinstance(core, _Finished):
-                return
-            key, *fds = core.add_worker()
-            try:
-                process = self.context_.Process(
-                    target=main, args=(Ends(*fds), key, self._initializer, self._initargs)
-                )
-                process.start()
-            except BaseException:
-                core.ended(key, 0)
-                raise
-            self.workers[key] = process
-            self.processes[process.pid] = process
-            core.watch(key, process.pid, process.sentinel)
-            if self.driver is None:
-                self.driver = threading.Thread(
-                    target=_drive, args=(self,), name="plait-pool", daemon=True
-                )
-                self.driver.start()
+    def start(self) -> None:
+        """Starts a worker, if there is room for one; the driver does."""
+        if len(self.workers) >= self.max_workers:
+            return
+        key, *fds = self.core.add_worker()
+        try:
+            process = self.context_.Process(
+                target=_work, args=(Ends(*fds), key, self._initializer, self._initargs)
+            )
+            process.start()
+        except BaseException:
+            self.core.ended(key, 0)
+            raise
+        self.workers[key] = process
+        self.processes[process.pid] = process
+        self.core.watch(key, process.pid, process.sentinel)
+
+    def settled_processes(self) -> dict[int, Any]:
+        """The workers' processes, by pid, after those that are to be started."""
+        while self.core.needed and not self._ended.wait(0.001):
+            pass
+        return self.processes
 
     def bury(self, key: int) -> None:
         """Reaps a worker that has ended."""
         process = self.workers[key]
         process.join()
         code = process.exitcode
-        with self._lock:
-            del self.workers[key], self.processes[process.pid]
-            self.core.ended(key, 255 if code is None else code)
+        del self.workers[key], self.processes[process.pid]
+        self.core.ended(key, 255 if code is None else code)
         process.close()
 
     def do(self, what: str, key: int) -> None:
@@ -119,8 +120,7 @@ class Helpers:
             try:
                 self.start()
             except Exception as error:
-                if not self.workers:  # and nobody is left to do the tasks
-                    self.core.break_down(f"no worker process can be started: {error}")
+                self.core.cannot_start(f"{type(error).__name__}: {error}")
         elif what == "bury":
             self.bury(key)
         else:
@@ -131,6 +131,15 @@ class Helpers:
         """Lets go of the shared memory, which a finished pool that is still referred to would
         keep."""
         self.core = _Finished(self.core.broken)
+        self._ended.set()
+
+    def join(self) -> None:
+        """Waits until a closed pool has finished. A copy in a forked process has nothing to wait
+        for."""
+        if self.core.is_ours() and _thread.get_ident() not in self.drivers:
+            if not self.core.is_driven and not self.core.outstanding:
+                self.finish()  # it never had a task
+            self._ended.wait()
 
     def interrupt(self) -> None:
         """Ends all tasks and workers."""
@@ -156,7 +165,7 @@ class Helpers:
         known = self._volatile.get(id(function))
         if known is not None and known[1] == data:
             return known[2]
-        number = self.core.define(function, name, None, False)
+        number = self._give(function, name, None, False)
         self._volatile[id(function)] = function, data, number
         return number
 
@@ -188,7 +197,8 @@ class Helpers:
 class _Finished:
     """A pool after its end: it has no workers and takes no tasks."""
 
-    outstanding = 0
+    outstanding = needed = 0
+    is_driven = False
 
     def __init__(self, broken: str | None) -> None:
         self.broken = broken
@@ -212,24 +222,39 @@ class _Finished:
     def close(self, cancel: bool = False) -> None:
         pass
 
+    def drive(self) -> None:
+        return None
+
     def abort(self) -> None:
         pass
 
 
+def _work(*args: Any) -> None:
+    from ._pool_worker import main  # needed in the worker alone
+
+    main(*args)
+
+
 def _drive(helpers: Helpers) -> None:
     """The driver thread."""
-    core = helpers.core
-    while True:
-        try:
-            duties = core.drive()
-        except Exception:  # of a callback's, say, that is no Exception's business here
-            sys.excepthook(*sys.exc_info())
-            continue
-        if duties is None:
-            helpers.finish()
-            return
-        for what, key in duties:
-            helpers.do(what, key)
+    core, me = helpers.core, _thread.get_ident()
+    helpers.drivers.add(me)
+    try:
+        while True:
+            try:
+                duties = core.drive()
+            except Exception:  # of a callback's, say, that is no Exception's business here
+                sys.excepthook(*sys.exc_info())
+                continue
+            if duties is None:
+                helpers.finish()
+                return
+            for what, key in duties:
+                if what == "leave":
+                    return
+                helpers.do(what, key)
+    finally:
+        helpers.drivers.discard(me)
 
 
 def _at_exit() -> None:
@@ -245,24 +270,13 @@ def _at_exit() -> None:
             pool.core.close()
     try:
         for pool in pools:
-            join(pool)
+            pool.join()
     except BaseException:
         for pool in pools:
             pool.interrupt()
         for pool in pools:
-            join(pool)
+            pool.join()
         raise
-
-
-def join(pool: Helpers) -> None:
-    """Waits until a closed pool has finished. An unfinished one is another process's if we were
-    forked: there is nothing to wait for."""
-    if not pool.core.is_ours():
-        return
-    if pool.driver is not None:
-        pool.driver.join()
-    else:
-        pool.finish()  # it never had a worker
 
 
 def _after_fork_in_child() -> None:

@@ -346,11 +346,7 @@ impl Map {
             };
             (task, &buffer[part.start..part.end])
         });
-        self.pool.submit_all(py, tasks)?;
-        if self.has_limit() {
-            self.pool.limits_came();
-        }
-        Ok(())
+        self.pool.submit_all(py, self.has_limit(), tasks)
     }
 
     fn is_used_up(&self) -> bool {
@@ -433,6 +429,11 @@ impl PoolMap {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.map.next(py)
+    }
+
+    fn __aiter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        let module = slf.py().import("plait._async_results")?;
+        module.call_method1("iterate", (slf,))
     }
 
     /// Without waiting: a tuple of the next result, None if it isn't there yet. Raises
