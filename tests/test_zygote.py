@@ -259,3 +259,63 @@ def test_a_module_that_leaves_threads_running_is_done_without(
 def test_names_of_modules_are_a_list_of_strings(names: Any) -> None:
     with pytest.raises(TypeError, match="list of strings"):
         plait.get_context().set_forkserver_preload(names)
+
+
+def test_modules_that_children_import_are_learned(run_script: Any) -> None:
+    run_script(
+        """
+        import plait, time
+        from plait import _zygote
+        def look():
+            import sys
+            had = "csv" in sys.modules
+            import csv
+            return had
+        def start():
+            p = plait.Process(target=look)
+            p.start()
+            p.join()
+            return p.result()
+        def pause():
+            while not _zygote._zygote.spares[0]:
+                time.sleep(0.001)
+        assert not start()
+        pause()
+        assert not start()  # nobody asked for it
+        plait.get_context().set_forkserver_preload([], learn=True)
+        pause()
+        while not start():
+            pause()
+        plait.get_context().set_forkserver_preload([])
+        pause()
+        assert start()  # it is there now
+        """
+    )
+
+
+def test_a_learned_module_that_leaves_threads_running_ends_the_learning(
+    run_script: Any, tmp_path: Any
+) -> None:
+    (tmp_path / "threaded.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    done = run_script(
+        """
+        import plait, time
+        from plait import _zygote
+        plait.get_context().set_forkserver_preload([], learn=True)
+        def work():
+            import threaded
+            return 1
+        while _zygote._learn:
+            p = plait.Process(target=work)
+            p.start()
+            assert p.result() == 1
+            p.join()
+        p = plait.Process(target=abs, args=(-1,))
+        p.start()
+        assert p.result() == 1
+        p.join()
+        """
+    )
+    assert done.stderr.count("RuntimeWarning: a module that child processes import") == 1

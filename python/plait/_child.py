@@ -18,6 +18,7 @@ import multiprocessing.process
 import multiprocessing.util
 import os
 import pickle
+import select
 import signal
 import socket
 import sys
@@ -54,7 +55,8 @@ _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 _FORK, _SPARE, _STATE = ord("F"), ord("L"), ord("S")
 # The zygote's exit code when a module that it was to import has left threads running: this, and
-# the module's number. (In `_zygote`, which is not imported here, too.)
+# the module's number; one less for a module that it learned of. (In `_zygote` too, which is not
+# imported here.)
 _SPOILT = 64
 
 # Rehearsals in the zygote: after some, the interpreter has specialised what is run.
@@ -115,17 +117,21 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
                 if "preload" in news:
                     asked = news["preload"]
                     cold += asked
-                    rehearsals = min(rehearsals, _REHEARSALS - 1)  # once more, with these
+                if "learn" in news:
+                    _learning.switch(news["learn"])
                 os.dup2(1, 2)  # started well: from here on its stderr is nobody's
             os.close(channel)
             continue
         if kind != _FORK:
+            cold += _learning.heard()
             if cold:
                 name = cold.pop(0)
                 _import_ahead(name)
                 if not _is_single_threaded():
                     # Cannot be forked any more. The parent starts another one, without it.
-                    os._exit(_SPOILT + asked.index(name) if name in asked else 1)
+                    os._exit(_SPOILT + asked.index(name) if name in asked else _SPOILT - 1)
+                if not cold:
+                    rehearsals = min(rehearsals, _REHEARSALS - 1)  # once more, with these
                 continue
             if rehearsals < _REHEARSALS:
                 global _inherited_atexits
@@ -164,6 +170,57 @@ def _be_told(data: bytes, fds: list[int]) -> dict[str, Any]:
     news: dict[str, Any] = pickle.loads(data)
     _apply(news)
     return news
+
+
+class _Learning:
+    """What children had to import: they tell the zygote by a pipe, as they end."""
+
+    def __init__(self) -> None:
+        self._pipe: tuple[int, int] | None = None
+        self._known: set[str] = set()
+
+    def switch(self, on: bool) -> None:
+        if on and self._pipe is None:
+            self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        elif not on and self._pipe is not None:
+            for fd in self._pipe:
+                os.close(fd)
+            self._pipe = None
+
+    def heard(self) -> list[str]:
+        """In the zygote: the names that are new."""
+        names: list[str] = []
+        if self._pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                while data := os.read(self._pipe[0], 1 << 16):
+                    names += dict.fromkeys(data.decode().split())
+        new = [name for name in names if name not in self._known and name not in sys.modules]
+        self._known.update(new)
+        return new
+
+    def begin(self) -> None:
+        """In a child that is about to run."""
+        if self._pipe is not None:
+            self._known = set(sys.modules)
+
+    def tell(self) -> None:
+        """In a child that has run: writes what came, as long as that is not torn apart."""
+        if self._pipe is None:
+            return
+        text = ""
+        for name, module in list(sys.modules.items()):
+            spec = getattr(module, "__spec__", None)
+            if name in self._known or spec is None or spec.name != name or not name.isascii():
+                continue
+            if len(text) + len(name) >= select.PIPE_BUF:
+                break
+            text += name + "\n"
+        if text:
+            with contextlib.suppress(OSError):  # full, or the zygote is gone
+                os.write(self._pipe[1], text.encode())
+
+
+_learning = _Learning()
 
 
 def _import_ahead(name: str) -> None:
@@ -319,6 +376,7 @@ def _child(channel: int, patience: int | None, parent: int) -> NoReturn:
         if told is False:
             os._exit(0)
         code = _run(channel, sentinel, *told)
+        _learning.tell()
     except BaseException:
         _print_exception()
     finally:
@@ -348,6 +406,7 @@ def _run(
             _core.end_with_parent(os.dup(sentinel))
             os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
         if not rehearsal:
+            _learning.begin()
             _core.unblock(_attributes)
         process = _load_process(name, tracker, entries, data[size:], fds)
     except BaseException as error:

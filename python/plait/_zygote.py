@@ -32,6 +32,7 @@ _latest = 0
 _REMEMBERED = 32
 # Modules that the zygote imports ahead, and what is to be said of them at the next start.
 _ahead: tuple[str, ...] = ()
+_learn = False
 _complaints: list[str] = []
 # Exit codes from here on name the module that made a zygote useless, by its number.
 _SPOILT = 64
@@ -113,7 +114,7 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
     with _lock:
         while _complaints:
             warnings.warn(_complaints.pop(), RuntimeWarning, stacklevel=6)
-        now["preload"] = _ahead
+        now["preload"], now["learn"] = _ahead, _learn
         if _zygote is not None and (_is_stale(now) or not _zygote.is_ours()):
             _zygote.end()
             _zygote = None
@@ -134,7 +135,7 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
                 # ^C may reach it before it can ignore it: that may be tried again, since
                 # what it means is for the user's process to decide.
                 blamed = _blame(status)
-                now["preload"] = _ahead
+                now["preload"], now["learn"] = _ahead, _learn
                 if is_new and not blamed and status != f"signal {signal.SIGINT:d}":
                     raise RuntimeError(
                         f"plait's helper process ended before it could fork ({status}); what "
@@ -149,8 +150,15 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
 
 def _blame(status: str | None) -> bool:
     """Does without a module that, imported ahead, made the zygote end so."""
-    global _ahead
+    global _ahead, _learn
     code = int(status.removeprefix("exit code ")) if status and status[0] == "e" else 0
+    if code == _SPOILT - 1:
+        _learn = False
+        _complaints.append(
+            "a module that child processes import starts threads, and does not end them for a "
+            "fork: plait has stopped to import ahead what it learns of"
+        )
+        return True
     if not _SPOILT <= code < _SPOILT + len(_ahead):
         return False
     name = _ahead[code - _SPOILT]
@@ -162,15 +170,15 @@ def _blame(status: str | None) -> bool:
     return True
 
 
-def preload(names: list[str]) -> None:
+def preload(names: list[str], learn: bool) -> None:
     """Has these modules imported in the zygote, so that children have them."""
-    global _ahead
+    global _ahead, _learn
     with _lock:
-        _ahead = tuple(dict.fromkeys(names))
+        _ahead, _learn = tuple(dict.fromkeys(names)), learn
         if _zygote is None or not _zygote.is_ours():
             return  # it will be told when it is started
         with contextlib.suppress(ConnectionResetError):  # it has died: as above
-            _tell(_zygote, {**_told.get(_latest, {}), "preload": _ahead})
+            _tell(_zygote, {**_told.get(_latest, {}), "preload": _ahead, "learn": learn})
             _zygote.drop_spares()  # which lack them
             _zygote.refill()
 
@@ -213,7 +221,7 @@ def refill(*, only_if_out: bool = False) -> None:
         except ConnectionResetError:
             # It has died. The next start need not wait for another one to come up.
             _blame(_zygote.end())
-            now["preload"] = _ahead
+            now["preload"], now["learn"] = _ahead, _learn
             _zygote = None
             # The child that was just started runs: what is in the way now, the next start
             # will tell.

@@ -194,7 +194,7 @@ class PlaitContext(multiprocessing.context.BaseContext):
     _name = "plait"
     Process = Process
 
-    def set_forkserver_preload(self, module_names: list[str]) -> None:
+    def set_forkserver_preload(self, module_names: list[str], *, learn: bool = False) -> None:
         """Names modules that processes have imported already when they start.
 
         Differences from the standard library: it can be called at any time, and again. A
@@ -204,6 +204,7 @@ class PlaitContext(multiprocessing.context.BaseContext):
 
         Args:
             module_names: a list of names, as in an import statement.
+            learn: whether modules that processes had to import are added for later ones.
 
         Raises:
             TypeError: it is something else.
@@ -218,7 +219,7 @@ class PlaitContext(multiprocessing.context.BaseContext):
             return  # each child is an interpreter of its own, and imports what it uses
         from . import _zygote
 
-        _zygote.preload([name for name in module_names if name != "__main__"])
+        _zygote.preload([name for name in module_names if name != "__main__"], learn)
 
 
 _context = PlaitContext()
