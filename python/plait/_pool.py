@@ -9,22 +9,16 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-import pickle
-import reprlib
-import signal
 import sys
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import process as mp_process
 from multiprocessing import reduction
 from typing import Any
 
-from . import _byvalue, _contextvars, _core
+from . import _byvalue, _contextvars, _core, _pool_words
 from ._functions import survey
-from .errors import SerializationError, TaskTimeout, WorkerDied
 
 __all__ = ["Ends", "Helpers"]
 
@@ -33,7 +27,6 @@ __all__ = ["Ends", "Helpers"]
 _COMPARED = 64 * 1024
 
 _pools: weakref.WeakSet[Helpers] = weakref.WeakSet()
-_is_exiting = False
 
 
 class Ends:
@@ -75,7 +68,7 @@ class Helpers:
         self._lock = threading.RLock()
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
-        self.core = _core.ProcessPool(future, max_workers, max_tasks, _Caller(self))
+        self.core = _core.ProcessPool(future, max_workers, max_tasks, self)
         self.driver: threading.Thread | None = None
         _pools.add(self)
 
@@ -178,121 +171,6 @@ class Helpers:
             known = self._contexts[key] = number, variables  # which keeps the ids' objects
         return known[0]
 
-    # ---- exceptions and output ---------------------------------------------------------------
-
-    def refusal(self, kind: str, text: str | None) -> Exception:
-        """Why the pool takes no task, or has none any more."""
-        if kind == "broken":
-            return BrokenProcessPool(text)
-        if kind == "cancelled":
-            return CancelledError()
-        after = "interpreter shutdown" if _is_exiting else "shutdown"
-        return RuntimeError(f"cannot schedule new futures after {after}")
-
-    def exception(self, data: bytes, trace: str) -> BaseException:
-        """A task's exception, as the worker has pickled it."""
-        try:
-            error: BaseException = pickle.loads(data)
-        except Exception as failure:
-            what = f"{type(failure).__name__}: {failure}"
-            error = SerializationError(
-                f"the task raised an exception that could not be unpickled ({what})",
-                path="exception",
-            )
-        # The standard library's class, by which some know it. Not by assignment, which an
-        # exception that is a frozen dataclass refuses.
-        cause = _RemoteTraceback(f'\n"""\n{trace}"""')  # type: ignore[arg-type]
-        BaseException.__setattr__(error, "__cause__", cause)
-        return error
-
-    def undecodable(self, error: BaseException) -> BaseException:
-        """For a result that arrived, but can't be unpickled."""
-        if isinstance(error, KeyboardInterrupt):
-            return error
-        what = f"{type(error).__name__}: {error}"
-        told = SerializationError(
-            f"the result arrived, but could not be unpickled ({what}); see its __reduce__",
-            path="result",
-        )
-        told.__cause__ = error
-        return told
-
-    def lost(
-        self,
-        kind: str,
-        name: str | None,
-        arguments: tuple[tuple[Any, ...], dict[str, Any] | None] | None,
-        pid: int,
-        exitcode: int,
-        text: str | None,
-        seconds: float,
-        memory: int | None,
-    ) -> Exception:
-        """Why a task has no result."""
-        if kind in ("broken", "cancelled"):
-            return self.refusal(kind, text)
-        task = _describe(name, arguments)
-        if kind == "late":
-            return TaskTimeout(f"task {task} took longer than {seconds:g} s and was ended")
-        if exitcode < 0:
-            number: int | None = -exitcode
-            how = f"was killed by {_signal_name(-exitcode)}"
-        else:
-            number, how = None, f"ended with exit code {exitcode}"
-        limit = f" (its memory limit was {memory} bytes)" if memory else ""
-        return WorkerDied(
-            f"task {task} did not finish: its worker process {pid} {how}{limit}",
-            pid=pid,
-            signal=number,
-            exitcode=exitcode,
-            task=task,
-        )
-
-    def output(self, is_stderr: bool, data: bytes) -> None:
-        """Text that a worker printed, to where ours goes now."""
-        stream = sys.stderr if is_stderr else sys.stdout
-        # Closed, or gone: as for a print() of our own, but nobody is there to be told.
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            stream.write(data.decode("utf-8", "replace"))
-            stream.flush()
-
-
-class _Caller:
-    """What the core calls: it must not keep a pool alive, which keeps it. Futures may outlive
-    their pool, and then need no more than the words for what has happened."""
-
-    def __init__(self, helpers: Helpers) -> None:
-        self._helpers = weakref.ref(helpers)
-
-    def __getattr__(self, name: str) -> Any:
-        helpers = self._helpers()
-        return getattr(Helpers.__new__(Helpers) if helpers is None else helpers, name)
-
-
-def _describe(name: str | None, arguments: Any) -> str:
-    if arguments is None:
-        return f"{name or 'call'}(...)"
-    short = reprlib.Repr()
-    short.maxother = short.maxstring = 60
-    positional, keywords = arguments
-    parts = [_safe_repr(short, value) for value in positional]
-    parts += [f"{key}={_safe_repr(short, value)}" for key, value in (keywords or {}).items()]
-    return f"{name or 'call'}({', '.join(parts)})"
-
-
-def _safe_repr(short: reprlib.Repr, value: object) -> str:
-    try:
-        return short.repr(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
 
 def _drive(helpers: Helpers) -> None:
     """The driver thread."""
@@ -312,8 +190,7 @@ def _drive(helpers: Helpers) -> None:
 def _at_exit() -> None:
     """Before threads are joined: pools finish what they have, as in the standard library; after
     an unhandled ^C, or at another one now, they don't."""
-    global _is_exiting
-    _is_exiting = True
+    _pool_words.is_exiting = True
     pools = list(_pools)
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     for pool in pools:
