@@ -6,6 +6,7 @@ it shall be collected when its user drops it.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import contextvars
 import os
@@ -68,36 +69,55 @@ class Helpers:
         self._lock = threading.RLock()
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
-        self.core = _core.ProcessPool(future, max_workers, max_tasks, self)
-        self.driver: threading.Thread | None = None
+        # A `_Finished` in the end.
+        self.core: Any = _core.ProcessPool(future, max_workers, max_tasks, self)
+        # The worker that is being started: its key, and its process once there is one.
+        self._starting: tuple[int, Any] | None = None
+        self._has_driver = False
+        self._ended = threading.Event()
         _pools.add(self)
 
     # ---- workers ---------------------------------------------------------------------------
 
     def start(self) -> None:
         """Starts a worker, if there is room for one."""
-        from ._pool_worker import main
-
         with self._lock:
-            if len(self.workers) >= self.max_workers:
+            self._sweep()
+            core = self.core
+            if len(self.workers) >= self.max_workers or isinstance(core, _Finished):
                 return
-            key, *fds = self.core.add_worker()
+            if not self._has_driver:
+                # Not a threading.Thread, whose start() waits: what a signal handler raises
+                # there would leave us not knowing whether it runs.
+                _thread.start_new_thread(_drive, (self,))
+                self._has_driver = True
+            key, *fds = core.add_worker()
+            self._starting = key, None
+            process = self.context_.Process(
+                target=_work, args=(Ends(*fds), key, self._initializer, self._initargs)
+            )
+            self._starting = key, process
             try:
-                process = self.context_.Process(
-                    target=main, args=(Ends(*fds), key, self._initializer, self._initargs)
-                )
                 process.start()
             except BaseException:
-                self.core.ended(key, 0)
+                self._sweep()
                 raise
+            core.watch(key, process.pid, process.sentinel)
             self.workers[key] = process
             self.processes[process.pid] = process
-            self.core.watch(key, process.pid, process.sentinel)
-            if self.driver is None:
-                self.driver = threading.Thread(
-                    target=_drive, args=(self,), name="plait-pool", daemon=True
-                )
-                self.driver.start()
+            self._starting = None
+
+    def _sweep(self) -> None:
+        """Clears up after a start that an exception has cut short: that of a signal handler may
+        come anywhere."""
+        if self._starting is not None:
+            key, process = self._starting
+            if process is not None and process._popen is not None:
+                process.kill()
+                process.join()
+            self.workers.pop(key, None)
+            self.core.ended(key, 0)
+            self._starting = None
 
     def bury(self, key: int) -> None:
         """Reaps a worker that has ended."""
@@ -123,6 +143,22 @@ class Helpers:
             with contextlib.suppress(KeyError, ValueError):  # it has ended meanwhile
                 self.workers[key].kill()
 
+    def finish(self) -> None:
+        """Lets go of the shared memory, which a finished pool that is still referred to would
+        keep."""
+        self.core = _Finished(self.core.broken)
+        self._ended.set()
+
+    def join(self) -> None:
+        """Waits until a closed pool has finished. A copy in a forked process has nothing to wait
+        for."""
+        if self.core.is_ours():
+            with self._lock:
+                self._sweep()
+                if not self._has_driver:
+                    self.finish()  # it never had a worker
+            self._ended.wait()
+
     def interrupt(self) -> None:
         """Ends all tasks and workers."""
         self.core.abort()
@@ -138,24 +174,28 @@ class Helpers:
         if found.is_volatile:
             return self._define_volatile(function, name, found)
         watch = found.watch() if found.parts else None
-        return self.core.define(function, name, watch, True)
+        return self._give(function, name, watch, True)
 
     def _define_volatile(self, function: Any, name: str, found: Any) -> int:
         data = _byvalue.dumps(function, name="fn")
         if len(data) > _COMPARED:
-            return self.core.define(function, name, found.watch(), True)
+            return self._give(function, name, found.watch(), True)
         known = self._volatile.get(id(function))
         if known is not None and known[1] == data:
             return known[2]
-        number = self.core.define(function, name, None, False)
+        number = self._give(function, name, None, False)
         self._volatile[id(function)] = function, data, number
+        return number
+
+    def _give(self, function: Any, name: str, watch: _core.Watch | None, keep: bool) -> int:
+        number: int = self.core.define(function, name, watch, keep)
         return number
 
     def define_own(self, function: Any) -> int:
         """Defines a callable with a state of its own for one map."""
         inner = getattr(function, "func", function)  # of a partial
         name = getattr(inner, "__qualname__", None) or type(function).__qualname__
-        return self.core.define(function, name, None, False)
+        return self._give(function, name, None, False)
 
     def context(self, context: contextvars.Context) -> int:
         """The number of the context's variables in the pool; 0: none of them can travel."""
@@ -172,6 +212,46 @@ class Helpers:
         return known[0]
 
 
+class _Finished:
+    """A pool after its end: it has no workers and takes no tasks."""
+
+    outstanding = 0
+
+    def __init__(self, broken: str | None) -> None:
+        self.broken = broken
+
+    def submit(self, *args: Any) -> Any:
+        kind = "closed" if self.broken is None else "broken"
+        raise _pool_words.refusal(kind, self.broken)
+
+    def map(self, *args: Any, **options: Any) -> Any:
+        return self.submit()
+
+    def workers(self) -> list[Any]:
+        return []
+
+    def is_ours(self) -> bool:
+        return True
+
+    def finish_maps(self) -> None:
+        pass
+
+    def close(self, cancel: bool = False) -> None:
+        pass
+
+    def ended(self, key: int, code: int) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+def _work(*args: Any) -> None:
+    from ._pool_worker import main  # needed in the worker alone
+
+    main(*args)
+
+
 def _drive(helpers: Helpers) -> None:
     """The driver thread."""
     core = helpers.core
@@ -182,6 +262,7 @@ def _drive(helpers: Helpers) -> None:
             sys.excepthook(*sys.exc_info())
             continue
         if duties is None:
+            helpers.finish()
             return
         for what, key in duties:
             helpers.do(what, key)
@@ -200,20 +281,13 @@ def _at_exit() -> None:
             pool.core.close()
     try:
         for pool in pools:
-            join(pool)
+            pool.join()
     except BaseException:
         for pool in pools:
             pool.interrupt()
         for pool in pools:
-            join(pool)
+            pool.join()
         raise
-
-
-def join(pool: Helpers) -> None:
-    """Waits until a closed pool has finished. An unfinished one is another process's if we were
-    forked: there is nothing to wait for."""
-    if pool.driver is not None and pool.core.is_ours():
-        pool.driver.join()
 
 
 def _after_fork_in_child() -> None:

@@ -161,11 +161,17 @@ impl Shared {
         out: &mut Vec<u8>,
         blocks: &mut Vec<BlockId>,
     ) -> PyResult<()> {
-        // Its name is for errors alone, so it is made when there is one.
-        let attempt = |name: &str, out: &mut Vec<u8>, blocks: &mut Vec<BlockId>| {
+        let mut attempt = |name: &str| {
             above_python(|| self.words.codec.encode(item, name, out, &self.arena, blocks))
         };
-        attempt("item", out, blocks).map_err(|error| self.at_item(item.py(), error, index))
+        attempt("item").or_else(|error| {
+            if !error.is_instance_of::<PyException>(item.py()) {
+                return Err(error);
+            }
+            // Once more, under a name that costs too much where all goes well.
+            attempt(&format!("items[{index}]"))
+                .map_err(|error| self.at_item(item.py(), error, index))
+        })
     }
 
     /// An exception, with a note of which item it is about.
