@@ -620,7 +620,7 @@ impl ProcessPool {
         }
         py.detach(|| {
             if cancel {
-                self.shared.engine().abandon(|_| true);
+                self.shared.engine().abandon_rest();
             }
             self.shared.engine().close();
             self.shared.pool.call_driver();
