@@ -196,7 +196,7 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
     # The standard library's own names, which its users and its tests look at.
     @property
     def _processes(self) -> dict[int, Any]:  # type: ignore[override]
-        return self._helpers.processes
+        return self._helpers.settled_processes()
 
     @property
     def _broken(self) -> str | bool:  # type: ignore[override]
@@ -266,7 +266,8 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
 
         Args:
             wait: whether to return only then.
-            cancel_futures: whether tasks that have not begun are cancelled.
+            cancel_futures: whether tasks that have not begun are cancelled; those that workers
+                are being started for count as begun.
         """
         core = self._helpers.core
         self._shutdown = True
