@@ -307,6 +307,10 @@ class ProcessPool:
         """
         No worker can be started.
         """
+    def claim(self, /) -> bool:
+        """
+        Becomes the driver; False: there is one.
+        """
     def close(self, /, cancel: bool = False) -> None:
         """
         Takes no more tasks; workers leave when all is done, which is left to the driver.
@@ -322,8 +326,7 @@ class ProcessPool:
     def drive(self, /) -> list[tuple[str, int]] | None:
         """
         The driver: waits for something to do, does what is Rust's, and returns what is
-        Python's: ("start", 0), ("kill", key), ("bury", key); ("leave", 0): there is another
-        driver. None: the pool is finished.
+        Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
         """
     def ended(self, /, key: SupportsIndex, exitcode: SupportsIndex) -> None:
         """

@@ -86,9 +86,8 @@ pub struct Shared {
     maps: Mutex<Vec<Arc<Map>>>,
     known: Mutex<KnownFunctions>,
     half: Py<PyWeakrefReference>,
-    /// Whether there is a driver, and it is at work.
+    /// Whether there is a driver.
     is_driven: AtomicBool,
-    driving: Mutex<()>,
     numbers: AtomicU32,
     buffer: Mutex<Vec<u8>>,
     /// A forked copy must touch nothing: its locks may be held for ever, its rings are ours.
@@ -375,7 +374,6 @@ impl ProcessPool {
             known: Mutex::default(),
             half: PyWeakrefReference::new(half)?.unbind(),
             is_driven: AtomicBool::new(false),
-            driving: Mutex::default(),
             numbers: AtomicU32::new(0),
             buffer: Mutex::default(),
             generation: generation(),
@@ -585,14 +583,14 @@ impl ProcessPool {
         locked(&self.shared.files).remove(&key);
     }
 
+    /// Becomes the driver; False: there is one.
+    fn claim(&self) -> bool {
+        !self.shared.is_driven.swap(true, Ordering::AcqRel)
+    }
+
     /// The driver: waits for something to do, does what is Rust's, and returns what is
-    /// Python's: ("start", 0), ("kill", key), ("bury", key); ("leave", 0): there is another
-    /// driver. None: the pool is finished.
+    /// Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
     fn drive(&self, py: Python<'_>) -> PyResult<Option<Vec<(&'static str, u32)>>> {
-        let Ok(_driving) = self.shared.driving.try_lock() else {
-            return Ok(Some(vec![("leave", 0)]));
-        };
-        self.shared.is_driven.store(true, Ordering::Release);
         let goes_on = py.detach(|| self.shared.pool.drive());
         self.shared.do_chores(py)?;
         if !goes_on {
