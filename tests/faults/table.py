@@ -29,6 +29,16 @@ WORDS = {
     "ends": "goes on",
     "clean": "leaves",
     "left": "leaves",
+    "value": "no result",
+    "case": "fails",
+}
+# What is told of a fault that was survived.
+BUT = {
+    "named": "unnamed",
+    "prompt": "late",
+    "memory": "much memory",
+    "quiet": "noisy",
+    "once": "noisy",
 }
 GROUPS = {
     "one task": "One task goes wrong",
@@ -59,11 +69,15 @@ worst:
 - others lost: tasks that did nothing wrong fail, or yield no result.
 - goes on: the program, or its workers, had not ended in the time that the fault allows.
 - no error / wrong results: as it says. leaves: something of the list above is left.
-- ✓ (unnamed): survived, but the error doesn't tell the cause.
-- ✓ (…): survived, but for what is in parentheses.
+- no result / fails: the library can't do it at all.
+- ✓ (unnamed): survived, but the error doesn't tell the cause. ✓ (late), (much memory), (noisy):
+  survived, with the delay, memory or tracebacks that the fault is about.
 - –: the library has no such operation.
 
-joblib has no `submit`: its row is one call of `Parallel` over all the tasks, and what comes after
+A cell is one run (a few were repeated alone, after others had disturbed them), on a machine
+that did other work too.
+
+joblib has no `submit`: its column is one call of `Parallel` over all the tasks, and what comes after
 the first error is lost by design.
 """
 
@@ -77,9 +91,7 @@ def cell(verdict: run.Verdict) -> str:
     for name, words in WORDS.items():
         if name in failed:
             return words
-    if "named" in failed:
-        return "✓ (unnamed)"
-    return f"✓ ({', '.join(failed)})" if "case" not in failed else "fails"
+    return f"✓ ({', '.join(BUT.get(name, name) for name in failed)})"
 
 
 def main() -> None:

@@ -201,6 +201,7 @@ def initializer(trial: Trial) -> None:
             trial.judge(outcome, "initializer")
         with trial.step("close"), contextlib.suppress(Exception):
             pool.close()
+        pool.forget()
     except (TypeError, ValueError) as error:
         if "initializer" not in str(error) or "unexpected" in str(error):
             trial.skip(f"initializer: {error}")

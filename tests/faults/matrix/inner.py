@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 
@@ -148,8 +149,6 @@ def fork_uses_ours(library: str) -> None:
 def killed_by_task(library: str) -> None:
     """A task kills its parent: there is nothing to save, and nothing to be left."""
     pool = pools.POOLS[library](2)
-    import signal
-
     ready()
     calls = [(tasks.kill_parent, (signal.SIGKILL,)), (tasks.spin, (600,))]
     pool.batch(calls)
@@ -160,8 +159,6 @@ def killed_by_task(library: str) -> None:
 
 def survives(library: str) -> None:
     """A worker dies, the rest goes on; as the case `killed`, in fewer words."""
-    import signal
-
     pool = pools.POOLS[library](2)
     good = [(tasks.square, (n,)) for n in range(8)]
     outcomes = pool.batch([*good[:4], (tasks.kill_self, (signal.SIGKILL,)), *good[4:]])
@@ -217,8 +214,6 @@ def no_folder(library: str) -> None:
 @role
 def ignores_children(library: str) -> None:
     """The kernel then keeps no exit status of children."""
-    import signal
-
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     works(library)
 
@@ -239,4 +234,6 @@ def waits_for_all(library: str) -> None:
 
 
 def main(name: str, library: str) -> None:
+    # A program that a shell has put in the background would ignore it, and its children too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ROLES[name](library)

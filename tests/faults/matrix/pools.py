@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import importlib.metadata
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +121,7 @@ class Pool:
 
     @classmethod
     def version(cls) -> str:
-        return importlib.metadata.version(cls.package)
+        return importlib.metadata.version(cls.package) if cls.package else ""
 
 
 class Plait(Pool):
@@ -152,12 +153,6 @@ class Futures(Pool):
         _no(options)
         return self.executor.submit(fn, *args)
 
-    @classmethod
-    def version(cls) -> str:
-        import platform
-
-        return platform.python_version()
-
 
 class Loky(Futures):
     package = "loky"
@@ -166,8 +161,6 @@ class Loky(Futures):
         import loky
 
         self.executor = loky.get_reusable_executor(max_workers=workers, reuse=False, **options)
-
-    version = Pool.version
 
 
 class MultiprocessingPool(Pool):
@@ -198,8 +191,6 @@ class MultiprocessingPool(Pool):
         self.executor.close()
         self.executor.join()
 
-    version = Futures.version
-
 
 class Pathos(MultiprocessingPool):
     package = "pathos"
@@ -207,8 +198,8 @@ class Pathos(MultiprocessingPool):
     def __init__(self, workers: int = 2, **options: Any) -> None:
         from pathos.pools import ProcessPool
 
-        self.executor = ProcessPool(workers, **options)
-        self.executor.restart(force=True)  # pools of the same size share one, open or closed
+        # By default pools of the same size are one pool, open or closed.
+        self.executor = ProcessPool(workers, id=uuid.uuid4().hex, **options)
 
     def submit(self, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
         _no(options)
@@ -218,8 +209,6 @@ class Pathos(MultiprocessingPool):
         self.executor.close()
         self.executor.join()
         self.executor.clear()
-
-    version = Pool.version
 
 
 class Mpire(MultiprocessingPool):
@@ -245,8 +234,6 @@ class Mpire(MultiprocessingPool):
 
     def close(self) -> None:
         self.executor.stop_and_join()
-
-    version = Pool.version
 
 
 class Pebble(Pool):
