@@ -352,7 +352,7 @@ class ProcessPool:
     @property
     def needed(self, /) -> int:
         """
-        Workers that are to be started.
+        Workers that are to be started, or are being started.
         """
     @property
     def outstanding(self, /) -> int:
