@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -20,9 +21,8 @@ import select
 import signal
 import socket
 import sys
-import types
 
-from . import _byvalue, _core, _state
+from . import _byvalue, _core, _mainmodule, _outcome, _state
 from . import process as _process  # children unpickle plait.process.Process
 
 TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
@@ -218,14 +218,17 @@ def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
         _print_exception()
         send_outcome(channel, "raised", error)
         return 1
-    return int(process._run_in_child(channel, sentinel))
+    report = functools.partial(send_outcome, channel)
+    return int(process._run_in_child(report, sentinel))
 
 
 def _take_over(setup: dict[str, Any], fds: list[int]) -> Any:
     """Makes this process what the payload says; gives the process object that it is to run."""
     signal.pthread_sigmask(signal.SIG_SETMASK, setup["blocked"])
     _state.apply(pickle.loads(setup["state"]))
-    _set_main(setup, fds)
+    entries = fds[setup["entries"]] if "entries" in setup else None
+    fetch = None if entries is None else functools.partial(_read_whole, entries)
+    _mainmodule.become(setup["main"], fetch)
     return _load_process(setup, fds)
 
 
@@ -242,25 +245,7 @@ def _load_process(setup: dict[str, Any], fds: list[int]) -> Any:
         multiprocessing.util.get_logger().setLevel(setup["log"][0])
         if setup["log"][1]:
             multiprocessing.util.log_to_stderr()
-    _process.become_child(setup["start_method"])
-    current._inheriting = True  # type: ignore[attr-defined]
-    try:
-        process = pickle.loads(setup["process"])
-    finally:
-        del current._inheriting  # type: ignore[attr-defined]
-    if isinstance(process, _process.Process):
-        return process
-    return _Foreign(process)
-
-
-class _Foreign:
-    """A multiprocessing.Process that was started by plait, being the default: no result()."""
-
-    def __init__(self, process: Any) -> None:
-        self._process = process
-
-    def _run_in_child(self, channel: int, sentinel: int) -> int:
-        return int(self._process._bootstrap(parent_sentinel=sentinel))
+    return _process.become_child(setup["start_method"], setup["process"])
 
 
 def _set_streams(setup: dict[str, Any], fds: list[int]) -> None:
@@ -288,41 +273,10 @@ def _set_stream(name: str, fd: int, how: dict[str, Any] | None, fds: list[int]) 
     setattr(sys, f"__{name}__", stream)
 
 
-class _MainModule(types.ModuleType):
-    """``__main__`` of a child: what is asked for by name and isn't there yet is fetched from
-    the definitions that the parent sent along."""
-
-    def __getattr__(self, name: str) -> Any:
-        entries = _main_entries()
-        entry = entries.get(name)
-        if entry is None:
-            raise AttributeError(f"module '__main__' has no attribute {name!r}")
-        if isinstance(entry, str):
-            raise AttributeError(f"'__main__.{name}' could not be sent to this process: {entry}")
-        return _byvalue.fill_in(name, entry)
-
-
-_entries_fd: int | None = None
-_entries: dict[str, bytes | str] = {}
-
-
-def _main_entries() -> dict[str, bytes | str]:
-    global _entries_fd, _entries
-    if _entries_fd is not None:
-        fd, _entries_fd = _entries_fd, None
-        with open(fd, "rb") as file:
-            # The file's position is shared with other children, so read from its start.
-            _entries = pickle.loads(os.pread(file.fileno(), os.fstat(fd).st_size, 0))
-    return _entries
-
-
-def _set_main(setup: dict[str, Any], fds: list[int]) -> None:
-    global _entries_fd
-    main = _MainModule("__main__")
-    main.__dict__.update(setup["main"], __builtins__=__builtins__, __spec__=None)
-    sys.modules["__main__"] = main
-    if "entries" in setup:
-        _entries_fd = fds[setup["entries"]]
+def _read_whole(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        # The file's position is shared with other children, so read from its start.
+        return os.pread(file.fileno(), os.fstat(fd).st_size, 0)
 
 
 def send_outcome(channel: int, kind: str, value: object) -> None:
@@ -330,24 +284,7 @@ def send_outcome(channel: int, kind: str, value: object) -> None:
 
     The parent may be gone, or not interested: neither is an error here.
     """
-    try:
-        data = _byvalue.dumps((kind, value), name="result", to_sender=True)
-        if kind == "raised":
-            pickle.loads(data)  # some exceptions pickle but fail to unpickle
-    except Exception as error:
-        from .errors import SerializationError
-
-        path = (getattr(error, "path", None) or "result").replace("result[1]", "result")
-        text = str(error).replace("result[1]", "result")
-        if kind == "raised":
-            text = f"{type(value).__name__} was raised, but could not be sent back: {text}"
-        data = _byvalue.dumps(("raised", SerializationError(text, path=path)))
-    trace = b""
-    if kind == "raised" and isinstance(value, BaseException):
-        import traceback
-
-        trace = "".join(traceback.format_exception(value)).encode(errors="backslashreplace")
-    frame = len(trace).to_bytes(8, "little") + trace + data
+    frame = _outcome.encode(kind, value)
     with contextlib.suppress(OSError):
         if len(frame) <= _INLINE:
             _core.send_frame(channel, frame, [])

@@ -17,14 +17,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import process as mp_process
 from multiprocessing import reduction
 from typing import Any
 
 from . import _byvalue, _contextvars, _core
 from ._functions import survey
-from ._popen import RemoteTraceback
 from .errors import SerializationError, TaskTimeout, WorkerDied
 
 __all__ = ["Ends", "Helpers"]
@@ -200,8 +199,10 @@ class Helpers:
                 f"the task raised an exception that could not be unpickled ({what})",
                 path="exception",
             )
-        # Not by assignment, which an exception that is a frozen dataclass refuses.
-        BaseException.__setattr__(error, "__cause__", RemoteTraceback(trace))
+        # The standard library's class, by which some know it. Not by assignment, which an
+        # exception that is a frozen dataclass refuses.
+        cause = _RemoteTraceback(f'\n"""\n{trace}"""')
+        BaseException.__setattr__(error, "__cause__", cause)
         return error
 
     def undecodable(self, error: BaseException) -> BaseException:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import operator
 import os
 import pickle
 import select
@@ -15,30 +14,15 @@ import time
 from multiprocessing import context, resource_tracker, util
 from multiprocessing import process as mp_process
 
-from . import _byvalue, _core, _zygote
+from . import _byvalue, _core, _mainmodule, _outcome, _zygote
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
     from ._forward import Forwarder
-    from .errors import TaskTimeout, WorkerDied
 
 __all__ = ["Popen"]
-
-# Its exit status is not to be had: someone else has waited for it, or SIGCHLD is ignored.
-_UNKNOWN_STATUS = 255
-
-
-class RemoteTraceback(Exception):
-    """The cause of an exception that was raised in another process: its traceback there."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
 
 
 class Popen:
@@ -109,7 +93,7 @@ class Popen:
             "daemon": process.daemon,
             "authkey": bytes(mp_process.current_process().authkey),
             "start_method": context._default_context.get_start_method(allow_none=True),
-            "main": _main_attributes(),
+            "main": _mainmodule.attributes(),
             "log": _log_settings(),
             # As fork and exec hand it on: who blocks ^C while starting shields the child too.
             "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
@@ -124,7 +108,7 @@ class Popen:
         tracker: Any = resource_tracker._resource_tracker
         if tracker._fd is not None:
             setup["tracker"] = self.duplicate_for_child(tracker._fd)
-        entries = _entries.file()
+        entries = _definitions.kept()
         if entries is not None:
             setup["entries"] = self.duplicate_for_child(entries)
         return setup
@@ -182,7 +166,7 @@ class Popen:
 
     def _reap(self) -> int:
         code = _core.reap(self.sentinel)
-        return _UNKNOWN_STATUS if code is None else code
+        return _outcome.UNKNOWN_STATUS if code is None else code
 
     def _fetch_outcome(self) -> None:
         if self._outcome is None:
@@ -197,7 +181,7 @@ class Popen:
         if self._decoded is None:
             deadline = None if timeout is None else time.monotonic() + timeout
             if not _wait_readable([self._channel, self.sentinel], timeout):
-                raise self._late(timeout)
+                raise _outcome.late(self._name, self.pid, timeout)
             with self._lock:
                 self._fetch_outcome()
                 if self._large:
@@ -205,40 +189,19 @@ class Popen:
                         file.seek(0)  # which it shares with the child that wrote it
                         self._outcome = file.readall()
                 if self._outcome is not None and self._decoded is None:
-                    self._decoded = _decode(self._outcome)
+                    self._decoded = _outcome.decode(self._outcome)
                     self._outcome = b""
             if self._decoded is None:
                 # The channel has ended, which the child itself may not have.
                 left = None if deadline is None else deadline - time.monotonic()
-                if self.wait(left) is None:
-                    raise self._late(timeout)
-                raise self._death()
+                code = self.wait(left)
+                if code is None:
+                    raise _outcome.late(self._name, self.pid, timeout)
+                raise _outcome.died(self._name, self.pid, code)
         kind, value = self._decoded
         if kind == "raised":
             raise value.with_traceback(None)  # not that of an earlier call too
         return value
-
-    def _late(self, timeout: float | None) -> TaskTimeout:
-        from .errors import TaskTimeout
-
-        return TaskTimeout(
-            f"{self._name} (pid {self.pid}) has not ended within {timeout} seconds; "
-            "it goes on running"
-        )
-
-    def _death(self) -> WorkerDied:
-        from .errors import WorkerDied
-
-        code = self.wait()
-        assert code is not None
-        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        return WorkerDied(
-            f"{self._name} (pid {self.pid}) {how} before its target returned",
-            pid=self.pid,
-            signal=-code if code < 0 else None,
-            exitcode=code,
-            task=self._name,
-        )
 
     def _send_signal(self, number: int) -> None:
         if self.returncode is None and self._owner == os.getpid():
@@ -263,13 +226,6 @@ def _close(child: _core.Child, files: list[io.FileIO]) -> None:
         file.close()
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def _wait_readable(fds: list[int], timeout: float | None) -> bool:
     """Waits until one of the descriptors is ready; ^C ends the wait."""
     poll = select.poll()
@@ -283,66 +239,20 @@ def _wait_readable(fds: list[int], timeout: float | None) -> bool:
     return bool(poll.poll(milliseconds))
 
 
-def _decode(frame: bytes) -> tuple[str, Any]:
-    length = int.from_bytes(frame[:8], "little")
-    trace, data = frame[8 : 8 + length], memoryview(frame)[8 + length :]
-    try:
-        kind, value = pickle.loads(data)
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        text = f"the result arrived, but could not be unpickled ({what}); see its __reduce__"
-        from .errors import SerializationError
-
-        kind, value = "raised", SerializationError(text, path="result")
-        value.__cause__ = error
-    if trace:
-        # Not by assignment, which an exception that is a frozen dataclass refuses.
-        BaseException.__setattr__(value, "__cause__", RemoteTraceback(trace.decode()))
-    return kind, value
-
-
-def _main_attributes() -> dict[str, Any]:
-    main = vars(sys.modules["__main__"])
-    names = ("__file__", "__doc__", "__package__")  # the last for relative imports in tasks
-    return {name: main[name] for name in names if isinstance(main.get(name), str)}
-
-
 def _log_settings() -> tuple[int, bool] | None:
     logger = util._logger  # type: ignore[attr-defined]
     return None if logger is None else (logger.getEffectiveLevel(), util._log_to_stderr)  # type: ignore[attr-defined]
 
 
-class _Entries:
-    """What ``__main__`` defines, in a file in memory that all children share."""
-
-    def __init__(self) -> None:
-        self._key: tuple[list[str], list[object]] = [], []
-        self._file: int | None = None  # open for as long as this process lives
-
-    def _is_same(self, key: tuple[list[str], list[object]]) -> bool:
-        old, new = self._key[1], key[1]
-        return self._key[0] == key[0] and len(old) == len(new) and all(map(operator.is_, old, new))
-
-    def file(self) -> int | None:
-        """The file's descriptor; it is made anew when a definition came, went or changed."""
-        namespace = vars(sys.modules["__main__"])
-        mine = [
-            (name, value)
-            for name, value in list(namespace.items())
-            if _byvalue.is_named(value) and value.__module__ in _byvalue.MAIN_NAMES
-        ]
-        if not mine:
-            return None
-        # By identity, and what the key holds is kept alive by it.
-        parts = [part for _, value in mine for part in _byvalue.ingredients(value)]
-        key = [name for name, _ in mine], [value for _, value in mine] + parts
-        if not self._is_same(key) or self._file is None:
-            if self._file is not None:
-                os.close(self._file)
-            self._key, self._file = key, _core.memfd("plait-main")
-            with open(self._file, "wb", closefd=False) as file:
-                file.write(pickle.dumps(_byvalue.main_entries(namespace)))
-        return self._file
+def _in_memory(pickled: bytes, old: int | None) -> int:
+    """Keeps the definitions of ``__main__`` in a file in memory that all children share; it is
+    open for as long as this process lives."""
+    if old is not None:
+        os.close(old)
+    fd = _core.memfd("plait-main")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(pickled)
+    return fd
 
 
-_entries = _Entries()
+_definitions = _mainmodule.Definitions(_in_memory)

@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["State", "apply", "difference", "exec_key", "of_process"]
+__all__ = ["State", "apply", "difference", "exec_key", "of_interpreter", "of_process"]
 
 State = dict[str, "Any"]
 
@@ -41,10 +41,17 @@ def of_process() -> State:
     """The state of this process, now."""
     return {
         "environment": _environment(),
+        "attributes": _core.attributes_now(),
+        **of_interpreter(),
+    }
+
+
+def of_interpreter() -> State:
+    """That part of it which a process that is spawned does not get from the system."""
+    return {
         "path": list(sys.path),
         "argv": list(getattr(sys, "argv", [""])),
         "filters": list(_warning_filters()),
-        "attributes": _core.attributes_now(),
         "recursion_limit": sys.getrecursionlimit(),
     }
 

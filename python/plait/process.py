@@ -3,7 +3,7 @@
 A lean interpreter, started on first use, forks the children; the user's process, with its
 threads and its memory, is never forked, and its main module is never run again: functions and
 classes of a script or a notebook travel by value (`plait._byvalue`). See ``src/process/`` for
-the picture.
+the picture. Where there is no zygote (Windows, macOS) the same children are spawned.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.context
 import multiprocessing.process
+import os
+import pickle
 import sys
 from multiprocessing.process import active_children, current_process, parent_process
 
@@ -32,6 +34,12 @@ __all__ = [
 
 _mp_process: Any = multiprocessing.process
 _mp_context: Any = multiprocessing.context
+
+
+def has_zygote() -> bool:
+    """Whether children are forked by a zygote, which needs Linux; elsewhere, and where
+    ``PLAIT_START=spawn`` asks for it, they are spawned (`plait._spawned`)."""
+    return sys.platform.startswith("linux") and os.environ.get("PLAIT_START") != "spawn"
 
 
 class Process(multiprocessing.process.BaseProcess):
@@ -78,10 +86,12 @@ class Process(multiprocessing.process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: multiprocessing.process.BaseProcess) -> Any:
-        _context._check_available()
-        from ._popen import Popen
-
-        return Popen(process_obj)
+        popen: Any
+        if has_zygote():
+            from . import _popen as popen
+        else:
+            from . import _spawned as popen
+        return popen.Popen(process_obj)
 
     @staticmethod
     def _after_fork() -> None:
@@ -139,10 +149,8 @@ class Process(multiprocessing.process.BaseProcess):
         assert this._parent_pid == _mp_process.os.getpid(), "can only ask a child process"
         return this._popen.result(timeout)
 
-    def _run_in_child(self, channel: int, sentinel: int) -> int:
-        """Runs as the child; returns its exit code."""
-        from ._child import send_outcome
-
+    def _run_in_child(self, report: Callable[[str, object], None], sentinel: Any) -> int:
+        """Runs as the child; hands the outcome to `report`, and returns the exit code."""
         run = self.run
 
         def run_and_report() -> None:
@@ -151,9 +159,9 @@ class Process(multiprocessing.process.BaseProcess):
             except SystemExit:
                 raise
             except BaseException as error:
-                send_outcome(channel, "raised", error)
+                report("raised", error)
                 raise
-            send_outcome(channel, "returned", value)
+            report("returned", value)
 
         self.run = run_and_report  # type: ignore[method-assign]
         return int(self._bootstrap(parent_sentinel=sentinel))  # type: ignore[attr-defined]
@@ -164,13 +172,6 @@ class PlaitContext(multiprocessing.context.BaseContext):
 
     _name = "plait"
     Process = Process
-
-    def _check_available(self) -> None:
-        if not sys.platform.startswith("linux"):
-            raise ValueError(
-                f"plait's processes need Linux for now, this is {sys.platform}; "
-                "use multiprocessing.get_context('spawn')"
-            )
 
 
 _context = PlaitContext()
@@ -196,7 +197,6 @@ def get_context() -> PlaitContext:
     ...     pool.map(abs, [-1, 2, -3])
     [1, 2, 3]
     """
-    _context._check_available()
     return _context
 
 
@@ -210,7 +210,6 @@ def install() -> None:
     >>> multiprocessing.get_context("plait").get_start_method()
     'plait'
     """
-    _context._check_available()
     if isinstance(_mp_context._concrete_contexts, _Contexts):
         return
     import multiprocessing.spawn
@@ -229,9 +228,29 @@ def install() -> None:
     spawn.get_preparation_data = get_preparation_data
 
 
-def become_child(start_method: str | None) -> None:
-    """In a new child: the parent's default start method is the child's, until it starts, when
-    multiprocessing makes it the method that it was started with."""
+class _Foreign:
+    """A multiprocessing.Process that was started by plait, being the default: no result()."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def _run_in_child(self, report: Callable[[str, object], None], sentinel: Any) -> int:
+        return int(self._process._bootstrap(parent_sentinel=sentinel))
+
+
+def become_child(start_method: str | None, pickled: bytes) -> Process | _Foreign:
+    """In a new child: unpickles the process object that it is to run.
+
+    The parent's default start method is the child's, until it runs, when multiprocessing makes
+    it the method that it was started with.
+    """
     install()
     if start_method is not None:
         multiprocessing.set_start_method(start_method, force=True)
+    current: Any = current_process()
+    current._inheriting = True
+    try:
+        process = pickle.loads(pickled)
+    finally:
+        del current._inheriting
+    return process if isinstance(process, Process) else _Foreign(process)
