@@ -15,7 +15,8 @@ use super::link::Link;
 use super::message::{Head, Kind};
 use super::shared::{Meter, now_ns};
 use super::state::{Chore, Definition, Duty, Lender, Reason, Receiver, State, Task, Worker};
-use std::collections::{HashMap, HashSet, VecDeque};
+use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::locked;
@@ -36,7 +37,7 @@ pub enum Refusal {
 impl<R: Receiver, L: Lender> Engine<R, L> {
     pub fn new(lender: L, max_workers: usize, max_tasks: Option<u64>) -> Self {
         let state = State {
-            workers: HashMap::new(),
+            workers: BTreeMap::new(),
             pending: VecDeque::new(),
             functions: HashMap::new(),
             contexts: HashMap::new(),
@@ -49,6 +50,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             has_limits: false,
             max_workers,
             max_tasks,
+            last: None,
             chores: VecDeque::new(),
             duties: VecDeque::new(),
             body: Vec::new(),
@@ -119,41 +121,35 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     }
 
     /// Takes a task. Its serial number, and whether another worker would help.
-    pub fn submit(
-        &self,
-        mut task: Task<R, L::Block>,
-        items: &[u8],
-    ) -> Result<(u64, bool), Refusal> {
+    pub fn submit(&self, task: Task<R, L::Block>, items: &[u8]) -> Result<(u64, bool), Refusal> {
         let mut state = self.state();
-        if let Some(reason) = &state.broken {
-            let refusal = Refusal::Broken(Arc::clone(reason));
+        if let Err(refusal) = state.check_open() {
             self.release(task.blocks);
             return Err(refusal);
         }
-        if state.closed {
-            self.release(task.blocks);
-            return Err(Refusal::Closed);
-        }
-        state.serial += 1;
-        task.serial = state.serial;
-        let serial = task.serial;
-        state.has_limits |=
-            task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
-        state.outstanding += task.head.count as usize;
         // One that is to be started takes it, rather than one that is busy.
         let wants = state.wants_worker();
-        let mut left = Some(task); // what no worker has taken
-        if !wants
-            && state.pending.is_empty()
-            && let Some(key) = state.choose()
-        {
-            left = left.and_then(|task| state.push(&self.lender, key, task, items).err());
-        }
-        if let Some(mut task) = left {
-            task.items = items.to_vec();
-            state.pending.push_back(task);
+        let serial = state.accept(&self.lender, task, items, wants);
+        if let Some(key) = state.last {
+            state.wake(key);
         }
         Ok((serial, wants))
+    }
+
+    /// Takes many tasks at once; whether another worker would help.
+    pub fn submit_all<'a>(
+        &self,
+        tasks: impl Iterator<Item = (Task<R, L::Block>, &'a [u8])>,
+    ) -> Result<bool, Refusal> {
+        let mut state = self.state();
+        state.check_open()?;
+        let wants = state.wants_worker();
+        for (task, items) in tasks {
+            state.accept(&self.lender, task, items, wants);
+        }
+        // Bells last: who is woken finds much to do.
+        state.workers.values().for_each(|worker| worker.link.wake());
+        Ok(wants)
     }
 
     fn release(&self, blocks: Vec<L::Block>) {

@@ -190,28 +190,52 @@ impl Shared {
         items: &[u8],
     ) -> PyResult<u64> {
         let has_limit = task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
-        let (serial, wants) = self.engine().submit(task, items).map_err(|refusal| {
-            let (kind, text) = match &refusal {
-                Refusal::Closed => ("closed", None),
-                Refusal::Broken(text) => ("broken", Some(&**text)),
-            };
-            let made = self.words.helpers.bind(py).call_method1("refusal", (kind, text));
-            made.map_or_else(|error| error, PyErr::from_value)
-        })?;
-        if wants {
-            let started = above_python(|| self.words.helpers.bind(py).call_method0("start"));
-            if let Err(error) = started {
-                // Others will do it, if there are any.
-                if self.engine().workers().is_empty() {
-                    self.engine().withdraw(serial);
-                    return Err(error);
-                }
-            }
+        let submitted = self.engine().submit(task, items);
+        let (serial, wants) = submitted.map_err(|refusal| self.refusal(py, &refusal))?;
+        if wants && let Err(error) = self.start(py) {
+            self.engine().withdraw(serial);
+            return Err(error);
         }
         if has_limit {
-            self.pool.call_driver();
+            self.limits_came();
         }
         Ok(serial)
+    }
+
+    /// Sends a map's tasks.
+    pub fn submit_all<'a>(
+        &self,
+        py: Python<'_>,
+        tasks: impl Iterator<Item = (Task<Ticket, BlockId>, &'a [u8])>,
+    ) -> PyResult<()> {
+        let submitted = self.engine().submit_all(tasks);
+        if submitted.map_err(|refusal| self.refusal(py, &refusal))? {
+            self.start(py)?;
+        }
+        Ok(())
+    }
+
+    /// Tasks with time limits were submitted: the driver has to see to them.
+    pub fn limits_came(&self) {
+        self.pool.call_driver();
+    }
+
+    fn refusal(&self, py: Python<'_>, refusal: &Refusal) -> PyErr {
+        let (kind, text) = match refusal {
+            Refusal::Closed => ("closed", None),
+            Refusal::Broken(text) => ("broken", Some(&**text)),
+        };
+        let made = self.words.helpers.bind(py).call_method1("refusal", (kind, text));
+        made.map_or_else(|error| error, PyErr::from_value)
+    }
+
+    /// Starts a worker. That it fails does not matter while there are others.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        let started = above_python(|| self.words.helpers.bind(py).call_method0("start"));
+        match started {
+            Err(error) if self.engine().workers().is_empty() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     pub fn cancelled(&self, py: Python<'_>) -> PyErr {

@@ -1,20 +1,22 @@
 //! `map` and `imap_unordered`: items are pulled from their iterator as results are taken, in
 //! batches that grow with what is measured, and never more than a window of them.
 
-use super::answer::Ticket;
-use super::answer::Words;
+use super::answer::{Ticket, Words};
+use super::arena::BlockId;
 use super::driver::Attended;
 use super::face::Shared;
 use super::message::{Head, Kind, add_item};
 use super::state::{Options, Task};
 use crate::error::locked;
 use crate::future::{Decoded, Encoded};
+use crate::python::above_python;
 use pyo3::exceptions::{PyException, PyStopIteration, PyTimeoutError};
 use pyo3::prelude::*;
+use pyo3::types::PyIterator;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a batch should take: nanoseconds. Long against what a batch costs, short against what
 /// a person notices.
@@ -24,6 +26,11 @@ const BATCH: usize = 1024;
 const BATCH_BYTES: usize = 24 * 1024;
 /// Bytes of items and results that are on their way, or wait to be taken, at most.
 const WINDOW_BYTES: usize = 64 << 20;
+
+/// Batches that are sent together.
+const PARTS: usize = 64;
+/// From then on items that come one after the other are sent one after the other.
+const SLOW: Duration = Duration::from_micros(200);
 
 enum Slot {
     Waiting,
@@ -124,6 +131,15 @@ struct Source {
     buffer: Vec<u8>,
 }
 
+/// A batch in the buffer.
+struct Part {
+    first: u64,
+    start: usize,
+    end: usize,
+    count: u32,
+    blocks: Vec<BlockId>,
+}
+
 /// What all of a map's tasks have in common.
 pub struct Plan {
     pub function: u32,
@@ -171,7 +187,7 @@ impl Map {
         // Another thread that iterates is at it: or this very thread, from inside of the
         // user's iterator.
         let Ok(mut source) = self.source.try_lock() else { return Ok(()) };
-        if self.is_closed.load(Ordering::Acquire) {
+        if self.is_closed.load(Ordering::Acquire) || source.items.is_none() {
             return Ok(());
         }
         let (ahead, mean_ns) = self.pool.engine().appetite();
@@ -183,116 +199,158 @@ impl Map {
             return Ok(());
         }
         let batch = self.batch(mean_ns, ahead);
+        let began = Instant::now();
         while source.items.is_some() {
-            let room = window.saturating_sub(on_its_way(&source));
-            let heavy = self.state.bytes.load(Ordering::Relaxed) > WINDOW_BYTES;
-            if !all && (room == 0 || heavy && on_its_way(&source) > 0) {
-                break;
+            let mut room = usize::MAX;
+            if !all {
+                room = window.saturating_sub(on_its_way(&source));
+                let heavy = self.state.bytes.load(Ordering::Relaxed) > WINDOW_BYTES;
+                // Items that are slow to come must not keep results waiting that are there.
+                let is_slow = began.elapsed() > SLOW
+                    && (self.state.is_ready.load(Ordering::Acquire)
+                        || on_its_way(&source) >= self.pool.max_workers && !self.has_begun());
+                if room == 0 || heavy && on_its_way(&source) > 0 || is_slow {
+                    break;
+                }
             }
-            let left = self.plan.length.map_or(batch, |length| {
-                let left = length.saturating_sub(source.submitted as usize);
-                left.div_ceil(4 * self.pool.max_workers).max(1)
-            });
-            let count = match self.plan.chunksize {
-                Some(size) => size,
-                None => batch.min(left),
-            };
-            self.send(py, &mut source, if all { count } else { count.min(room) })?;
+            self.send(py, &mut source, batch, room)?;
         }
         Ok(())
     }
 
+    /// Whether its tasks have a time limit, which each item then has to itself.
+    fn has_limit(&self) -> bool {
+        self.plan.options.as_ref().is_some_and(|options| options.timeout_ns.is_some())
+    }
+
+    fn has_begun(&self) -> bool {
+        self.is_started.load(Ordering::Relaxed)
+    }
+
     fn batch(&self, mean_ns: f64, ahead: usize) -> usize {
-        if mean_ns == 0.0 || self.plan.options.as_ref().is_some_and(|o| o.timeout_ns.is_some()) {
+        if let Some(size) = self.plan.chunksize {
+            return size;
+        }
+        if mean_ns == 0.0 || self.has_limit() {
             return 1;
         }
         let several = ahead / (2 * self.pool.max_workers);
         ((BATCH_NS / mean_ns) as usize).min(several).clamp(1, BATCH)
     }
 
-    /// Sends one batch of up to `count` items.
-    fn send(&self, py: Python<'_>, source: &mut Source, count: usize) -> PyResult<()> {
-        let first = source.submitted;
-        let mut blocks = Vec::new();
+    /// Sends some batches of up to `batch` items, `room` items in all.
+    fn send(
+        &self,
+        py: Python<'_>,
+        source: &mut Source,
+        batch: usize,
+        mut room: usize,
+    ) -> PyResult<()> {
         let mut buffer = std::mem::take(&mut source.buffer);
         buffer.clear();
-        let (mut packed, mut refused) = (0, None);
-        while packed < count && buffer.len() < BATCH_BYTES {
-            let Some(items) = &source.items else { break };
-            // The user's code, which may fail, or ask this map for its next result.
-            let item = match items.bind(py).cast::<pyo3::types::PyIterator>() {
-                Ok(items) => items.clone().next(),
-                Err(error) => Some(Err(error.into())),
-            };
-            match item {
-                Some(Ok(item)) => {
-                    let index = first + packed as u64;
-                    let added = add_item(&mut buffer, |out| {
-                        self.pool.encode_item(&item, index, out, &mut blocks)
-                    });
-                    match added {
-                        Ok(()) => packed += 1,
-                        Err(error) if error.is_instance_of::<PyException>(py) => {
-                            refused = Some(error);
-                            break;
-                        }
-                        Err(error) => {
-                            source.buffer = buffer;
-                            self.pool.release(blocks);
-                            return Err(error);
-                        }
-                    }
+        let mut parts: Vec<Part> = Vec::new();
+        let began = Instant::now();
+        let mut packed = Ok(None);
+        while source.items.is_some() && room > 0 && parts.len() < PARTS {
+            let count = self.plan.length.map_or(batch, |length| {
+                // Towards the end smaller ones, so that the workers end together.
+                let left = length.saturating_sub(source.submitted as usize);
+                match self.plan.chunksize {
+                    Some(size) => size,
+                    None => batch.min(left.div_ceil(4 * self.pool.max_workers).max(1)),
                 }
-                Some(Err(error)) => {
-                    source.items = None;
-                    if !error.is_instance_of::<PyException>(py) {
-                        self.pool.release(blocks);
-                        return Err(error);
-                    }
-                    let index = first + packed as u64;
-                    source.failure = Some(self.pool.at_item(py, error, index));
-                }
-                None => source.items = None,
+            });
+            let (start, first) = (buffer.len(), source.submitted);
+            let mut part = Part { first, start, end: start, count: 0, blocks: Vec::new() };
+            packed = self.pack(py, source, &mut buffer, count.min(room), &mut part);
+            part.end = buffer.len();
+            room -= part.count as usize;
+            source.submitted += u64::from(part.count);
+            if part.count > 0 {
+                parts.push(part);
+            } else {
+                self.pool.release(part.blocks);
+            }
+            if !matches!(packed, Ok(None)) || buffer.len() > BATCH_BYTES || began.elapsed() > SLOW {
+                break;
             }
         }
-        self.state.expect(packed + usize::from(refused.is_some()));
-        source.submitted += packed as u64;
-        let sent =
-            if packed > 0 { self.submit(py, first, packed, &buffer, blocks) } else { Ok(()) };
+        let count: u32 = parts.iter().map(|part| part.count).sum();
+        self.state.expect(count as usize + usize::from(matches!(packed, Ok(Some(_)))));
+        let sent = if parts.is_empty() { Ok(()) } else { self.submit(py, parts, &buffer) };
         source.buffer = buffer;
-        if let Some(error) = refused {
-            self.state.put(source.submitted, Slot::Refused(error));
-            source.submitted += 1;
-        }
         if let Err(error) = sent {
             // Nothing of it will be answered.
             source.items = None;
             self.is_closed.store(true, Ordering::Release);
             return Err(error);
         }
+        if let Some(error) = packed? {
+            self.state.put(source.submitted, Slot::Refused(error));
+            source.submitted += 1;
+        }
         Ok(())
     }
 
-    fn submit(
+    /// Puts up to `count` items into a part. `Some`: the next one cannot be sent, and why.
+    fn pack(
         &self,
         py: Python<'_>,
-        first: u64,
+        source: &mut Source,
+        buffer: &mut Vec<u8>,
         count: usize,
-        items: &[u8],
-        blocks: Vec<super::arena::BlockId>,
-    ) -> PyResult<()> {
-        let head = Head { count: count as u32, ..self.pool.head(&self.plan) };
-        let task = Task {
-            serial: 0,
-            receiver: Ticket::Map(Arc::clone(&self.state)),
-            first,
-            head,
-            items: Vec::new(),
-            blocks,
-            options: self.plan.options.clone(),
-            attempts: 0,
-        };
-        self.pool.submit(py, task, items).map(drop)
+        part: &mut Part,
+    ) -> PyResult<Option<PyErr>> {
+        while (part.count as usize) < count && buffer.len() - part.start < BATCH_BYTES {
+            let Some(items) = &source.items else { break };
+            let index = part.first + u64::from(part.count);
+            // The user's code, which may fail, or ask this map for its next result.
+            match above_python(|| items.bind(py).cast::<PyIterator>()?.clone().next().transpose()) {
+                Ok(Some(item)) => {
+                    let blocks = &mut part.blocks;
+                    let added =
+                        add_item(buffer, |out| self.pool.encode_item(&item, index, out, blocks));
+                    match added {
+                        Ok(()) => part.count += 1,
+                        Err(error) if error.is_instance_of::<PyException>(py) => {
+                            return Ok(Some(error));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(None) => source.items = None,
+                Err(error) => {
+                    source.items = None;
+                    if !error.is_instance_of::<PyException>(py) {
+                        return Err(error);
+                    }
+                    source.failure = Some(self.pool.at_item(py, error, index));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn submit(&self, py: Python<'_>, parts: Vec<Part>, buffer: &[u8]) -> PyResult<()> {
+        let head = self.pool.head(&self.plan);
+        let tasks = parts.into_iter().map(|part| {
+            let task = Task {
+                serial: 0,
+                receiver: Ticket::Map(Arc::clone(&self.state)),
+                first: part.first,
+                head: Head { count: part.count, ..head },
+                items: Vec::new(),
+                blocks: part.blocks,
+                options: self.plan.options.clone(),
+                attempts: 0,
+            };
+            (task, &buffer[part.start..part.end])
+        });
+        self.pool.submit_all(py, tasks)?;
+        if self.has_limit() {
+            self.pool.limits_came();
+        }
+        Ok(())
     }
 
     fn is_used_up(&self) -> bool {

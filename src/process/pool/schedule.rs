@@ -1,9 +1,10 @@
 //! Which task goes to which worker: the engine's part that moves tasks and answers.
 
-use super::engine::Engine;
+use super::engine::{Engine, Refusal};
 use super::message::{Head, Kind, Reply};
 use super::shared::now_ns;
 use super::state::{Chore, Duty, Lender, Outcome, Reason, Receiver, Sent, State, Task, Worker};
+use std::sync::Arc;
 
 /// What one worker should have to do: more saves wake-ups, less spreads the work better.
 const AHEAD_NS: f64 = 4_000_000.0;
@@ -53,14 +54,63 @@ impl<R: Receiver, L: Lender> State<R, L> {
             && !self.workers.values().any(|worker| worker.items == 0 && worker.is_usable())
     }
 
+    pub(super) fn check_open(&self) -> Result<(), Refusal> {
+        match &self.broken {
+            Some(reason) => Err(Refusal::Broken(Arc::clone(reason))),
+            None if self.closed => Err(Refusal::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a new task: to a worker, who is not woken yet, or to what is `pending`. Its serial
+    /// number.
+    pub(super) fn accept(
+        &mut self,
+        lender: &L,
+        mut task: Task<R, L::Block>,
+        items: &[u8],
+        is_to_wait: bool,
+    ) -> u64 {
+        self.serial += 1;
+        let serial = self.serial;
+        task.serial = serial;
+        self.has_limits |=
+            task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
+        self.outstanding += task.head.count as usize;
+        let mut left = Some(task); // what no worker has taken
+        if !is_to_wait
+            && self.pending.is_empty()
+            && let Some(key) = self.choose()
+        {
+            left = left.and_then(|task| self.send(lender, key, task, items).err());
+        }
+        if let Some(mut task) = left {
+            task.items = items.to_vec();
+            self.pending.push_back(task);
+        }
+        serial
+    }
+
+    pub(super) fn wake(&self, key: u32) {
+        if let Some(worker) = self.workers.get(&key) {
+            worker.link.wake();
+        }
+    }
+
     /// The worker for the next task, if one should have more to do.
     pub(super) fn choose(&self) -> Option<u32> {
         let ahead = self.ahead();
-        let usable = self.workers.iter().filter(|(_, worker)| {
+        let can_take = |worker: &Worker<R, L::Block>| {
             worker.is_usable() && worker.items < ahead && worker.left != Some(0)
-        });
+        };
         // Too little work is not worth waking another one for.
         let little = if self.mean_ns > 0.0 { (LITTLE_NS / self.mean_ns) as usize } else { 0 };
+        let last = self.last.and_then(|key| self.workers.get(&key));
+        if last.is_some_and(|last| last.items < little && can_take(last) && !last.link.is_asleep())
+        {
+            return self.last;
+        }
+        let usable = self.workers.iter().filter(|(_, worker)| can_take(worker));
         let cost = |worker: &Worker<R, L::Block>| {
             let asleep = worker.link.is_asleep();
             (if asleep { worker.items + little } else { worker.items }, asleep)
@@ -68,8 +118,21 @@ impl<R: Receiver, L: Lender> State<R, L> {
         usable.min_by_key(|(_, worker)| cost(worker)).map(|(key, _)| *key)
     }
 
-    /// Sends a task to a worker, with what it needs there; gives it back if there is no room.
+    /// Sends a task to a worker and wakes it; gives the task back if there is no room.
     pub(super) fn push(
+        &mut self,
+        lender: &L,
+        key: u32,
+        task: Task<R, L::Block>,
+        items: &[u8],
+    ) -> Result<(), Task<R, L::Block>> {
+        let sent = self.send(lender, key, task, items);
+        self.wake(key);
+        sent
+    }
+
+    /// Sends a task to a worker, with what it needs there; gives it back if there is no room.
+    fn send(
         &mut self,
         lender: &L,
         key: u32,
@@ -108,7 +171,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
         worker.items += count as usize;
         worker.sent.push_back(Sent { task, position, length: items.len(), answered: 0 });
         worker.left = worker.left.map(|left| left.saturating_sub(u64::from(count)));
-        worker.link.wake();
+        self.last = Some(key);
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use super::link::Link;
 use super::message::{Head, Kind};
 use super::shared::Meter;
-use std::collections::{HashMap, HashSet, VecDeque};
+use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// How a task is to be run, where it isn't the usual way.
@@ -139,7 +140,7 @@ pub struct Definition<B> {
 }
 
 pub struct State<R: Receiver, L: Lender> {
-    pub(super) workers: HashMap<u32, Worker<R, L::Block>>,
+    pub(super) workers: BTreeMap<u32, Worker<R, L::Block>>,
     pub(super) pending: VecDeque<Task<R, L::Block>>,
     pub(super) functions: HashMap<u32, Definition<L::Block>>,
     pub(super) contexts: HashMap<u32, Definition<L::Block>>,
@@ -155,6 +156,8 @@ pub struct State<R: Receiver, L: Lender> {
     pub(super) has_limits: bool,
     pub(super) max_workers: usize,
     pub(super) max_tasks: Option<u64>,
+    /// The worker that got the last task.
+    pub(super) last: Option<u32>,
     pub(super) chores: VecDeque<Chore<R>>,
     pub(super) duties: VecDeque<Duty>,
     pub(super) body: Vec<u8>,
