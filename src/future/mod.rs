@@ -7,7 +7,7 @@
 //! - `publish`: what of a completion needs Python: `_condition`, waiters, callbacks.
 //! - `object`: the Python object, and [`object::make`].
 //! - `face`: its methods, the base class of `plait.Future`.
-//! - `rehearsal`: an executor for the tests.
+//! - `promise`: the other half, for executors in Python.
 
 pub mod bytes;
 pub mod cell;
@@ -19,9 +19,9 @@ pub mod face;
 #[cfg(feature = "python")]
 pub mod object;
 #[cfg(feature = "python")]
-mod publish;
+pub mod promise;
 #[cfg(feature = "python")]
-pub mod rehearsal;
+mod publish;
 
 #[cfg(feature = "python")]
 pub use bytes::SmallBytes;
