@@ -1,7 +1,7 @@
 """The Python half of a process pool: its workers' processes, and what needs Python objects.
 
-`_core.ProcessPool` calls the methods of `Helpers` by name. They must not refer to the executor:
-it shall be collected when its user drops it.
+The engine (see `plait._pool_engine`) calls the methods of `Helpers` by name. They must not refer
+to the executor: it shall be collected when its user drops it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import process as mp_process
-from multiprocessing import reduction
 from typing import Any
 
-from . import _byvalue, _contextvars, _core
+from . import _byvalue, _contextvars
 from ._functions import survey
+from ._pool_engine import Kind
 from .errors import SerializationError, TaskTimeout, WorkerDied
+from .process import has_zygote
 
-__all__ = ["Ends", "Helpers"]
+__all__ = ["Helpers", "join"]
 
 # A function with lists, dicts and objects in its globals is pickled again for each task, to see
 # whether they have changed; one with more than this in them is not: bytes.
@@ -36,22 +37,13 @@ _pools: weakref.WeakSet[Helpers] = weakref.WeakSet()
 _is_exiting = False
 
 
-class Ends:
-    """The descriptors that a worker needs, on their way into it by any start method."""
-
-    def __init__(self, *fds: int) -> None:
-        self._fds = fds
-
-    def __getstate__(self) -> list[Any]:
-        return [reduction.DupFd(fd) for fd in self._fds]
-
-    def __setstate__(self, state: list[Any]) -> None:
-        self._received = [fd.detach() for fd in state]
-
-    def take(self) -> list[int]:
-        """In the worker: descriptors of its own. A forked one was sent nothing, but has all."""
-        received: list[int] | None = getattr(self, "_received", None)
-        return received if received is not None else [os.dup(fd) for fd in self._fds]
+def _kind() -> Kind:
+    """The engine of new pools: where processes are spawned, there are no rings either."""
+    if has_zygote():
+        from ._rings import KIND
+    else:
+        from ._pipe_pool import KIND
+    return KIND
 
 
 class Helpers:
@@ -75,7 +67,8 @@ class Helpers:
         self._lock = threading.RLock()
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
-        self.core = _core.ProcessPool(future, max_workers, max_tasks, self)
+        self.kind = _kind()
+        self.core = self.kind.engine(future, max_workers, max_tasks, self)
         self.driver: threading.Thread | None = None
         _pools.add(self)
 
@@ -83,15 +76,14 @@ class Helpers:
 
     def start(self) -> None:
         """Starts a worker, if there is room for one."""
-        from ._pool_worker import main
-
         with self._lock:
             if len(self.workers) >= self.max_workers:
                 return
-            key, *fds = self.core.add_worker()
+            key, *ends = self.core.add_worker()
             try:
                 process = self.context_.Process(
-                    target=main, args=(Ends(*fds), key, self._initializer, self._initargs)
+                    target=self.kind.main,
+                    args=(self.kind.ends(*ends), key, self._initializer, self._initargs),
                 )
                 process.start()
             except BaseException:
@@ -144,13 +136,13 @@ class Helpers:
         name = getattr(function, "__qualname__", None) or repr(function)
         if found.is_volatile:
             return self._define_volatile(function, name, found)
-        watch = found.watch() if found.parts else None
+        watch = self.kind.watch(found.parts) if found.parts else None
         return self.core.define(function, name, watch, True)
 
     def _define_volatile(self, function: Any, name: str, found: Any) -> int:
         data = _byvalue.dumps(function, name="fn")
         if len(data) > _COMPARED:
-            return self.core.define(function, name, found.watch(), True)
+            return self.core.define(function, name, self.kind.watch(found.parts), True)
         known = self._volatile.get(id(function))
         if known is not None and known[1] == data:
             return known[2]
@@ -288,7 +280,7 @@ def _drive(helpers: Helpers) -> None:
     while True:
         try:
             duties = core.drive()
-        except Exception:  # of a callback's, say, that is no Exception's business here
+        except BaseException:  # a callback's, which must not end the pool
             sys.excepthook(*sys.exc_info())
             continue
         if duties is None:
@@ -334,4 +326,5 @@ def _after_fork_in_child() -> None:
 
 
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
