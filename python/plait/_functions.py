@@ -68,8 +68,7 @@ class Survey:
 
 
 def _parts_of_function(function: types.FunctionType) -> Iterator[_Part]:
-    for name in ("__code__", "__defaults__", "__kwdefaults__"):
-        yield function, name, (getattr(function, name),)
+    yield function, None, (function.__defaults__, *(function.__kwdefaults__ or {}).values())
     for cell in function.__closure__ or ():
         try:
             yield cell, None, (cell.cell_contents,)

@@ -199,7 +199,7 @@ class Helpers:
 
     def undecodable(self, error: BaseException) -> BaseException:
         """For a result that arrived, but can't be unpickled."""
-        if not isinstance(error, Exception):
+        if isinstance(error, KeyboardInterrupt):
             return error
         what = f"{type(error).__name__}: {error}"
         told = SerializationError(

@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from multiprocessing import util
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _byvalue, _contextvars, _core
@@ -57,7 +58,9 @@ def begin(link: Link, initializer: Callable[..., object] | None, initargs: tuple
             log = concurrent.futures._base.LOGGER
             log.critical("Exception in initializer:", exc_info=True)
             what = f"{type(error).__name__}: {error}"
-            link.broken(f"the initializer {initializer!r} of a worker failed: {what}")
+            text = f"the initializer {initializer!r} of a worker failed: {what}"
+            # Last of all: who sees that the pool is broken finds the log in its queue.
+            util.Finalize(None, link.broken, (text,), exitpriority=-100)
             return False
     link.ready()
     return True

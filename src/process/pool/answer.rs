@@ -72,10 +72,13 @@ struct Lost {
 }
 
 impl Lost {
-    /// The item's arguments, as far as they are at hand: a tuple and a dict, or None.
+    /// What stands for the item's arguments, as far as they are at hand: a tuple and a dict.
+    /// They are not unpickled here: that may be what the worker died of.
     fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (mut bytes, nowhere) = (&self.loss.item[..], LazyView::none());
-        let mut next = || self.words.codec.decode(py, &mut bytes, &nowhere, true);
+        let described = py.import("plait._described")?.getattr("described")?;
+        let codec = Codec::new(py, false)?.with_loads(described.unbind());
+        let mut next = || codec.decode(py, &mut bytes, &nowhere, true);
         if self.loss.function == 0 && self.loss.kind == Kind::Call {
             next()?; // the function itself
         }

@@ -56,6 +56,11 @@ impl Codec {
         })
     }
 
+    /// The same, with another function in the place of `pickle.loads`.
+    pub fn with_loads(self, loads: Py<PyAny>) -> Self {
+        Self { loads, ..self }
+    }
+
     /// Appends one value to `out`, and the blocks that it refers to, which the caller then
     /// holds, to `lent`. `name` is what to call the value in an error, such as ``args``.
     ///

@@ -24,8 +24,8 @@ impl Codec {
     /// refers to is returned exactly once, at the latest when the value is gone, also when
     /// this fails.
     ///
-    /// `copy`: large buffers are copied instead of being the lent memory itself, so that the
-    /// value can be decoded again elsewhere as it was.
+    /// `copy`: large buffers are copies, the largest ones on write, instead of being the lent
+    /// memory itself: so the value can be decoded again, elsewhere too, as it was.
     ///
     /// # Errors
     /// SerializationError: the bytes are damaged. What unpickling raises is passed on.
@@ -170,8 +170,8 @@ impl<'py> Decoder<'_, 'py> {
             return loads.call1((pickle,));
         }
         let buffers = PyList::empty(py);
-        for borrowed in borrowed {
-            if self.copy {
+        for mut borrowed in borrowed {
+            if self.copy && !borrowed.make_private() {
                 buffers.append(PyByteArray::new(py, borrowed.bytes()))?;
             } else {
                 buffers.append(Bound::new(py, Block::new(borrowed))?)?;

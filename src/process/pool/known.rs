@@ -2,17 +2,17 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMappingProxy, PyString};
+use pyo3::types::{PyDict, PyFunction, PyString};
 use std::collections::HashMap;
 
 /// Something that a function's pickle was made from, and where it was found.
 enum Part {
     /// A global: its namespace, its name, its value if it had one.
-    Global(Py<PyDict>, Py<PyAny>, Option<Py<PyAny>>),
+    Global(Py<PyDict>, Py<PyString>, Option<Py<PyAny>>),
     /// A member of a class: its namespace, read-only, its name.
-    Member(Py<PyMappingProxy>, Py<PyAny>, Option<Py<PyAny>>),
-    /// A function's attribute.
-    Attribute(Py<PyAny>, Py<PyString>, Option<Py<PyAny>>),
+    Member(Py<PyAny>, Py<PyString>, Option<Py<PyAny>>),
+    /// What a function has itself: code, defaults, keyword defaults. Pointers may be null.
+    Function(Py<PyFunction>, [Option<Py<PyAny>>; 3]),
     /// A closure's cell.
     Cell(Py<PyAny>, Option<Py<PyAny>>),
 }
@@ -31,19 +31,20 @@ pub struct Watch {
 #[pymethods]
 impl Watch {
     /// Each a tuple of a place (a dict of globals, a class's namespace, a cell, or a function),
-    /// a name (None for a cell) and a tuple of the value, or an empty one if there is none.
+    /// a name (None for a cell or a function) and a tuple of the value, or an empty one if there
+    /// is none; of a function, its code is looked at, its defaults and its keyword defaults.
     #[new]
     #[pyo3(signature = (parts: "list[tuple[object, str | None, tuple[object, ...]]]"))]
     fn new(parts: Vec<Told<'_>>) -> Self {
         let parts = parts.into_iter().map(|(place, name, mut value)| {
+            if let Ok(function) = place.cast::<PyFunction>() {
+                return Part::Function(function.clone().unbind(), members(function));
+            }
             let value = value.pop();
             let Some(name) = name else { return Part::Cell(place.unbind(), value) };
-            if let Ok(globals) = place.cast::<PyDict>() {
-                Part::Global(globals.clone().unbind(), name.into_any(), value)
-            } else if let Ok(members) = place.cast::<PyMappingProxy>() {
-                Part::Member(members.clone().unbind(), name.into_any(), value)
-            } else {
-                Part::Attribute(place.unbind(), name, value)
+            match place.cast::<PyDict>() {
+                Ok(globals) => Part::Global(globals.clone().unbind(), name, value),
+                Err(_) => Part::Member(place.unbind(), name, value),
             }
         });
         Self { parts: parts.collect() }
@@ -60,11 +61,32 @@ impl Watch {
                 globals.bind(py).get_item(name).is_ok_and(|found| same(found, value))
             }
             Part::Member(members, name, value) => same(members.bind(py).get_item(name).ok(), value),
-            Part::Attribute(place, name, value) => {
-                same(place.bind(py).getattr(name.bind(py)).ok(), value)
+            Part::Function(function, were) => {
+                let are = members(function.bind(py));
+                are.iter()
+                    .zip(were)
+                    .all(|(is, was)| same(is.as_ref().map(|is| is.bind(py).clone()), was))
             }
             Part::Cell(cell, value) => same(contents(cell.bind(py)), value),
         })
+    }
+}
+
+/// A function's code, defaults and keyword defaults.
+#[allow(unsafe_code, reason = "PyO3 has no bindings for these")]
+fn members(function: &Bound<'_, PyFunction>) -> [Option<Py<PyAny>>; 3] {
+    let (py, function) = (function.py(), function.as_ptr());
+    let borrow = |pointer| {
+        // SAFETY: attached; what the getters give is borrowed from the function, or null.
+        unsafe { Bound::from_borrowed_ptr_or_opt(py, pointer).map(Bound::unbind) }
+    };
+    // SAFETY: attached, and it is a function.
+    unsafe {
+        [
+            borrow(ffi::PyFunction_GetCode(function)),
+            borrow(ffi::PyFunction_GetDefaults(function)),
+            borrow(ffi::PyFunction_GetKwDefaults(function)),
+        ]
     }
 }
 

@@ -9,6 +9,8 @@
 //! runs while the child has one thread, and finds a node whole or with a start of 0.
 #![allow(unsafe_code, reason = "mappings have no safe binding")]
 
+use super::layout::PAGE;
+use super::view::BlockRef;
 use crate::error::ArenaError;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
@@ -163,6 +165,26 @@ impl Mapping {
         }
         // SAFETY: offset <= length of the mapping, which is one allocation.
         Some(unsafe { self.start.add(offset as usize) })
+    }
+
+    /// Maps the pages that hold a block once more, copy-on-write; where, and how many bytes up
+    /// to the block's end.
+    pub fn map_again(&self, block: BlockRef) -> Option<(NonNull<u8>, usize)> {
+        self.at(block.offset, block.length)?;
+        let before = block.offset % PAGE;
+        let length = usize::try_from(block.length + before).ok()?;
+        // SAFETY: a new mapping at a place of the kernel's choice invalidates nothing.
+        let start = unsafe {
+            rustix::mm::mmap(
+                null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+                &*self.file,
+                self.base + block.offset - before,
+            )
+        };
+        Some((NonNull::new(start.ok()?.cast())?, length))
     }
 
     /// A number that both processes count with; `offset` is a multiple of 4.

@@ -2,16 +2,17 @@
 //!
 //! Waking is what costs, so results are announced late where nobody is kept waiting by it:
 //! at once when the worker has nothing else to do, else when `HOLD` has passed or the ring is
-//! full. The parent's own waits have a limit for the case that the next task,
+//! full. A map's results are for a thread that comes for them when it is not waiting already,
+//! so the driver is called for them only after a while. The parent's own waits have a limit for the case that the next task,
 //! begun before that, takes long.
 
-use super::message::{Head, Reply};
+use super::message::{Head, Kind, Reply};
 use super::ring::{Consumer, Damaged, Producer};
 use super::shared::{Board, CLAIMED, Control, Meter, QUEUED, now_ns};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::locked;
@@ -20,6 +21,8 @@ use crate::error::locked;
 const HOLD_NS: u64 = 300_000;
 /// How often an idle worker looks at its ring before it sleeps: some 20 µs.
 const LOOKS: u32 = 400;
+/// How long it may take who iterates a map to come for its results.
+const COMING: Duration = Duration::from_micros(500);
 /// How long a worker sleeps while it waits for room, for the parent may be stopped.
 const ROOM: Duration = Duration::from_millis(500);
 
@@ -40,13 +43,23 @@ pub struct Station {
     /// Threads that a task started may print.
     results: Mutex<Producer>,
     announced_ns: AtomicU64,
+    /// Whether the latest results were a map's.
+    was_map: AtomicBool,
 }
 
 impl Station {
     pub fn new(control: Control, board: Board, driver: OwnedFd) -> Self {
         let (tasks, results) = (Consumer::new(control.tasks()), Producer::new(control.results()));
         let (tasks, results) = (Mutex::new(tasks), Mutex::new(results));
-        Self { control, board, driver, tasks, results, announced_ns: AtomicU64::new(0) }
+        Self {
+            control,
+            board,
+            driver,
+            tasks,
+            results,
+            announced_ns: AtomicU64::new(0),
+            was_map: AtomicBool::new(false),
+        }
     }
 
     /// The next task that was not taken back, or order; its record (the head, then the items)
@@ -64,6 +77,8 @@ impl Station {
                     .compare_exchange(QUEUED, CLAIMED, Ordering::AcqRel, Ordering::Acquire)
                     .is_ok();
             if is_mine {
+                let is_map = matches!(head.kind, Kind::Map | Kind::StarMap);
+                self.was_map.store(is_map, Ordering::Relaxed);
                 return Ok(Some(Received { head, position, length }));
             }
             tasks.advance(length);
@@ -125,7 +140,12 @@ impl Station {
     /// After a result, at `now_ns`, with other tasks to come: wakes the parent if it is time.
     pub fn announce_in_time(&self, now_ns: u64) {
         if now_ns.saturating_sub(self.announced_ns.load(Ordering::Relaxed)) > HOLD_NS {
-            self.announce();
+            if self.was_map.load(Ordering::Relaxed) {
+                self.announced_ns.store(now_ns, Ordering::Relaxed);
+                self.board.users.ring();
+            } else {
+                self.announce();
+            }
         }
     }
 
@@ -144,6 +164,12 @@ impl Station {
                 break;
             }
             std::hint::spin_loop();
+        }
+        if self.was_map.load(Ordering::Relaxed) {
+            match self.control.bell.wait(Some(COMING), || !self.is_idle()) {
+                Err(Errno::TIMEDOUT) => {}
+                other => return other,
+            }
         }
         self.announce();
         self.control.bell.wait(None, || !self.is_idle())

@@ -14,6 +14,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
+/// Blocks from here on are worth a mapping of their own, in bytes; smaller ones are copied.
+const PRIVATE: usize = 256 * 1024;
+
 /// Where a block's bytes are, as a message says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockRef {
@@ -100,6 +103,8 @@ pub struct Borrowed {
     view: Arc<View>,
     block: BlockRef,
     start: NonNull<u8>,
+    /// The block's pages mapped once more, copy-on-write: from where, and how many bytes.
+    private: Option<(NonNull<u8>, usize)>,
 }
 
 // SAFETY: the pointer is into the mapping that `view` keeps, which any thread may use.
@@ -112,7 +117,20 @@ impl Borrowed {
     pub fn new(view: &LazyView, block: BlockRef) -> Option<Self> {
         let view = view.get()?;
         let start = view.at(block)?;
-        Some(Self { view: Arc::clone(view), block, start })
+        Some(Self { view: Arc::clone(view), block, start, private: None })
+    }
+
+    /// The same, but what is written to it is seen here only: each page is copied when it is
+    /// first written to. False: it is as before, too small to be worth it or out of room.
+    pub fn make_private(&mut self) -> bool {
+        if self.len() < PRIVATE || self.private.is_some() {
+            return false;
+        }
+        let Some((start, length)) = self.view.mapping.map_again(self.block) else { return false };
+        self.private = Some((start, length));
+        // SAFETY: the mapping ends where the block does, at the end of a page or before.
+        self.start = unsafe { start.add(length - self.len()) };
+        true
     }
 
     pub fn start(&self) -> NonNull<u8> {
@@ -127,13 +145,17 @@ impl Borrowed {
     /// they must be checked after they have been copied, not before.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: `start` and the length were checked by `View::at`, and the mapping lives as
-        // long as `self.view`. The owner does not write to a block that it lends.
+        // long as `self.view`, or is our own. The owner does not write to a block that it lends.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len()) }
     }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
+        if let Some((start, length)) = self.private {
+            // SAFETY: ours alone, and whoever has a pointer into it keeps `self`.
+            let _ = unsafe { rustix::mm::munmap(start.as_ptr().cast(), length) };
+        }
         self.view.give_back(self.block.index);
     }
 }

@@ -56,6 +56,8 @@ struct Memory {
     has_numpy: bool,
 }
 
+type Parts<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
+
 #[pymethods]
 impl PoolWorker {
     /// Takes over the descriptors that `add_worker` gave: the worker's file, the pool's file,
@@ -133,7 +135,8 @@ impl PoolWorker {
             match head.kind {
                 Kind::Exit => return Ok(()),
                 Kind::Function => {
-                    let function = above_python(|| self.decode(py, &mut items, false));
+                    // Other workers have the same blocks: what is written there stays here.
+                    let function = above_python(|| self.decode(py, &mut items, true));
                     memory.functions.insert(head.function, function.map(Bound::unbind));
                 }
                 Kind::Forget => drop(memory.functions.remove(&head.function)),
@@ -251,23 +254,14 @@ impl PoolWorker {
         mut item: &[u8],
         memory: &Memory,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let copy = head.flags & COPY != 0;
-        let mut next = || self.decode(py, &mut item, copy);
-        let function = match memory.functions.get(&head.function) {
-            Some(Ok(function)) => function.bind(py).clone(),
-            Some(Err(error)) => return Err(error.clone_ref(py)),
-            None => next()?,
-        };
-        let first = next()?;
-        let (arguments, keywords) = match head.kind {
-            Kind::Map => (PyTuple::new(py, [first])?, None),
-            Kind::StarMap => (first.cast_into::<PyTuple>()?, None),
-            _ => {
-                let keywords = next()?;
-                let keywords = keywords.cast_into::<PyDict>().ok();
-                (first.cast_into::<PyTuple>()?, keywords)
+        let parts = self.parts(py, head, &mut item, memory);
+        while parts.is_err() && !item.is_empty() {
+            // What comes after the part that failed has blocks, too.
+            if self.codec.discard(&mut item, &self.view).is_err() {
+                break;
             }
-        };
+        }
+        let (function, arguments, keywords) = parts?;
         if head.context == 0 && head.memory == 0 {
             return function.call(arguments, keywords.as_ref());
         }
@@ -279,5 +273,30 @@ impl PoolWorker {
         let value = self.helpers.bind(py).call_method1(intern!(py, "call"), call);
         numpy::use_arena(true);
         value
+    }
+    /// A task's function, arguments, and keyword arguments.
+    fn parts<'py>(
+        &self,
+        py: Python<'py>,
+        head: &Head,
+        item: &mut &[u8],
+        memory: &Memory,
+    ) -> PyResult<Parts<'py>> {
+        let copy = head.flags & COPY != 0;
+        let mut next = || self.decode(py, item, copy);
+        let function = match memory.functions.get(&head.function) {
+            Some(Ok(function)) => function.bind(py).clone(),
+            Some(Err(error)) => return Err(error.clone_ref(py)),
+            None => next()?,
+        };
+        let first = next()?;
+        Ok(match head.kind {
+            Kind::Map => (function, PyTuple::new(py, [first])?, None),
+            Kind::StarMap => (function, first.cast_into::<PyTuple>()?, None),
+            _ => {
+                let keywords = next()?.cast_into::<PyDict>().ok();
+                (function, first.cast_into::<PyTuple>()?, keywords)
+            }
+        })
     }
 }

@@ -237,6 +237,32 @@ fn references_to_nothing_are_refused() {
 }
 
 #[test]
+fn what_is_written_to_a_private_loan_is_seen_nowhere_else() {
+    let (mut arena, view) = pair(0);
+    let id = arena.allocate(MIB).unwrap();
+    fill(&arena, id, 7);
+    let (start, length) = arena.memory(id).unwrap();
+    for from in [0, 100] {
+        arena.lend(id, 0);
+        let part = arena.describe(id, from, MIB - 2 * from).unwrap();
+        let mut private = Borrowed::new(&view, part).unwrap();
+        assert!(private.make_private());
+        assert_eq!(private.len() as u64, part.length);
+        assert!(private.bytes().iter().all(|&byte| byte == 7));
+        // SAFETY: the loan is this long, and ours.
+        unsafe { private.start().as_ptr().write_bytes(9, private.len()) };
+        assert!(private.bytes().iter().all(|&byte| byte == 9));
+    }
+    // SAFETY: the block is held, and nothing writes to it now.
+    let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), length) };
+    assert!(bytes.iter().all(|&byte| byte == 7));
+    arena.release(id);
+    assert!(arena.memory(id).is_none());
+    let small = arena.allocate(100).unwrap();
+    assert!(!borrow(&mut arena, small, &view, 0).make_private());
+}
+
+#[test]
 fn a_view_of_no_arena_or_by_no_borrower_is_refused() {
     let file = file();
     assert!(matches!(View::new(Arc::clone(&file), 0, 0), Err(ArenaError::Foreign)));

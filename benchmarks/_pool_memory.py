@@ -1,0 +1,156 @@
+"""What plait's process pool uses of the processor when idle, and of memory: parts of `pool`."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import plait
+
+MB = 1 << 20
+
+
+def small(n: int) -> int:
+    return n + 1
+
+
+def total(array: np.ndarray) -> float:
+    return float(array[::512].sum())
+
+
+def value_of(pid: int | str, name: str, file: str = "status") -> int:
+    """A value of a process's /proc, in bytes; 0 for one that is gone."""
+    try:
+        text = Path(f"/proc/{pid}/{file}").read_text()
+    except FileNotFoundError:
+        return 0
+    match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(match[1]) << 10 if match else 0
+
+
+def tell(what: str, figure: str, aim: str, fine: bool) -> bool:
+    print(f"{what:58}{figure:>24}          {aim}{'' if fine else '   MISSED'}", flush=True)
+    return fine
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def idle(seconds: float = 3.0) -> bool:
+    """The processor time of a pool of 8 workers that has nothing to do, its parent's included."""
+    with plait.ProcessPoolExecutor(8) as pool:
+        list(pool.map(time.sleep, [0.1] * 16, chunksize=1))
+        pids = [*pool._processes, os.getpid()]
+        time.sleep(0.5)
+        before = cpu_seconds(pids)
+        time.sleep(seconds)
+        used = cpu_seconds(pids) - before
+    share = used / seconds * 100
+    return tell(
+        f"processor time of {len(pids) - 1} idle workers", f"{share:.2f} %", "none", share < 0.5
+    )
+
+
+GENERATOR = """
+import resource, sys, time
+sys.path.insert(0, sys.argv[1])
+import plait
+from _pool_memory import small
+with plait.ProcessPoolExecutor(2) as pool:
+    began = time.perf_counter()
+    total = sum(pool.map(small, (n for n in range(10_000_000))))
+    took = time.perf_counter() - began
+assert total == sum(range(1, 10_000_001)), total
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, took)
+"""
+
+
+def generator() -> bool:
+    """In a program of its own, whose peak is its own."""
+    here = str(Path(__file__).parent)
+    out = subprocess.check_output([sys.executable, "-c", GENERATOR, here], text=True)
+    peak, took = (float(word) for word in out.split())
+    fine = tell(
+        "map over 10 million items: the parent's peak",
+        f"{peak / 1024:.0f} MB",
+        "below 150 MB",
+        peak < 150 * 1024,
+    )
+    tell("  time for an item", f"{took / 10:.2f} µs", "", True)
+    return fine
+
+
+def one_array() -> bool:
+    """An array of 1 GB that two workers look at, in memory once."""
+    array = np.ones(1 << 27)
+    expected = total(array)
+    with plait.ProcessPoolExecutor(2) as pool:
+        list(pool.map(small, range(100)))
+        pids = [*pool._processes, os.getpid()]
+        before = sum(value_of(pid, "Pss", "smaps_rollup") for pid in pids)
+        assert list(pool.map(total, [array] * 4, chunksize=1)) == [expected] * 4
+        after = sum(value_of(pid, "Pss", "smaps_rollup") for pid in pids)
+    grown = (after - before) / MB
+    # The parent's own gigabyte is there before; what is sent is there once, whoever looks.
+    return tell(
+        "1 GB array mapped 4 times by 2 workers: more memory",
+        f"{grown:.0f} MB",
+        "about 1 GB once",
+        grown < 1200,
+    )
+
+
+def soak(minutes: float) -> bool:
+    """Small tasks, large ones, errors and deaths; memory and descriptors must stay."""
+    end = time.monotonic() + minutes * 60
+    done, samples = 0, []
+    block = bytes(4 * MB)
+    with plait.ProcessPoolExecutor(2) as pool:
+        next_sample = time.monotonic()
+        for part in itertools.count():
+            done += sum(1 for _ in pool.map(small, range(50_000)))
+            done += len([f.result() for f in [pool.submit(small, n) for n in range(2000)]])
+            done += len(list(pool.map(len, [block] * 8)))
+            failing = [pool.submit(int, "x") for _ in range(20)]
+            done += sum(future.exception() is not None for future in failing)
+            if part % 10 == 0:
+                assert pool.submit(os._exit, 1).exception() is not None
+            if time.monotonic() >= next_sample:
+                gc.collect()
+                workers = sum(value_of(pid, "VmRSS") for pid in list(pool._processes))
+                own = value_of("self", "VmRSS")
+                samples.append((own / MB, workers / MB, len(os.listdir("/proc/self/fd"))))
+                print(
+                    f"{done:12,} tasks   parent {samples[-1][0]:6.1f} MB   workers "
+                    f"{samples[-1][1]:6.1f} MB   {samples[-1][2]} descriptors",
+                    flush=True,
+                )
+                next_sample = time.monotonic() + max(1.0, minutes * 60 / 20)
+            if time.monotonic() > end:
+                break
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    tell("soak: peak of the parent", f"{peak:.0f} MB", "", True)
+    # The first quarter is for what is kept for the next use.
+    settled, last = samples[len(samples) // 4], samples[-1]
+    flat = last[0] < settled[0] * 1.05 + 5 and last[1] < settled[1] * 1.1 + 10
+    memory = tell(
+        "soak: memory, settled and at the end",
+        f"{settled[0] + settled[1]:.0f} and {last[0] + last[1]:.0f} MB",
+        "the same",
+        flat,
+    )
+    counts = f"{settled[2]} and {last[2]}"
+    return tell("soak: descriptors", counts, "the same", last[2] <= settled[2]) and memory
