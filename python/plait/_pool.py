@@ -68,7 +68,7 @@ class Helpers:
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
         self.kind = _kind()
-        self.core = self.kind.engine(future, max_workers, max_tasks, self)
+        self.core = self.kind.engine(future, max_workers, max_tasks, _Caller(self))
         self.driver: threading.Thread | None = None
         _pools.add(self)
 
@@ -193,7 +193,7 @@ class Helpers:
             )
         # The standard library's class, by which some know it. Not by assignment, which an
         # exception that is a frozen dataclass refuses.
-        cause = _RemoteTraceback(f'\n"""\n{trace}"""')
+        cause = _RemoteTraceback(f'\n"""\n{trace}"""')  # type: ignore[arg-type]
         BaseException.__setattr__(error, "__cause__", cause)
         return error
 
@@ -247,6 +247,18 @@ class Helpers:
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.write(data.decode("utf-8", "replace"))
             stream.flush()
+
+
+class _Caller:
+    """What the core calls: it must not keep a pool alive, which keeps it. Futures may outlive
+    their pool, and then need no more than the words for what has happened."""
+
+    def __init__(self, helpers: Helpers) -> None:
+        self._helpers = weakref.ref(helpers)
+
+    def __getattr__(self, name: str) -> Any:
+        helpers = self._helpers()
+        return getattr(Helpers.__new__(Helpers) if helpers is None else helpers, name)
 
 
 def _describe(name: str | None, arguments: Any) -> str:

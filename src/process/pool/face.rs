@@ -405,7 +405,8 @@ impl ProcessPool {
                 if !error.is_instance_of::<PyException>(py) {
                     return Err(error);
                 }
-                // As in the standard library, the future tells.
+                // As in the standard library, the future tells, and the pool grows all the same.
+                self.shared.start(py)?;
                 let _ = core.complete(Outcome::Error(error.into_value(py).into_any()));
                 return Ok(future);
             }
