@@ -238,7 +238,7 @@ class Pool:
 
     def has_begun(self, task: Task) -> bool:
         return self.is_ours() and any(
-            worker.task is task for worker in list(self._workers.values())
+            worker.task is task and worker.has_begun for worker in self._all()
         )
 
     def stop(self, task: Task) -> bool:

@@ -122,7 +122,11 @@ class _Worker:
 def decode(kind: str, item: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """An item's function, if it has one of its own, and its arguments."""
     if kind == "call":
-        function, args, kwargs = (pickle.loads(part) if part else None for part in item)
-        return function, args, kwargs or {}
+        function, args, kwargs = item
+        return (
+            pickle.loads(function) if function else None,
+            pickle.loads(args),
+            pickle.loads(kwargs) if kwargs else {},
+        )
     value = pickle.loads(item)
     return None, value if kind == "starmap" else (value,), {}
