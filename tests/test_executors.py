@@ -14,6 +14,16 @@ from typing import Any
 
 import plait
 import pytest
+from light import (
+    fail,
+    fail_at_five,
+    get_state,
+    pass_gate,
+    raise_timeout,
+    set_state,
+    square,
+    stop_at_three,
+)
 
 KINDS: dict[str, Callable[..., cf.Executor]] = {
     "plait.process": lambda *a, **k: plait.ProcessPoolExecutor(*a, **k),
@@ -44,33 +54,12 @@ class Gate:
     def open(self, count: int) -> None:
         os.write(self._fd, b"x" * count)
 
-    def close(self) -> None:
-        os.close(self._fd)
-
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
     gate = Gate(tmp_path)
     yield gate
-    gate.close()
-
-
-def pass_gate(path: str, value: Any = None) -> Any:
-    with open(path, "rb", buffering=0) as file:
-        file.read(1)
-    return value
-
-
-def square(n: int) -> int:
-    return n * n
-
-
-def fail(n: int) -> int:
-    raise ValueError(f"no {n}")
-
-
-def fail_at_five(n: int) -> int:
-    return fail(n) if n == 5 else n
+    gate.open(1000)  # and it stays so, for tasks that a test has left, which failed
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -109,10 +98,6 @@ def test_a_tasks_own_timeout_error_is_not_the_callers(executor: cf.Executor) -> 
     with pytest.raises(TimeoutError, match="the task's own"):
         future.result(PATIENCE)
     assert isinstance(future.exception(), TimeoutError)
-
-
-def raise_timeout() -> None:
-    raise TimeoutError("the task's own")
 
 
 def test_an_exception_may_be_a_value(executor: cf.Executor) -> None:
@@ -324,12 +309,6 @@ def test_a_function_that_raises_stop_iteration(executor: cf.Executor) -> None:
         executor.submit(stop_at_three, 3).result(PATIENCE)
 
 
-def stop_at_three(n: int) -> int:
-    if n == 3:
-        raise StopIteration
-    return n
-
-
 def test_a_map_that_is_dropped(executor: cf.Executor) -> None:
     found = executor.map(square, range(5000))
     assert next(found) == 0
@@ -397,18 +376,6 @@ def test_workers_are_counted_from_one(make: Callable[..., cf.Executor], workers:
 def test_the_initializer_runs_in_each_worker(make: Callable[..., cf.Executor]) -> None:
     with make(2, initializer=set_state, initargs=("a", "b")) as executor:
         assert set(executor.map(get_state, range(50))) == {("a", "b")}
-
-
-STATE: Any = None
-
-
-def set_state(*values: str) -> None:
-    global STATE
-    STATE = values
-
-
-def get_state(_: int) -> Any:
-    return STATE
 
 
 def test_a_failing_initializer_breaks_the_executor(

@@ -17,6 +17,7 @@ from typing import Any
 
 import plait
 import pytest
+from light import double, echo, spoil
 
 PATIENCE = 30.0
 
@@ -25,10 +26,6 @@ PATIENCE = 30.0
 def pool() -> Iterator[plait.ProcessPoolExecutor]:
     with plait.ProcessPoolExecutor(2) as pool:
         yield pool
-
-
-def echo(value: Any) -> Any:
-    return value
 
 
 class Colour(enum.Enum):
@@ -154,15 +151,6 @@ def test_growing_results(pool: plait.ProcessPoolExecutor) -> None:
 
 
 # ---- arrays --------------------------------------------------------------------------------------
-
-
-def double(value: Any) -> Any:
-    return value * 2
-
-
-def spoil(value: Any) -> int:
-    value[...] = 0
-    return int(value.sum())
 
 
 def flags(value: Any) -> tuple[bool, bool, str]:

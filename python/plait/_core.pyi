@@ -218,6 +218,7 @@ class PoolMap:
     """
     The iterator of a `map`: results as they are asked for; it sends out further items then.
     """
+    def __aiter__(self, /) -> Any: ...
     def __iter__(self, /) -> PoolMap: ...
     def __next__(self, /) -> Any: ...
     def close(self, /) -> None:
@@ -270,9 +271,10 @@ class ProcessPool:
     """
     A pool of worker processes; see `plait.executors`.
     """
-    def __new__(cls, /, future: type, max_workers: SupportsIndex, max_tasks: SupportsIndex | None, helpers: Any) -> ProcessPool:
+    def __new__(cls, /, future: type, max_workers: SupportsIndex, max_tasks: SupportsIndex | None, half: Any) -> ProcessPool:
         """
-        `helpers`: what of the pool is Python, see `plait._pool`.
+        `half`: what of the pool is Python, see `plait._pool`. It has this one, so this one
+        refers to it weakly.
         """
     def abort(self, /) -> None:
         """
@@ -396,7 +398,8 @@ class Watch:
     def __new__(cls, /, parts: "list[tuple[object, str | None, tuple[object, ...]]]") -> Watch:
         """
         Each a tuple of a place (a dict of globals, a class's namespace, a cell, or a function),
-        a name (None for a cell) and a tuple of the value, or an empty one if there is none.
+        a name (None for a cell or a function) and a tuple of the value, or an empty one if there
+        is none; of a function, its code is looked at, its defaults and its keyword defaults.
         """
     def holds(self, /) -> bool:
         """

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import pickle
+import itertools
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Executor, Future, as_completed
-from typing import Any, TypeAlias, TypeVar
+from concurrent.futures import Executor, as_completed
+from typing import TypeAlias, TypeVar
 
 from . import _core, _workers
 
@@ -87,49 +87,22 @@ def on_threads(fn: Callable[[T], R], chunks: list[list[T]], workers: int) -> Par
 
 def on_processes(fn: Callable[[T], R], chunks: list[list[T]], workers: int) -> Parts[R]:
     """Call on processes of a pool of its own."""
-    from concurrent.futures import ProcessPoolExecutor
+    from .executors import ProcessPoolExecutor
 
-    from . import _byvalue
-    from .process import get_context
-
-    function = _byvalue.dumps(fn, name="fn")
-    payloads = []
-    start = 0
-    for chunk in chunks:
-        name = f"items[{start}]" if len(chunk) == 1 else f"items[{start}:{start + len(chunk)}]"
-        payloads.append(_byvalue.dumps(chunk, name=name))
-        start += len(chunk)
-    if not payloads:
+    if not chunks:
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context())
-    futures: dict[Future[bytes], int] = {}
-    future: Future[bytes] | None = None
+    pool = ProcessPoolExecutor(workers)
     try:
-        for index, payload in enumerate(payloads):
-            futures[pool.submit(_call_pickled, function, payload)] = index
-        for future in as_completed(futures):
-            yield futures[future], pickle.loads(future.result())
+        items = itertools.chain.from_iterable(chunks)
+        results = pool.map(fn, items, chunksize=len(chunks[0]))
+        for index, chunk in enumerate(chunks):
+            yield index, list(itertools.islice(results, len(chunk)))
     except BaseException:
         # Calls that are under way could take any time, and nobody wants their results.
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
+        pool.kill_workers()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-        del pool, futures, future  # no cycle through a failed one's traceback
-
-
-@functools.lru_cache(maxsize=4)
-def _load(function: bytes) -> Callable[[Any], Any]:
-    loaded: Callable[[Any], Any] = pickle.loads(function)
-    return loaded
-
-
-def _call_pickled(function: bytes, chunk: bytes) -> bytes:
-    from . import _byvalue
-
-    results = call_each(_load(function), pickle.loads(chunk))
-    return _byvalue.dumps(results, name="results", to_sender=True)
 
 
 def on_executor(executor: Executor, fn: Callable[[T], R], chunks: list[list[T]]) -> Parts[R]:

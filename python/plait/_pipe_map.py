@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _byvalue
+from . import _byvalue, _pool_words
 from ._pipe_state import Options, Task
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Map:
         self._put(index, _Slot(decode, is_error, size))
 
     def cancel(self, index: int) -> None:
-        refusal = functools.partial(self._pool.helpers.refusal, "cancelled", None)
+        refusal = functools.partial(_pool_words.refusal, "cancelled", None)
         self._put(index, _Slot(refusal, True, 0))
 
     def _put(self, index: int, slot: _Slot) -> None:

@@ -26,10 +26,9 @@ from collections.abc import Callable
 from multiprocessing import connection
 from typing import Any
 
-from . import _byvalue, _core
+from . import _byvalue, _core, _pool_words
 from ._pipe_map import Map, PipeResults, Plan
-from ._pipe_state import LATE, Options, Reason, Task, Watch, Worker
-from ._pipe_worker import decode, main
+from ._pipe_state import LATE, Options, Reason, Task, Watch, Worker, decode
 from ._pool_engine import Kind
 
 __all__ = ["KIND", "Pool"]
@@ -106,6 +105,7 @@ class Pool:
 
     def submit(self, function: Any, args: Any, kwargs: Any, options: Any = None) -> object:
         self.check_ours()
+        self._check_open()
         call = _Call(self)
         future: Any = call.promise.future(self._future)
         try:
@@ -117,7 +117,9 @@ class Pool:
             )
             context = self._context()
         except Exception as error:
-            future.set_exception(error)  # as in the standard library, the future tells
+            # As in the standard library, the future tells, and the pool grows all the same.
+            self.helpers.start()
+            future.set_exception(error)
             return future
         name = self._names.get(number)
         call.task = Task("call", number, name, context, [item], options or Options(), call)
@@ -179,10 +181,7 @@ class Pool:
     def enqueue(self, task: Task) -> None:
         """Takes a task, and starts a worker if another one would help."""
         with self.lock:
-            if self._broken is not None:
-                raise self.helpers.refusal("broken", self._broken)
-            if self._is_closed:
-                raise self.helpers.refusal("closed", None)
+            self._check_open()
             self._serial += 1
             task.serial = self._serial
             self._outstanding += len(task.items)
@@ -197,6 +196,12 @@ class Pool:
                     self.withdraw(task)
                     raise
         self.call_driver()
+
+    def _check_open(self) -> None:
+        if self._broken is not None:
+            raise _pool_words.refusal("broken", self._broken)
+        if self._is_closed:
+            raise _pool_words.refusal("closed", None)
 
     def _put(self, task: Task) -> None:
         task.is_pending = True
@@ -376,7 +381,7 @@ class Pool:
             name, arguments = task.name, None
         options = task.options
         seconds, memory = options.timeout or 0.0, options.memory
-        error: Exception = self.helpers.lost(
+        error: Exception = _pool_words.lost(
             reason.kind,
             options.name or name,
             arguments,
@@ -458,7 +463,7 @@ class Pool:
                 self._doom(worker, Reason("died", worker.pid, -9))
             return
         if kind == "output":
-            self.helpers.output(*content)
+            _pool_words.output(*content)
             return
         with self.lock:
             self._may_start = True
@@ -483,7 +488,7 @@ class Pool:
     ) -> None:
         """An item's outcome."""
         decode = (
-            functools.partial(self.helpers.exception, data, trace)
+            functools.partial(_pool_words.exception, data, trace)
             if is_error
             else functools.partial(self._value, data)
         )
@@ -501,7 +506,7 @@ class Pool:
         try:
             return pickle.loads(data)
         except BaseException as error:
-            raise self.helpers.undecodable(error) from error
+            raise _pool_words.undecodable(error) from error
 
     def _wants_worker(self) -> bool:
         free = sum(worker.task is None and worker.is_usable() for worker in self._all())
@@ -604,4 +609,10 @@ class Pool:
         return [worker.line() for worker in self._all()]
 
 
-KIND = Kind(Pool, Options, Watch, lambda pipe: pipe, main)
+def _work(*args: Any) -> None:
+    from ._pipe_worker import main  # needed in the worker alone
+
+    main(*args)
+
+
+KIND = Kind(Pool, Options, Watch, lambda pipe: pipe, _work)

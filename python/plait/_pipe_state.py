@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["LATE", "Options", "Reason", "Receiver", "Task", "Watch", "Worker"]
+__all__ = ["LATE", "Options", "Reason", "Receiver", "Task", "Watch", "Worker", "decode"]
 
 
 class Options(NamedTuple):
@@ -111,6 +112,19 @@ class Task:
         )
         part.serial = self.serial
         return part
+
+
+def decode(kind: str, item: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """An item's function, if it has one of its own, and its arguments."""
+    if kind == "call":
+        function, args, kwargs = item
+        return (
+            pickle.loads(function) if function else None,
+            pickle.loads(args),
+            pickle.loads(kwargs) if kwargs else {},
+        )
+    value = pickle.loads(item)
+    return None, value if kind == "starmap" else (value,), {}
 
 
 class Worker:

@@ -14,6 +14,7 @@ from multiprocessing import connection
 from typing import Any
 
 from . import _byvalue
+from ._pipe_state import decode
 from ._pool_worker import Helpers, begin
 
 __all__ = ["main"]
@@ -62,6 +63,7 @@ class _Worker:
         self._functions: dict[int, Callable[..., object]] = {}
         self._contexts: dict[int, Any] = {}
         self._helpers = Helpers()
+        self._pid = os.getpid()
 
     def _send(self, *message: object) -> None:
         with self._lock:
@@ -114,19 +116,10 @@ class _Worker:
             if function is None:
                 function = self._functions[number]
             value = self._helpers.call(context, memory, function, args, kwargs)
+            if os.getpid() != self._pid:
+                self._helpers.forked(None)
             return "value", _byvalue.dumps(value, name="result", to_sender=True), ""
         except BaseException as error:
+            if os.getpid() != self._pid:
+                self._helpers.forked(error)
             return "error", *self._helpers.failure(error, memory)
-
-
-def decode(kind: str, item: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """An item's function, if it has one of its own, and its arguments."""
-    if kind == "call":
-        function, args, kwargs = item
-        return (
-            pickle.loads(function) if function else None,
-            pickle.loads(args),
-            pickle.loads(kwargs) if kwargs else {},
-        )
-    value = pickle.loads(item)
-    return None, value if kind == "starmap" else (value,), {}

@@ -6,35 +6,29 @@ to the executor: it shall be collected when its user drops it.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import contextvars
 import os
-import pickle
-import reprlib
-import signal
 import sys
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import process as mp_process
 from typing import Any
 
-from . import _byvalue, _contextvars
+from . import _byvalue, _contextvars, _pool_words
 from ._functions import survey
 from ._pool_engine import Kind
-from .errors import SerializationError, TaskTimeout, WorkerDied
 from .process import has_zygote
 
-__all__ = ["Helpers", "join"]
+__all__ = ["Helpers"]
 
 # A function with lists, dicts and objects in its globals is pickled again for each task, to see
 # whether they have changed; one with more than this in them is not: bytes.
 _COMPARED = 64 * 1024
 
 _pools: weakref.WeakSet[Helpers] = weakref.WeakSet()
-_is_exiting = False
 
 
 def _kind() -> Kind:
@@ -68,8 +62,12 @@ class Helpers:
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
         self.kind = _kind()
-        self.core = self.kind.engine(future, max_workers, max_tasks, _Caller(self))
-        self.driver: threading.Thread | None = None
+        # A `_Finished` in the end.
+        self.core: Any = self.kind.engine(future, max_workers, max_tasks, self)
+        # The worker that is being started: its key, and its process once there is one.
+        self._starting: tuple[int, Any] | None = None
+        self._has_driver = False
+        self._ended = threading.Event()
         _pools.add(self)
 
     # ---- workers ---------------------------------------------------------------------------
@@ -77,26 +75,43 @@ class Helpers:
     def start(self) -> None:
         """Starts a worker, if there is room for one."""
         with self._lock:
-            if len(self.workers) >= self.max_workers:
+            self._sweep()
+            core = self.core
+            if len(self.workers) >= self.max_workers or isinstance(core, _Finished):
                 return
-            key, *ends = self.core.add_worker()
+            if not self._has_driver:
+                # Not a threading.Thread, whose start() waits: what a signal handler raises
+                # there would leave us not knowing whether it runs.
+                _thread.start_new_thread(_drive, (self,))
+                self._has_driver = True
+            key, *ends = core.add_worker()
+            self._starting = key, None
+            process = self.context_.Process(
+                target=self.kind.main,
+                args=(self.kind.ends(*ends), key, self._initializer, self._initargs),
+            )
+            self._starting = key, process
             try:
-                process = self.context_.Process(
-                    target=self.kind.main,
-                    args=(self.kind.ends(*ends), key, self._initializer, self._initargs),
-                )
                 process.start()
             except BaseException:
-                self.core.ended(key, 0)
+                self._sweep()
                 raise
+            core.watch(key, process.pid, process.sentinel)
             self.workers[key] = process
             self.processes[process.pid] = process
-            self.core.watch(key, process.pid, process.sentinel)
-            if self.driver is None:
-                self.driver = threading.Thread(
-                    target=_drive, args=(self,), name="plait-pool", daemon=True
-                )
-                self.driver.start()
+            self._starting = None
+
+    def _sweep(self) -> None:
+        """Clears up after a start that an exception has cut short: that of a signal handler may
+        come anywhere."""
+        if self._starting is not None:
+            key, process = self._starting
+            if process is not None and process._popen is not None:
+                process.kill()
+                process.join()
+            self.workers.pop(key, None)
+            self.core.ended(key, 0)
+            self._starting = None
 
     def bury(self, key: int) -> None:
         """Reaps a worker that has ended."""
@@ -122,6 +137,22 @@ class Helpers:
             with contextlib.suppress(KeyError, ValueError):  # it has ended meanwhile
                 self.workers[key].kill()
 
+    def finish(self) -> None:
+        """Lets go of the shared memory, which a finished pool that is still referred to would
+        keep."""
+        self.core = _Finished(self.core.broken)
+        self._ended.set()
+
+    def join(self) -> None:
+        """Waits until a closed pool has finished. A copy in a forked process has nothing to wait
+        for."""
+        if self.core.is_ours():
+            with self._lock:
+                self._sweep()
+                if not self._has_driver:
+                    self.finish()  # it never had a worker
+            self._ended.wait()
+
     def interrupt(self) -> None:
         """Ends all tasks and workers."""
         self.core.abort()
@@ -137,24 +168,28 @@ class Helpers:
         if found.is_volatile:
             return self._define_volatile(function, name, found)
         watch = self.kind.watch(found.parts) if found.parts else None
-        return self.core.define(function, name, watch, True)
+        return self._give(function, name, watch, True)
 
     def _define_volatile(self, function: Any, name: str, found: Any) -> int:
         data = _byvalue.dumps(function, name="fn")
         if len(data) > _COMPARED:
-            return self.core.define(function, name, self.kind.watch(found.parts), True)
+            return self._give(function, name, self.kind.watch(found.parts), True)
         known = self._volatile.get(id(function))
         if known is not None and known[1] == data:
             return known[2]
-        number = self.core.define(function, name, None, False)
+        number = self._give(function, name, None, False)
         self._volatile[id(function)] = function, data, number
+        return number
+
+    def _give(self, function: Any, name: str, watch: object, keep: bool) -> int:
+        number: int = self.core.define(function, name, watch, keep)
         return number
 
     def define_own(self, function: Any) -> int:
         """Defines a callable with a state of its own for one map."""
         inner = getattr(function, "func", function)  # of a partial
         name = getattr(inner, "__qualname__", None) or type(function).__qualname__
-        return self.core.define(function, name, None, False)
+        return self._give(function, name, None, False)
 
     def context(self, context: contextvars.Context) -> int:
         """The number of the context's variables in the pool; 0: none of them can travel."""
@@ -170,120 +205,39 @@ class Helpers:
             known = self._contexts[key] = number, variables  # which keeps the ids' objects
         return known[0]
 
-    # ---- exceptions and output ---------------------------------------------------------------
 
-    def refusal(self, kind: str, text: str | None) -> Exception:
-        """Why the pool takes no task, or has none any more."""
-        if kind == "broken":
-            return BrokenProcessPool(text)
-        if kind == "cancelled":
-            return CancelledError()
-        after = "interpreter shutdown" if _is_exiting else "shutdown"
-        return RuntimeError(f"cannot schedule new futures after {after}")
+class _Finished:
+    """A pool after its end: it has no workers and takes no tasks."""
 
-    def exception(self, data: bytes, trace: str) -> BaseException:
-        """A task's exception, as the worker has pickled it."""
-        try:
-            error: BaseException = pickle.loads(data)
-        except Exception as failure:
-            what = f"{type(failure).__name__}: {failure}"
-            error = SerializationError(
-                f"the task raised an exception that could not be unpickled ({what})",
-                path="exception",
-            )
-        # The standard library's class, by which some know it. Not by assignment, which an
-        # exception that is a frozen dataclass refuses.
-        cause = _RemoteTraceback(f'\n"""\n{trace}"""')  # type: ignore[arg-type]
-        BaseException.__setattr__(error, "__cause__", cause)
-        return error
+    outstanding = 0
 
-    def undecodable(self, error: BaseException) -> BaseException:
-        """For a result that arrived, but can't be unpickled."""
-        if isinstance(error, KeyboardInterrupt):
-            return error
-        what = f"{type(error).__name__}: {error}"
-        told = SerializationError(
-            f"the result arrived, but could not be unpickled ({what}); see its __reduce__",
-            path="result",
-        )
-        told.__cause__ = error
-        return told
+    def __init__(self, broken: str | None) -> None:
+        self.broken = broken
 
-    def lost(
-        self,
-        kind: str,
-        name: str | None,
-        arguments: tuple[tuple[Any, ...], dict[str, Any] | None] | None,
-        pid: int,
-        exitcode: int,
-        text: str | None,
-        seconds: float,
-        memory: int | None,
-    ) -> Exception:
-        """Why a task has no result."""
-        if kind in ("broken", "cancelled"):
-            return self.refusal(kind, text)
-        task = _describe(name, arguments)
-        if kind == "late":
-            return TaskTimeout(f"task {task} took longer than {seconds:g} s and was ended")
-        if exitcode < 0:
-            number: int | None = -exitcode
-            how = f"was killed by {_signal_name(-exitcode)}"
-        else:
-            number, how = None, f"ended with exit code {exitcode}"
-        limit = f" (its memory limit was {memory} bytes)" if memory else ""
-        return WorkerDied(
-            f"task {task} did not finish: its worker process {pid} {how}{limit}",
-            pid=pid,
-            signal=number,
-            exitcode=exitcode,
-            task=task,
-        )
+    def submit(self, *args: Any) -> Any:
+        kind = "closed" if self.broken is None else "broken"
+        raise _pool_words.refusal(kind, self.broken)
 
-    def output(self, is_stderr: bool, data: bytes) -> None:
-        """Text that a worker printed, to where ours goes now."""
-        stream = sys.stderr if is_stderr else sys.stdout
-        # Closed, or gone: as for a print() of our own, but nobody is there to be told.
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            stream.write(data.decode("utf-8", "replace"))
-            stream.flush()
+    def map(self, *args: Any, **options: Any) -> Any:
+        return self.submit()
 
+    def workers(self) -> list[Any]:
+        return []
 
-class _Caller:
-    """What the core calls: it must not keep a pool alive, which keeps it. Futures may outlive
-    their pool, and then need no more than the words for what has happened."""
+    def is_ours(self) -> bool:
+        return True
 
-    def __init__(self, helpers: Helpers) -> None:
-        self._helpers = weakref.ref(helpers)
+    def finish_maps(self) -> None:
+        pass
 
-    def __getattr__(self, name: str) -> Any:
-        helpers = self._helpers()
-        return getattr(Helpers.__new__(Helpers) if helpers is None else helpers, name)
+    def close(self, cancel: bool = False) -> None:
+        pass
 
+    def ended(self, key: int, code: int) -> None:
+        pass
 
-def _describe(name: str | None, arguments: Any) -> str:
-    if arguments is None:
-        return f"{name or 'call'}(...)"
-    short = reprlib.Repr()
-    short.maxother = short.maxstring = 60
-    positional, keywords = arguments
-    parts = [_safe_repr(short, value) for value in positional]
-    parts += [f"{key}={_safe_repr(short, value)}" for key, value in (keywords or {}).items()]
-    return f"{name or 'call'}({', '.join(parts)})"
-
-
-def _safe_repr(short: reprlib.Repr, value: object) -> str:
-    try:
-        return short.repr(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    def abort(self) -> None:
+        pass
 
 
 def _drive(helpers: Helpers) -> None:
@@ -296,6 +250,7 @@ def _drive(helpers: Helpers) -> None:
             sys.excepthook(*sys.exc_info())
             continue
         if duties is None:
+            helpers.finish()
             return
         for what, key in duties:
             helpers.do(what, key)
@@ -304,8 +259,7 @@ def _drive(helpers: Helpers) -> None:
 def _at_exit() -> None:
     """Before threads are joined: pools finish what they have, as in the standard library; after
     an unhandled ^C, or at another one now, they don't."""
-    global _is_exiting
-    _is_exiting = True
+    _pool_words.is_exiting = True
     pools = list(_pools)
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     for pool in pools:
@@ -315,20 +269,13 @@ def _at_exit() -> None:
             pool.core.close()
     try:
         for pool in pools:
-            join(pool)
+            pool.join()
     except BaseException:
         for pool in pools:
             pool.interrupt()
         for pool in pools:
-            join(pool)
+            pool.join()
         raise
-
-
-def join(pool: Helpers) -> None:
-    """Waits until a closed pool has finished. An unfinished one is another process's if we were
-    forked: there is nothing to wait for."""
-    if pool.driver is not None and pool.core.is_ours():
-        pool.driver.join()
 
 
 def _after_fork_in_child() -> None:

@@ -142,6 +142,18 @@ class Helpers:
                 return function(*args, **kwargs)
             return context.copy().run(function, *args, **kwargs)
 
+    def forked(self, error: BaseException | None) -> None:
+        """Ends a copy of the worker, which a task has forked and which returns from it: the
+        task's result is the original's to send."""
+        code = 0
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            traceback.print_exception(error)
+            code = 1
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        os._exit(code)
+
     def failure(self, error: BaseException, memory: int) -> tuple[bytes, str]:
         """The pickle of a task's exception, and its traceback as text."""
         trace = "".join(traceback.format_exception(error))

@@ -8,7 +8,6 @@ from typing import Any
 
 from . import _core
 from ._pool_engine import Kind
-from ._pool_worker import main
 
 __all__ = ["KIND", "Ends"]
 
@@ -31,4 +30,10 @@ class Ends:
         return received if received is not None else [os.dup(fd) for fd in self._fds]
 
 
-KIND = Kind(_core.ProcessPool, _core.TaskOptions, _core.Watch, Ends, main)
+def _work(*args: Any) -> None:
+    from ._pool_worker import main  # needed in the worker alone
+
+    main(*args)
+
+
+KIND = Kind(_core.ProcessPool, _core.TaskOptions, _core.Watch, Ends, _work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import numbers
 import operator
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from ._callables import check_callable
 from ._future import Future
 from ._limits import can_limit_memory
-from ._pool import Helpers, join
+from ._pool import Helpers
 from .kernels import cpu_count
 from .process import get_context
 
@@ -230,11 +231,11 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
         ...     pool.options(timeout=10, retries=1).submit(pow, 2, 5).result()
         32
         """
-        if timeout is not None and not timeout >= 0:
+        if timeout is not None and not _number("timeout", timeout) >= 0:
             raise ValueError(f"timeout must be at least 0 seconds, got {timeout}")
-        if retries < 0:
+        if _number("retries", retries) < 0:
             raise ValueError(f"retries must be at least 0, got {retries}")
-        if memory is not None and memory <= 0:
+        if memory is not None and _number("memory", memory) <= 0:
             raise ValueError(f"memory must be at least 1 byte, got {memory}")
         if memory is not None and not can_limit_memory():
             raise ValueError(f"memory= needs Linux, this is {sys.platform}")
@@ -278,7 +279,18 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
             core.finish_maps()
         core.close(cancel_futures)
         if wait:
-            join(self._helpers)
+            self._helpers.join()
+
+    def kill_workers(self) -> None:
+        """Ends all tasks and workers at once, and the executor with them.
+
+        Tasks that have not begun, and those that run, are cancelled. (The standard library has
+        it since 3.14.)
+        """
+        self._shutdown = True
+        self._helpers.interrupt()
+
+    terminate_workers = kill_workers
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         # ^C ends everything once, rather than when all that is queued has been done.
@@ -290,6 +302,14 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
         helpers = getattr(self, "_helpers", None)
         if helpers is not None:
             helpers.core.close()
+
+
+def _number(name: str, value: Any) -> Any:
+    kind = numbers.Real if name == "timeout" else numbers.Integral
+    if not isinstance(value, kind):
+        wanted = "a number of seconds" if name == "timeout" else "an integer"
+        raise TypeError(f"{name} must be {wanted}, got {value!r}")
+    return value
 
 
 class _Options(_Tasks):

@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-/// The functions of `plait._pool` that make exceptions; and what tasks are called in them.
+/// The module `plait._pool_words`, which makes exceptions; and what tasks are called in them.
 pub struct Words {
     pub helpers: Py<PyAny>,
     pub codec: Arc<Codec>,

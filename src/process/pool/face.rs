@@ -19,7 +19,7 @@ use crate::future::{self, Core, Outcome, Source};
 use crate::python::above_python;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -85,6 +85,7 @@ pub struct Shared {
     files: Mutex<HashMap<u32, Arc<OwnedFd>>>,
     maps: Mutex<Vec<Arc<Map>>>,
     known: Mutex<KnownFunctions>,
+    half: Py<PyWeakrefReference>,
     numbers: AtomicU32,
     buffer: Mutex<Vec<u8>>,
     /// A forked copy must touch nothing: its locks may be held for ever, its rings are ours.
@@ -160,11 +161,17 @@ impl Shared {
         out: &mut Vec<u8>,
         blocks: &mut Vec<BlockId>,
     ) -> PyResult<()> {
-        // Its name is for errors alone, so it is made when there is one.
-        let attempt = |name: &str, out: &mut Vec<u8>, blocks: &mut Vec<BlockId>| {
+        let mut attempt = |name: &str| {
             above_python(|| self.words.codec.encode(item, name, out, &self.arena, blocks))
         };
-        attempt("item", out, blocks).map_err(|error| self.at_item(item.py(), error, index))
+        attempt("item").or_else(|error| {
+            if !error.is_instance_of::<PyException>(item.py()) {
+                return Err(error);
+            }
+            // Once more, under a name that costs too much where all goes well.
+            attempt(&format!("items[{index}]"))
+                .map_err(|error| self.at_item(item.py(), error, index))
+        })
     }
 
     /// An exception, with a note of which item it is about.
@@ -220,6 +227,12 @@ impl Shared {
         self.pool.call_driver();
     }
 
+    /// The pool's Python half.
+    fn half<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let half = self.half.bind(py).upgrade();
+        half.ok_or_else(|| self.refusal(py, &Refusal::Closed))
+    }
+
     fn refusal(&self, py: Python<'_>, refusal: &Refusal) -> PyErr {
         let (kind, text) = match refusal {
             Refusal::Closed => ("closed", None),
@@ -231,7 +244,7 @@ impl Shared {
 
     /// Starts a worker. That it fails does not matter while there are others.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        let started = above_python(|| self.words.helpers.bind(py).call_method0("start"));
+        let started = above_python(|| self.half(py)?.call_method0("start"));
         match started {
             Err(error) if self.engine().workers().is_empty() => Err(error),
             _ => Ok(()),
@@ -294,8 +307,8 @@ impl ProcessPool {
         match known {
             Some(number) => Ok(number),
             None => {
-                let helpers = self.shared.words.helpers.bind(function.py());
-                above_python(|| helpers.call_method1("define", (function,)))?.extract()
+                let half = self.shared.half(function.py())?;
+                above_python(|| half.call_method1("define", (function,)))?.extract()
             }
         }
     }
@@ -306,8 +319,8 @@ impl ProcessPool {
         match current {
             None => Ok(0),
             Some(context) => {
-                let helpers = self.shared.words.helpers.bind(py);
-                above_python(|| helpers.call_method1("context", (context,)))?.extract()
+                let half = self.shared.half(py)?;
+                above_python(|| half.call_method1("context", (context,)))?.extract()
             }
         }
     }
@@ -336,16 +349,18 @@ impl ProcessPool {
 
 #[pymethods]
 impl ProcessPool {
-    /// `helpers`: what of the pool is Python, see `plait._pool`.
+    /// `half`: what of the pool is Python, see `plait._pool`. It has this one, so this one
+    /// refers to it weakly.
     #[new]
     fn new(
         py: Python<'_>,
         future: Py<PyType>,
         max_workers: u32,
         max_tasks: Option<u64>,
-        helpers: Py<PyAny>,
+        half: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         count_forks();
+        let helpers = py.import("plait._pool_words")?.into_any().unbind();
         let board = Board::create().map_err(|error| os_error("make a file in memory", error))?;
         let board = Arc::new(board);
         let arena = Arc::new(Mutex::new(Arena::new(Arc::clone(&board), PAGE as u64, max_workers)?));
@@ -361,6 +376,7 @@ impl ProcessPool {
             files: Mutex::default(),
             maps: Mutex::default(),
             known: Mutex::default(),
+            half: PyWeakrefReference::new(half)?.unbind(),
             numbers: AtomicU32::new(0),
             buffer: Mutex::default(),
             generation: generation(),
@@ -458,8 +474,8 @@ impl ProcessPool {
         let mut number = self.number(function)?;
         let is_own = number == 0;
         if is_own {
-            let helpers = self.shared.words.helpers.bind(py);
-            number = above_python(|| helpers.call_method1("define_own", (function,)))?.extract()?;
+            let half = self.shared.half(py)?;
+            number = above_python(|| half.call_method1("define_own", (function,)))?.extract()?;
         }
         let deadline = timeout.and_then(|seconds| {
             let limit = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
@@ -490,6 +506,9 @@ impl ProcessPool {
         for map in maps.iter().filter(|map| map.plan.length.is_some()) {
             map.feed(py, true)?;
         }
+        // They refer to the pool, which refers to them only until here.
+        let fed = std::mem::take(&mut *locked(&self.shared.maps));
+        drop(fed);
         Ok(())
     }
 
@@ -600,6 +619,7 @@ impl ProcessPool {
             self.shared.engine().close();
             self.shared.pool.call_driver();
         });
+        drop(std::mem::take(&mut *locked(&self.shared.maps)));
     }
 
     /// Ends all tasks and workers, now.

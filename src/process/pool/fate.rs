@@ -35,9 +35,11 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             state.settle(self.lender(), sent, reason);
         }
         self.lender().reclaim(key);
+        // Killed from outside: that says nothing of the next one.
+        let was_killed = matches!(-exitcode, libc::SIGKILL | libc::SIGTERM | libc::SIGINT);
         if was_ready || exitcode == 0 || worker.doomed.is_some() {
             state.false_starts = 0;
-        } else {
+        } else if !was_killed {
             state.false_starts += 1;
             if state.false_starts >= FALSE_STARTS {
                 let text = format!(

@@ -435,6 +435,11 @@ impl PoolMap {
         self.map.next(py)
     }
 
+    fn __aiter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        let module = slf.py().import("plait._async_results")?;
+        module.call_method1("iterate", (slf,))
+    }
+
     /// Without waiting: a tuple of the next result, None if it isn't there yet. Raises
     /// StopIteration at the end, or the result's exception.
     #[pyo3(signature = () -> "tuple[object] | None")]

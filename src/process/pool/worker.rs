@@ -3,7 +3,7 @@
 
 use super::arena::{Arena, BlockId};
 use super::codec::Codec;
-use super::mapping::count_forks;
+use super::mapping::{count_forks, generation};
 use super::message::{COPY, Head, Kind, Reply, next_item};
 use super::numpy;
 use super::shared::{Board, Control, Meter, PAGE, WORKER_BYTES, now_ns};
@@ -45,6 +45,8 @@ pub struct PoolWorker {
     arena: Arc<Mutex<Arena>>,
     view: LazyView,
     helpers: Py<PyAny>,
+    /// Of the process: a copy that a task forks must not touch the rings.
+    generation: u32,
 }
 
 /// What a worker was told to remember; a function that could not be unpickled is the reason.
@@ -85,6 +87,7 @@ impl PoolWorker {
             arena: Arc::new(Mutex::new(Arena::new(file, WORKER_BYTES as u64, 1)?)),
             view: LazyView::new(board, PAGE as u64, key),
             helpers,
+            generation: generation(),
         })
     }
 
@@ -236,7 +239,12 @@ impl PoolWorker {
         out: &mut Vec<u8>,
         lent: &mut Vec<BlockId>,
     ) -> PyResult<bool> {
-        let value = self.call(py, head, item, memory).and_then(|value| {
+        let value = self.call(py, head, item, memory);
+        if self.generation != generation() {
+            let error = value.as_ref().err().map(|error| error.value(py).clone());
+            self.helpers.bind(py).call_method1("forked", (error,))?;
+        }
+        let value = value.and_then(|value| {
             let pending = self.codec.encode_result(value, "result", out, &self.arena, lent)?;
             self.codec.finish(py, pending, out, &self.arena, lent)
         });
