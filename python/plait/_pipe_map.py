@@ -261,6 +261,11 @@ class PipeResults:
     def __next__(self) -> Any:
         return self._map.next()
 
+    def __aiter__(self) -> Any:
+        from ._async_results import iterate  # asyncio is slow to import
+
+        return iterate(self)
+
     def poll(self) -> tuple[object] | None:
         return self._map.poll()
 

@@ -31,31 +31,31 @@ class Reason(NamedTuple):
 
 LATE = Reason("late")
 
-_NOTHING: object = object()
-
 
 class Watch:
     """As `_core.Watch`: a function's parts, by identity."""
 
     def __init__(self, parts: list[tuple[Any, str | None, tuple[object, ...]]]) -> None:
-        self._parts = parts
+        self._parts = [(place, name, _found(place, name)) for place, name, _ in parts]
 
     def holds(self) -> bool:
-        return all(
-            _found(place, name) is (value[0] if value else _NOTHING)
-            for place, name, value in self._parts
-        )
+        for place, name, were in self._parts:
+            are = _found(place, name)
+            if len(are) != len(were) or any(a is not b for a, b in zip(are, were, strict=True)):
+                return False
+        return True
 
 
-def _found(place: Any, name: str | None) -> object:
-    if name is None:
-        try:
-            return place.cell_contents
-        except ValueError:  # empty
-            return _NOTHING
-    if isinstance(place, (dict, types.MappingProxyType)):
-        return place.get(name, _NOTHING)
-    return getattr(place, name, _NOTHING)
+def _found(place: Any, name: str | None) -> tuple[object, ...]:
+    """What is there; nothing: it is missing."""
+    if isinstance(place, types.FunctionType):
+        return place.__code__, place.__defaults__, place.__kwdefaults__
+    if name is not None:
+        return (place[name],) if name in place else ()
+    try:
+        return (place.cell_contents,)
+    except ValueError:  # empty
+        return ()
 
 
 class Receiver(Protocol):
