@@ -294,6 +294,10 @@ class ProcessPool:
         """
         Why the pool can't go on, if so.
         """
+    def cannot_start(self, /, reason: str) -> None:
+        """
+        No worker can be started.
+        """
     def close(self, /, cancel: bool = False) -> None:
         """
         Takes no more tasks; workers leave when all is done, which is left to the driver.
@@ -309,7 +313,8 @@ class ProcessPool:
     def drive(self, /) -> list[tuple[str, int]] | None:
         """
         The driver: waits for something to do, does what is Rust's, and returns what is
-        Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
+        Python's: ("start", 0), ("kill", key), ("bury", key); ("leave", 0): there is another
+        driver. None: the pool is finished.
         """
     def ended(self, /, key: SupportsIndex, exitcode: SupportsIndex) -> None:
         """
@@ -319,6 +324,11 @@ class ProcessPool:
         """
         Sends out all that is left of maps that were never iterated.
         """
+    @property
+    def is_driven(self, /) -> bool:
+        """
+        Whether there is a driver.
+        """
     def is_ours(self, /) -> bool:
         """
         Whether this process made it, rather than being a forked copy.
@@ -326,6 +336,11 @@ class ProcessPool:
     def map(self, /, function: Any, items: Any, *, star: bool, ordered: bool, options: TaskOptions | None = None, timeout: SupportsFloat | SupportsIndex | None = None, chunksize: SupportsIndex | None = None, buffersize: SupportsIndex | None = None, length: SupportsIndex | None = None) -> PoolMap:
         """
         A map over an iterator of arguments, or of tuples of them (`star`).
+        """
+    @property
+    def needed(self, /) -> int:
+        """
+        Workers that are to be started.
         """
     @property
     def outstanding(self, /) -> int:

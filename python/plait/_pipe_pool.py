@@ -27,6 +27,7 @@ from multiprocessing import connection
 from typing import Any
 
 from . import _byvalue, _core, _pool_words
+from ._glimpse import glimpse
 from ._pipe_map import Map, PipeResults, Plan
 from ._pipe_state import LATE, Options, Reason, Task, Watch, Worker, decode
 from ._pool_engine import Kind
@@ -90,7 +91,9 @@ class Pool:
         self._names: dict[int, str] = {}
         self._outcomes: deque[Callable[[], object]] = deque()
         self._duties: list[tuple[str, int]] = []
-        self._may_start = True
+        self._driver: int | None = None  # its thread
+        self._can_start = True
+        self._extra = 0  # workers that no task is waiting for
         self._maps: list[Map] = []
         self.dropped: deque[Map] = deque()  # maps whose iterators are gone
         self._is_closed = self._is_over = False
@@ -118,8 +121,9 @@ class Pool:
             context = self._context()
         except Exception as error:
             # As in the standard library, the future tells, and the pool grows all the same.
-            self.helpers.start()
             future.set_exception(error)
+            self._extra = 1
+            self._begin()
             return future
         name = self._names.get(number)
         call.task = Task("call", number, name, context, [item], options or Options(), call)
@@ -179,23 +183,15 @@ class Pool:
                 self._forget(mapped.plan.function)
 
     def enqueue(self, task: Task) -> None:
-        """Takes a task, and starts a worker if another one would help."""
+        """Takes a task."""
         with self.lock:
             self._check_open()
             self._serial += 1
             task.serial = self._serial
             self._outstanding += len(task.items)
             self._put(task)
-            wants = self._wants_worker()
-        if wants:
-            try:
-                self.helpers.start()
-            except BaseException:
-                # Others will do it, if there are any.
-                if not self._workers:
-                    self.withdraw(task)
-                    raise
-        self.call_driver()
+            self._can_start = True
+        self._begin()
 
     def _check_open(self) -> None:
         if self._broken is not None:
@@ -317,6 +313,7 @@ class Pool:
         ours, theirs = connection.Pipe()
         with self.lock:
             key = next(key for key in range(len(self._workers) + 1) if key not in self._workers)
+            self._extra = 0
             self._workers[key] = Worker(key, ours, theirs, self._max_tasks)
         return key, theirs
 
@@ -331,7 +328,7 @@ class Pool:
             if worker is None:
                 return
             worker.close()
-            self._may_start = True
+            self._can_start = True
             if worker.task is not None:
                 self._settle(worker, worker.task, worker.verdict(exitcode))
             if worker.is_ready or exitcode == 0 or worker.doomed is not None:
@@ -374,8 +371,8 @@ class Pool:
 
     def _loss(self, task: Task, item: Any, reason: Reason) -> Exception:
         try:
-            function, args, kwargs = decode(task.kind, item)
-            name = task.name or getattr(function, "__qualname__", None)
+            function, args, kwargs = decode(task.kind, item, glimpse)
+            name = task.name or (function and repr(function))
             arguments: Any = args, kwargs
         except Exception:
             name, arguments = task.name, None
@@ -410,7 +407,20 @@ class Pool:
                 self._is_rung = True
                 self._bell.send_bytes(b"")
 
+    def _begin(self) -> None:
+        """Has the driver look, the first time make one."""
+        if self._driver is None:
+            self.helpers.begin()
+        else:
+            self.call_driver()
+
     def drive(self) -> list[tuple[str, int]] | None:
+        with self.lock:
+            if self._driver is None:
+                self._driver = threading.get_ident()
+            elif self._driver != threading.get_ident():
+                self.call_driver()
+                return [("leave", 0)]
         while self.dropped:
             self.dropped.popleft().close()
         while self._outcomes:
@@ -466,7 +476,7 @@ class Pool:
             _pool_words.output(*content)
             return
         with self.lock:
-            self._may_start = True
+            self._can_start = True
             if kind == "broken":
                 self.break_down(*content)
             elif kind == "ready":
@@ -508,9 +518,24 @@ class Pool:
         except BaseException as error:
             raise _pool_words.undecodable(error) from error
 
-    def _wants_worker(self) -> bool:
+    @property
+    def is_driven(self) -> bool:
+        return self._driver is not None
+
+    @property
+    def needed(self) -> int:
+        if self._broken is not None or not self._can_start:
+            return 0
         free = sum(worker.task is None and worker.is_usable() for worker in self._all())
-        return self._waiting > free and len(self._workers) < self.max_workers
+        wanted = self._waiting - free if self._waiting else min(self._extra, 1 - free)
+        return max(0, min(wanted, self.max_workers - len(self._workers)))
+
+    def cannot_start(self, reason: str) -> None:
+        with self.lock:
+            self._can_start, self._extra = False, 0  # until something has changed
+            if not self._workers:
+                while (task := self._pop()) is not None:
+                    self._lose(task, Reason("unstarted", text=reason))
 
     def _schedule(self) -> tuple[float | None, list[tuple[Worker, object]]]:
         """What the state asks for: when to look again, and what to send."""
@@ -533,8 +558,7 @@ class Pool:
                 self._doom(worker, LATE if worker.task is not None else _CANCELLED)
             elif late is not None:
                 due.append(late)
-        if self._may_start and self._wants_worker() and self._broken is None:
-            self._may_start = False
+        if self.needed:
             self._duties.append(("start", 0))
         return min(due, default=None), messages
 

@@ -114,16 +114,18 @@ class Task:
         return part
 
 
-def decode(kind: str, item: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def decode(
+    kind: str, item: Any, loads: Callable[[bytes], Any] = pickle.loads
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """An item's function, if it has one of its own, and its arguments."""
     if kind == "call":
         function, args, kwargs = item
         return (
-            pickle.loads(function) if function else None,
-            pickle.loads(args),
-            pickle.loads(kwargs) if kwargs else {},
+            loads(function) if function else None,
+            loads(args),
+            loads(kwargs) if kwargs else {},
         )
-    value = pickle.loads(item)
+    value = loads(item)
     return None, value if kind == "starmap" else (value,), {}
 
 

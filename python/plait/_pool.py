@@ -58,69 +58,54 @@ class Helpers:
         self.max_workers = max_workers
         self.workers: dict[int, Any] = {}  # by key
         self.processes: dict[int, Any] = {}  # by pid
-        self._lock = threading.RLock()
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
         self.kind = _kind()
         # A `_Finished` in the end.
         self.core: Any = self.kind.engine(future, max_workers, max_tasks, self)
-        # The worker that is being started: its key, and its process once there is one.
-        self._starting: tuple[int, Any] | None = None
-        self._has_driver = False
+        # Their threads: a callback may be called by one.
+        self.drivers: set[int] = set()
         self._ended = threading.Event()
         _pools.add(self)
 
     # ---- workers ---------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Has the driver run. Not as a threading.Thread, whose start() waits: what a signal
+        handler raises there would leave us not knowing whether it runs. One too many leaves."""
+        _thread.start_new_thread(_drive, (self,))
+
     def start(self) -> None:
-        """Starts a worker, if there is room for one."""
-        with self._lock:
-            self._sweep()
-            core = self.core
-            if len(self.workers) >= self.max_workers or isinstance(core, _Finished):
-                return
-            if not self._has_driver:
-                # Not a threading.Thread, whose start() waits: what a signal handler raises
-                # there would leave us not knowing whether it runs.
-                _thread.start_new_thread(_drive, (self,))
-                self._has_driver = True
-            key, *ends = core.add_worker()
-            self._starting = key, None
+        """Starts a worker, if there is room for one; the driver does."""
+        if len(self.workers) >= self.max_workers:
+            return
+        key, *ends = self.core.add_worker()
+        try:
             process = self.context_.Process(
                 target=self.kind.main,
                 args=(self.kind.ends(*ends), key, self._initializer, self._initargs),
             )
-            self._starting = key, process
-            try:
-                process.start()
-            except BaseException:
-                self._sweep()
-                raise
-            core.watch(key, process.pid, process.sentinel)
-            self.workers[key] = process
-            self.processes[process.pid] = process
-            self._starting = None
-
-    def _sweep(self) -> None:
-        """Clears up after a start that an exception has cut short: that of a signal handler may
-        come anywhere."""
-        if self._starting is not None:
-            key, process = self._starting
-            if process is not None and process._popen is not None:
-                process.kill()
-                process.join()
-            self.workers.pop(key, None)
+            process.start()
+        except BaseException:
             self.core.ended(key, 0)
-            self._starting = None
+            raise
+        self.workers[key] = process
+        self.processes[process.pid] = process
+        self.core.watch(key, process.pid, process.sentinel)
+
+    def settled_processes(self) -> dict[int, Any]:
+        """The workers' processes, by pid, after those that are to be started."""
+        while self.core.needed and not self._ended.wait(0.001):
+            pass
+        return self.processes
 
     def bury(self, key: int) -> None:
         """Reaps a worker that has ended."""
         process = self.workers[key]
         process.join()
         code = process.exitcode
-        with self._lock:
-            del self.workers[key], self.processes[process.pid]
-            self.core.ended(key, 255 if code is None else code)
+        del self.workers[key], self.processes[process.pid]
+        self.core.ended(key, 255 if code is None else code)
         process.close()
 
     def do(self, what: str, key: int) -> None:
@@ -129,8 +114,7 @@ class Helpers:
             try:
                 self.start()
             except Exception as error:
-                if not self.workers:  # and nobody is left to do the tasks
-                    self.core.break_down(f"no worker process can be started: {error}")
+                self.core.cannot_start(f"{type(error).__name__}: {error}")
         elif what == "bury":
             self.bury(key)
         else:
@@ -146,11 +130,9 @@ class Helpers:
     def join(self) -> None:
         """Waits until a closed pool has finished. A copy in a forked process has nothing to wait
         for."""
-        if self.core.is_ours():
-            with self._lock:
-                self._sweep()
-                if not self._has_driver:
-                    self.finish()  # it never had a worker
+        if self.core.is_ours() and _thread.get_ident() not in self.drivers:
+            if not self.core.is_driven and not self.core.outstanding:
+                self.finish()  # it never had a task
             self._ended.wait()
 
     def interrupt(self) -> None:
@@ -209,7 +191,8 @@ class Helpers:
 class _Finished:
     """A pool after its end: it has no workers and takes no tasks."""
 
-    outstanding = 0
+    outstanding = needed = 0
+    is_driven = False
 
     def __init__(self, broken: str | None) -> None:
         self.broken = broken
@@ -233,8 +216,8 @@ class _Finished:
     def close(self, cancel: bool = False) -> None:
         pass
 
-    def ended(self, key: int, code: int) -> None:
-        pass
+    def drive(self) -> None:
+        return None
 
     def abort(self) -> None:
         pass
@@ -242,18 +225,24 @@ class _Finished:
 
 def _drive(helpers: Helpers) -> None:
     """The driver thread."""
-    core = helpers.core
-    while True:
-        try:
-            duties = core.drive()
-        except BaseException:  # a callback's, which must not end the pool
-            sys.excepthook(*sys.exc_info())
-            continue
-        if duties is None:
-            helpers.finish()
-            return
-        for what, key in duties:
-            helpers.do(what, key)
+    core, me = helpers.core, _thread.get_ident()
+    helpers.drivers.add(me)
+    try:
+        while True:
+            try:
+                duties = core.drive()
+            except BaseException:  # a callback's, which must not end the pool
+                sys.excepthook(*sys.exc_info())
+                continue
+            if duties is None:
+                helpers.finish()
+                return
+            for what, key in duties:
+                if what == "leave":
+                    return
+                helpers.do(what, key)
+    finally:
+        helpers.drivers.discard(me)
 
 
 def _at_exit() -> None:

@@ -72,7 +72,11 @@ class Engine(Protocol):
 
     def drive(self) -> list[tuple[str, int]] | None:
         """For the driver's thread: waits for something to do, does its own part, and returns
-        the processes': ("start", 0), ("kill", key), ("bury", key). None: it is finished."""
+        the processes': ("start", 0), ("kill", key), ("bury", key); ("leave", 0): there is
+        another driver. None: the pool is finished."""
+
+    def cannot_start(self, reason: str) -> None:
+        """No worker can be started."""
 
     def close(self, cancel: bool = False) -> None:
         """Takes no more tasks; workers leave when all is done."""
@@ -86,6 +90,14 @@ class Engine(Protocol):
     @property
     def broken(self) -> str | None:
         """Why the pool can't go on, if so."""
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether there is a driver; `Helpers.begin` makes one."""
+
+    @property
+    def needed(self) -> int:
+        """Workers that are to be started."""
 
     @property
     def outstanding(self) -> int:

@@ -76,6 +76,8 @@ def lost(
     if kind in ("broken", "cancelled"):
         return refusal(kind, text)
     task = _describe(name, arguments)
+    if kind == "unstarted":
+        return WorkerDied(f"no worker process could be started for task {task}: {text}", task=task)
     if kind == "late":
         return TaskTimeout(f"task {task} took longer than {seconds:g} s and was ended")
     if exitcode < 0:

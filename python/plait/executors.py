@@ -197,7 +197,7 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
     # The standard library's own names, which its users and its tests look at.
     @property
     def _processes(self) -> dict[int, Any]:  # type: ignore[override]
-        return self._helpers.processes
+        return self._helpers.settled_processes()
 
     @property
     def _broken(self) -> str | bool:  # type: ignore[override]

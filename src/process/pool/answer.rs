@@ -103,6 +103,7 @@ impl Decoder for Lost {
             Reason::TimedOut => ("late", 0, 0, None),
             Reason::Cancelled => ("cancelled", 0, 0, None),
             Reason::Broken(text) => ("broken", 0, 0, Some(&**text)),
+            Reason::NoWorker(text) => ("unstarted", 0, 0, Some(&**text)),
         };
         let seconds = options.and_then(|options| options.timeout_ns).unwrap_or(0) as f64 / 1e9;
         let memory = options.and_then(|options| options.memory);

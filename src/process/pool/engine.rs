@@ -48,6 +48,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             broken: None,
             false_starts: 0,
             has_limits: false,
+            needed: 0,
             max_workers,
             max_tasks,
             last: None,
@@ -85,6 +86,21 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             pid: 0,
         };
         state.workers.insert(key, worker);
+        state.needed = state.needed.saturating_sub(1);
+        state.refill(&self.lender);
+    }
+
+    /// No worker can be started now. If there are others, they have to do; else what is pending
+    /// fails, and the next task is another try.
+    pub fn cannot_start(&self, reason: &str) {
+        let mut state = self.state();
+        state.needed = 0;
+        if state.workers.is_empty() {
+            let reason = Reason::NoWorker(reason.into());
+            for task in std::mem::take(&mut state.pending) {
+                state.lose(&self.lender, task, &reason);
+            }
+        }
         state.refill(&self.lender);
     }
 
@@ -120,36 +136,33 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         }
     }
 
-    /// Takes a task. Its serial number, and whether another worker would help.
-    pub fn submit(&self, task: Task<R, L::Block>, items: &[u8]) -> Result<(u64, bool), Refusal> {
+    /// Takes a task; its serial number.
+    pub fn submit(&self, task: Task<R, L::Block>, items: &[u8]) -> Result<u64, Refusal> {
         let mut state = self.state();
         if let Err(refusal) = state.check_open() {
             self.release(task.blocks);
             return Err(refusal);
         }
-        // One that is to be started takes it, rather than one that is busy.
-        let wants = state.wants_worker();
-        let serial = state.accept(&self.lender, task, items, wants);
+        let serial = state.accept(&self.lender, task, items);
         if let Some(key) = state.last {
             state.wake(key);
         }
-        Ok((serial, wants))
+        Ok(serial)
     }
 
-    /// Takes many tasks at once; whether another worker would help.
+    /// Takes many tasks at once.
     pub fn submit_all<'a>(
         &self,
         tasks: impl Iterator<Item = (Task<R, L::Block>, &'a [u8])>,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<(), Refusal> {
         let mut state = self.state();
         state.check_open()?;
-        let wants = state.wants_worker();
         for (task, items) in tasks {
-            state.accept(&self.lender, task, items, wants);
+            state.accept(&self.lender, task, items);
         }
         // Bells last: who is woken finds much to do.
         state.workers.values().for_each(|worker| worker.link.wake());
-        Ok(wants)
+        Ok(())
     }
 
     fn release(&self, blocks: Vec<L::Block>) {
@@ -256,7 +269,14 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     }
 
     pub fn next_duty(&self) -> Option<Duty> {
-        self.state().duties.pop_front()
+        let mut state = self.state();
+        let start = (state.needed > 0).then_some(Duty::Start);
+        state.duties.pop_front().or(start)
+    }
+
+    /// Workers that are to be started.
+    pub fn needed(&self) -> usize {
+        self.state().needed
     }
 
     pub fn has_chores(&self) -> bool {
@@ -264,7 +284,8 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     }
 
     pub fn has_duties(&self) -> bool {
-        !self.state().duties.is_empty()
+        let state = self.state();
+        state.needed > 0 || !state.duties.is_empty()
     }
 
     /// Whether anything has arrived that nobody has looked at.

@@ -23,7 +23,7 @@ use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference}
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,9 @@ pub struct Shared {
     maps: Mutex<Vec<Arc<Map>>>,
     known: Mutex<KnownFunctions>,
     half: Py<PyWeakrefReference>,
+    /// Whether there is a driver, and it is at work.
+    is_driven: AtomicBool,
+    driving: Mutex<()>,
     numbers: AtomicU32,
     buffer: Mutex<Vec<u8>>,
     /// A forked copy must touch nothing: its locks may be held for ever, its rings are ours.
@@ -198,13 +201,9 @@ impl Shared {
     ) -> PyResult<u64> {
         let has_limit = task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
         let submitted = self.engine().submit(task, items);
-        let (serial, wants) = submitted.map_err(|refusal| self.refusal(py, &refusal))?;
-        if wants && let Err(error) = self.start(py) {
-            self.engine().withdraw(serial);
-            return Err(error);
-        }
-        if has_limit {
-            self.limits_came();
+        let serial = submitted.map_err(|refusal| self.refusal(py, &refusal))?;
+        if has_limit || self.engine().needed() > 0 {
+            self.call_driver(py)?;
         }
         Ok(serial)
     }
@@ -213,18 +212,25 @@ impl Shared {
     pub fn submit_all<'a>(
         &self,
         py: Python<'_>,
+        has_limit: bool,
         tasks: impl Iterator<Item = (Task<Ticket, BlockId>, &'a [u8])>,
     ) -> PyResult<()> {
         let submitted = self.engine().submit_all(tasks);
-        if submitted.map_err(|refusal| self.refusal(py, &refusal))? {
-            self.start(py)?;
+        submitted.map_err(|refusal| self.refusal(py, &refusal))?;
+        if has_limit || self.engine().needed() > 0 {
+            self.call_driver(py)?;
         }
         Ok(())
     }
 
-    /// Tasks with time limits were submitted: the driver has to see to them.
-    pub fn limits_came(&self) {
+    /// Wakes the driver, which alone starts workers, since no signal handler runs in its
+    /// thread: an exception from there, half-way, could leave a process that nobody knows.
+    fn call_driver(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_driven.load(Ordering::Acquire) {
+            above_python(|| self.half(py)?.call_method0("begin"))?;
+        }
         self.pool.call_driver();
+        Ok(())
     }
 
     /// The pool's Python half.
@@ -240,15 +246,6 @@ impl Shared {
         };
         let made = self.words.helpers.bind(py).call_method1("refusal", (kind, text));
         made.map_or_else(|error| error, PyErr::from_value)
-    }
-
-    /// Starts a worker. That it fails does not matter while there are others.
-    fn start(&self, py: Python<'_>) -> PyResult<()> {
-        let started = above_python(|| self.half(py)?.call_method0("start"));
-        match started {
-            Err(error) if self.engine().workers().is_empty() => Err(error),
-            _ => Ok(()),
-        }
     }
 
     pub fn cancelled(&self, py: Python<'_>) -> PyErr {
@@ -377,6 +374,8 @@ impl ProcessPool {
             maps: Mutex::default(),
             known: Mutex::default(),
             half: PyWeakrefReference::new(half)?.unbind(),
+            is_driven: AtomicBool::new(false),
+            driving: Mutex::default(),
             numbers: AtomicU32::new(0),
             buffer: Mutex::default(),
             generation: generation(),
@@ -421,8 +420,7 @@ impl ProcessPool {
                 if !error.is_instance_of::<PyException>(py) {
                     return Err(error);
                 }
-                // As in the standard library, the future tells, and the pool grows all the same.
-                self.shared.start(py)?;
+                // As in the standard library, the future tells.
                 let _ = core.complete(Outcome::Error(error.into_value(py).into_any()));
                 return Ok(future);
             }
@@ -588,8 +586,13 @@ impl ProcessPool {
     }
 
     /// The driver: waits for something to do, does what is Rust's, and returns what is
-    /// Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
+    /// Python's: ("start", 0), ("kill", key), ("bury", key); ("leave", 0): there is another
+    /// driver. None: the pool is finished.
     fn drive(&self, py: Python<'_>) -> PyResult<Option<Vec<(&'static str, u32)>>> {
+        let Ok(_driving) = self.shared.driving.try_lock() else {
+            return Ok(Some(vec![("leave", 0)]));
+        };
+        self.shared.is_driven.store(true, Ordering::Release);
         let goes_on = py.detach(|| self.shared.pool.drive());
         self.shared.do_chores(py)?;
         if !goes_on {
@@ -602,6 +605,9 @@ impl ProcessPool {
                 Duty::Kill(key) => ("kill", key),
                 Duty::Bury(key) => ("bury", key),
             });
+            if duty == Duty::Start {
+                break; // it is told again until that many have been added
+            }
         }
         Ok(Some(duties))
     }
@@ -643,6 +649,23 @@ impl ProcessPool {
     #[getter]
     fn broken(&self) -> Option<String> {
         self.shared.engine().broken()
+    }
+
+    /// No worker can be started.
+    fn cannot_start(&self, py: Python<'_>, reason: &str) {
+        py.detach(|| self.shared.engine().cannot_start(reason));
+    }
+
+    /// Workers that are to be started.
+    #[getter]
+    fn needed(&self) -> usize {
+        self.shared.engine().needed()
+    }
+
+    /// Whether there is a driver.
+    #[getter]
+    fn is_driven(&self) -> bool {
+        self.shared.is_driven.load(Ordering::Acquire)
     }
 
     /// Tasks without an outcome.

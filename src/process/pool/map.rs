@@ -346,11 +346,7 @@ impl Map {
             };
             (task, &buffer[part.start..part.end])
         });
-        self.pool.submit_all(py, tasks)?;
-        if self.has_limit() {
-            self.pool.limits_came();
-        }
-        Ok(())
+        self.pool.submit_all(py, self.has_limit(), tasks)
     }
 
     fn is_used_up(&self) -> bool {

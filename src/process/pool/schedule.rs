@@ -50,7 +50,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
     }
 
     pub(super) fn wants_worker(&self) -> bool {
-        self.workers.len() < self.max_workers
+        self.workers.len() + self.needed < self.max_workers
             && !self.workers.values().any(|worker| worker.items == 0 && worker.is_usable())
     }
 
@@ -64,22 +64,19 @@ impl<R: Receiver, L: Lender> State<R, L> {
 
     /// Takes a new task: to a worker, who is not woken yet, or to what is `pending`. Its serial
     /// number.
-    pub(super) fn accept(
-        &mut self,
-        lender: &L,
-        mut task: Task<R, L::Block>,
-        items: &[u8],
-        is_to_wait: bool,
-    ) -> u64 {
+    pub(super) fn accept(&mut self, lender: &L, mut task: Task<R, L::Block>, items: &[u8]) -> u64 {
         self.serial += 1;
         let serial = self.serial;
         task.serial = serial;
         self.has_limits |=
             task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
         self.outstanding += task.head.count as usize;
+        // A worker that is to be started takes it, rather than one that is busy.
+        if self.wants_worker() {
+            self.needed += 1;
+        }
         let mut left = Some(task); // what no worker has taken
-        if !is_to_wait
-            && self.pending.is_empty()
+        if self.pending.is_empty()
             && let Some(key) = self.choose()
         {
             left = left.and_then(|task| self.send(lender, key, task, items).err());
@@ -99,7 +96,8 @@ impl<R: Receiver, L: Lender> State<R, L> {
 
     /// The worker for the next task, if one should have more to do.
     pub(super) fn choose(&self) -> Option<u32> {
-        let ahead = self.ahead();
+        // While others are to be started, nobody takes more than one.
+        let ahead = if self.needed > 0 { 1 } else { self.ahead() };
         let can_take = |worker: &Worker<R, L::Block>| {
             worker.is_usable() && worker.items < ahead && worker.left != Some(0)
         };
@@ -204,9 +202,8 @@ impl<R: Receiver, L: Lender> State<R, L> {
                 break;
             }
         }
-        let is_short = !self.pending.is_empty() && self.wants_worker();
-        if is_short && !self.duties.contains(&Duty::Start) {
-            self.duties.push_back(Duty::Start);
+        if !self.pending.is_empty() && self.wants_worker() {
+            self.needed += 1;
         }
     }
 

@@ -37,10 +37,15 @@ pub struct Loss {
 
 #[derive(Debug, Clone)]
 pub enum Reason {
-    Died { pid: i32, exitcode: i32 },
+    Died {
+        pid: i32,
+        exitcode: i32,
+    },
     TimedOut,
     Cancelled,
     Broken(Arc<str>),
+    /// There is no worker, and none could be started.
+    NoWorker(Arc<str>),
 }
 
 /// Who gets the outcomes of a task's items. Cheap to clone.
@@ -154,6 +159,8 @@ pub struct State<R: Receiver, L: Lender> {
     pub(super) false_starts: u32,
     /// Whether any task ever had a time limit.
     pub(super) has_limits: bool,
+    /// Workers that are to be started.
+    pub(super) needed: usize,
     pub(super) max_workers: usize,
     pub(super) max_tasks: Option<u64>,
     /// The worker that got the last task.

@@ -26,7 +26,7 @@ impl Receiver for Notes {
                 Reason::Died { .. } => "died".to_owned(),
                 Reason::TimedOut => "late".to_owned(),
                 Reason::Cancelled => "cancelled".to_owned(),
-                Reason::Broken(_) => "broken".to_owned(),
+                Reason::Broken(_) | Reason::NoWorker(_) => "broken".to_owned(),
             },
         };
         self.0.0.lock().unwrap()[index as usize].push(text);
@@ -140,7 +140,7 @@ fn submit(
         options: options.map(Arc::new),
         attempts: 0,
     };
-    pool.engine.submit(task, &items).unwrap().0
+    pool.engine.submit(task, &items).unwrap()
 }
 
 fn wait(pool: &TestPool, notes: &Notes, count: usize) {
