@@ -96,6 +96,10 @@ class Map:
             return False
         try:
             self._feed(everything)
+        except BaseException:
+            self._items = None  # nobody knows what of it was sent
+            self.close()
+            raise
         finally:
             self._feeding.release()
             with self._changed:
@@ -153,12 +157,7 @@ class Map:
             task = Task(
                 plan.kind, plan.function, plan.name, plan.context, items, plan.options, self, first
             )
-            try:
-                self._pool.enqueue(task)
-            except BaseException:
-                self._items = None
-                self.close()
-                raise
+            self._pool.enqueue(task)
         if refused is not None:
             index, self._submitted = self._submitted, self._submitted + 1
             self.deliver(index, functools.partial(_same, refused), True, 0)
@@ -202,10 +201,11 @@ class Map:
     def _take(self) -> tuple[object] | None:
         """The next result, if it is there; raises what it is, or StopIteration at the end."""
         with self._changed:
-            slot = self._slots.pop(self._taken, None)
+            slot = self._slots.get(self._taken)
             if slot is not None:
-                self._taken += 1
+                self._taken += 1  # what a signal handler raises may come between any two steps
                 self._bytes -= slot.size
+                del self._slots[self._taken - 1]
         if slot is not None:
             try:
                 value: Any = slot.take()

@@ -3,8 +3,9 @@
 Each worker has one pipe and one task at a time (of a map: some items), so that a death costs
 what it was at and nothing else: a worker says "begun" before it touches a task, and a task
 that it had not begun, like the items after the one that it was at, is done by another. One
-thread, the driver, does all that is done with pipes and sentinels; others change the state,
-under the lock, and ring its bell. Futures and maps get their outcomes from the driver, with no
+thread, the driver, does all that is done with pipes and sentinels; others leave it a note (one
+assignment or one append each: what a signal handler raises may come between any two) and ring
+its bell. Futures and maps get their outcomes from the driver, with no
 lock held.
 
 To a worker: ``(definitions, forgotten, kind, function, context, memory, items)``, None to
@@ -17,6 +18,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import heapq
+import itertools
 import os
 import pickle
 import threading
@@ -81,9 +83,9 @@ class Pool:
         # A signal handler, or a finalizer, may come back while it is taken.
         self.lock = threading.RLock()
         self._workers: dict[int, Worker] = {}
+        self._inbox: deque[Task] = deque()
         self._pending: list[Task] = []  # a heap; those that were withdrawn are still in it
-        self._waiting = 0  # of them, those that were not
-        self._serial = 0
+        self._serials = itertools.count(1)
         self._numbers = 0
         self._outstanding = 0
         self._known: dict[int, tuple[object, int, Any]] = {}
@@ -97,6 +99,7 @@ class Pool:
         self._maps: list[Map] = []
         self.dropped: deque[Map] = deque()  # maps whose iterators are gone
         self._is_closed = self._is_over = False
+        self._is_cancelled = self._is_aborted = False
         self._broken: str | None = None
         self._false_starts = 0
         self.mean_s = 0.0  # what an item takes; 0.0: not known
@@ -178,19 +181,20 @@ class Pool:
         with self.lock:
             if mapped in self._maps:
                 self._maps.remove(mapped)
-            self._withdraw_all(lambda task: task.receiver is mapped)
+            for task in (*self._pending, *self._inbox):
+                if task.receiver is mapped:
+                    task.is_pending = False
             if mapped.plan.is_own:
                 self._forget(mapped.plan.function)
+        self.call_driver()
 
     def enqueue(self, task: Task) -> None:
         """Takes a task."""
         with self.lock:
             self._check_open()
-            self._serial += 1
-            task.serial = self._serial
-            self._outstanding += len(task.items)
-            self._put(task)
             self._can_start = True
+            task.serial = next(self._serials)
+            self._inbox.append(task)
         self._begin()
 
     def _check_open(self) -> None:
@@ -201,17 +205,25 @@ class Pool:
 
     def _put(self, task: Task) -> None:
         task.is_pending = True
-        self._waiting += 1
         heapq.heappush(self._pending, task)
 
     def _pop(self) -> Task | None:
-        while self._pending:
-            task = heapq.heappop(self._pending)
-            if task.is_pending:
-                task.is_pending = False
-                self._waiting -= 1
-                return task
-        return None
+        self._tidy()
+        if not self._pending:
+            return None
+        task = heapq.heappop(self._pending)
+        task.is_pending = False
+        return task
+
+    def _tidy(self) -> None:
+        """Takes in what came, and drops what was withdrawn."""
+        while self._inbox:
+            task = self._inbox[0]
+            self._outstanding += len(task.items)
+            heapq.heappush(self._pending, task)
+            self._inbox.popleft()
+        while self._pending and not self._pending[0].is_pending:
+            self._outstanding -= len(heapq.heappop(self._pending).items)
 
     def withdraw(self, task: Task) -> bool:
         """Takes a task back that has not begun; true: it will never run."""
@@ -221,21 +233,8 @@ class Pool:
             if not task.is_pending:
                 return False
             task.is_pending = False
-            self._waiting -= 1
-            self._outstanding -= len(task.items)
-            task.items = []
         self.call_driver()  # it may be all that there was
         return True
-
-    def _withdraw_all(self, which: Callable[[Task], bool]) -> list[Task]:
-        """The same for many, whose receivers are not told."""
-        found = [task for task in self._pending if task.is_pending and which(task)]
-        for task in found:
-            task.is_pending = False
-            self._waiting -= 1
-            self._outstanding -= len(task.items)
-        self.call_driver()
-        return found
 
     def has_begun(self, task: Task) -> bool:
         return self.is_ours() and any(
@@ -291,7 +290,7 @@ class Pool:
 
     def _forget(self, number: int) -> None:
         """No further task has it; those that wait may still."""
-        for task in self._pending:
+        for task in (*self._pending, *self._inbox):
             if task.is_pending and task.function == number:
                 return
         if any(worker.task and worker.task.function == number for worker in self._all()):
@@ -395,7 +394,6 @@ class Pool:
         if worker.doomed is not None:
             return False
         worker.doomed = worker.task, worker.answered, reason
-        self._duties.append(("kill", worker.key))
         self.call_driver()
         return True
 
@@ -404,8 +402,8 @@ class Pool:
     def call_driver(self) -> None:
         with self.lock:
             if not self._is_rung and not self._is_over:
-                self._is_rung = True
                 self._bell.send_bytes(b"")
+                self._is_rung = True
 
     def _begin(self) -> None:
         """Has the driver look, the first time make one."""
@@ -455,11 +453,10 @@ class Pool:
         return duties
 
     def _answer_bell(self) -> None:
-        while self._ear.poll():
-            self._ear.recv_bytes()
-        # Only now: who changes something after that, rings again; what was changed before it,
-        # is seen by who looks next.
-        self._is_rung = False
+        with self.lock:
+            while self._ear.poll():
+                self._ear.recv_bytes()
+            self._is_rung = False
 
     def _hear(self, worker: Worker) -> None:
         try:
@@ -527,18 +524,24 @@ class Pool:
         if self._broken is not None or not self._can_start:
             return 0
         free = sum(worker.task is None and worker.is_usable() for worker in self._all())
-        wanted = self._waiting - free if self._waiting else min(self._extra, 1 - free)
+        waiting = len(self._pending) + len(self._inbox)
+        wanted = waiting - free if waiting else min(self._extra, 1 - free)
         return max(0, min(wanted, self.max_workers - len(self._workers)))
 
     def cannot_start(self, reason: str) -> None:
         with self.lock:
             self._can_start, self._extra = False, 0  # until something has changed
             if not self._workers:
-                while (task := self._pop()) is not None:
-                    self._lose(task, Reason("unstarted", text=reason))
+                self._lose_pending(Reason("unstarted", text=reason))
 
     def _schedule(self) -> tuple[float | None, list[tuple[Worker, object]]]:
         """What the state asks for: when to look again, and what to send."""
+        if self._is_cancelled or self._is_aborted:
+            self._lose_pending(_CANCELLED)
+        if self._is_aborted:
+            for worker in self._all():
+                self._doom(worker, _CANCELLED)
+        self._tidy()
         now = time.monotonic()
         messages: list[tuple[Worker, object]] = []
         due: list[float] = []
@@ -558,6 +561,10 @@ class Pool:
                 self._doom(worker, LATE if worker.task is not None else _CANCELLED)
             elif late is not None:
                 due.append(late)
+        for worker in self._all():
+            if worker.doomed is not None and not worker.is_killed:
+                worker.is_killed = True
+                self._duties.append(("kill", worker.key))
         if self.needed:
             self._duties.append(("start", 0))
         return min(due, default=None), messages
@@ -567,25 +574,21 @@ class Pool:
     def close(self, cancel: bool = False) -> None:
         if not self.is_ours():
             return
-        if cancel:
-            self._cancel_all()
-        self._is_closed = True
+        with self.lock:
+            self._is_closed = True
+            self._is_cancelled |= cancel
         self.call_driver()
 
-    def _cancel_all(self) -> None:
-        with self.lock:
-            for task in self._withdraw_all(lambda _: True):
-                self._outstanding += len(task.items)  # until they are lost
-                self._lose(task, _CANCELLED)
+    def _lose_pending(self, reason: Reason) -> None:
+        while (task := self._pop()) is not None:
+            self._lose(task, reason)
 
     def abort(self) -> None:
         if not self.is_ours():
             return
         with self.lock:
-            self._cancel_all()
             self._is_closed = True
-            for worker in self._all():
-                self._doom(worker, _CANCELLED)
+            self._is_aborted = True
         self.call_driver()
 
     def break_down(self, reason: str) -> None:
@@ -594,8 +597,7 @@ class Pool:
                 return
             self._broken = reason
             why = Reason("broken", text=reason)
-            while (task := self._pop()) is not None:
-                self._lose(task, why)
+            self._lose_pending(why)
             for worker in self._all():
                 if worker.task is not None:
                     self._lose(worker.task.part(worker.answered), why)
@@ -607,6 +609,7 @@ class Pool:
         return (
             (self._is_closed or self._broken is not None)
             and not self._outstanding
+            and not self._inbox
             and not self._workers
             and not self._outcomes
         )
@@ -617,7 +620,7 @@ class Pool:
 
     @property
     def outstanding(self) -> int:
-        return self._outstanding
+        return self._outstanding + sum(len(task.items) for task in list(self._inbox))
 
     def is_ours(self) -> bool:
         return os.getpid() == self._pid

@@ -91,7 +91,7 @@ class Task:
         self.first = first  # item's index
         self.serial = 0
         self.attempts = 0
-        self.is_pending = False
+        self.is_pending = True  # rather than given to a worker, or withdrawn
 
     def __lt__(self, other: Task) -> bool:
         return (self.serial, self.first) < (other.serial, other.first)
@@ -139,7 +139,7 @@ class Worker:
         self.left = left  # tasks until it is replaced
         self.pid = 0
         self._sentinel: int | None = None
-        self.is_ready = self.is_deaf = self.is_buried = False
+        self.is_ready = self.is_deaf = self.is_buried = self.is_killed = False
         self.task: Task | None = None
         self.has_begun = False
         self.answered = 0  # items of its task

@@ -23,9 +23,13 @@ pub mod promise;
 #[cfg(feature = "python")]
 mod publish;
 
+// What of these only the process pool uses, only Linux does.
 #[cfg(feature = "python")]
+#[cfg_attr(not(target_os = "linux"), allow(unused_imports))]
 pub use bytes::SmallBytes;
 #[cfg(feature = "python")]
+#[cfg_attr(not(target_os = "linux"), allow(unused_imports))]
 pub use core::{Completion, Core, Decoded, Decoder, Encoded, Outcome, Source};
 #[cfg(feature = "python")]
+#[cfg_attr(not(target_os = "linux"), allow(unused_imports))]
 pub use object::make;
