@@ -6,7 +6,6 @@ import gc
 import itertools
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -52,7 +51,8 @@ def cpu_seconds(pids: list[int]) -> float:
 def idle(seconds: float = 3.0) -> bool:
     """The processor time of a pool of 8 workers that has nothing to do, its parent's included."""
     with plait.ProcessPoolExecutor(8) as pool:
-        list(pool.map(time.sleep, [0.1] * 16, chunksize=1))
+        for future in [pool.submit(time.sleep, 0.2) for _ in range(16)]:
+            future.result()
         pids = [*pool._processes, os.getpid()]
         time.sleep(0.5)
         before = cpu_seconds(pids)
@@ -65,29 +65,29 @@ def idle(seconds: float = 3.0) -> bool:
 
 
 GENERATOR = """
-import resource, sys, time
+import sys, time
 sys.path.insert(0, sys.argv[1])
 import plait
-from _pool_memory import small
+from _pool_memory import small, value_of
 with plait.ProcessPoolExecutor(2) as pool:
     began = time.perf_counter()
     total = sum(pool.map(small, (n for n in range(10_000_000))))
     took = time.perf_counter() - began
 assert total == sum(range(1, 10_000_001)), total
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, took)
+print(value_of("self", "VmHWM"), took)
 """
 
 
 def generator() -> bool:
-    """In a program of its own, whose peak is its own."""
+    """In a program of its own, whose peak is its own (ru_maxrss would be its parent's)."""
     here = str(Path(__file__).parent)
     out = subprocess.check_output([sys.executable, "-c", GENERATOR, here], text=True)
     peak, took = (float(word) for word in out.split())
     fine = tell(
         "map over 10 million items: the parent's peak",
-        f"{peak / 1024:.0f} MB",
+        f"{peak / MB:.0f} MB",
         "below 150 MB",
-        peak < 150 * 1024,
+        peak < 150 * MB,
     )
     tell("  time for an item", f"{took / 10:.2f} µs", "", True)
     return fine
@@ -141,7 +141,7 @@ def soak(minutes: float) -> bool:
                 next_sample = time.monotonic() + max(1.0, minutes * 60 / 20)
             if time.monotonic() > end:
                 break
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = value_of("self", "VmHWM") / MB
     tell("soak: peak of the parent", f"{peak:.0f} MB", "", True)
     # The first quarter is for what is kept for the next use.
     settled, last = samples[len(samples) // 4], samples[-1]

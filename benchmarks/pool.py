@@ -42,7 +42,7 @@ def negate(array: np.ndarray) -> np.ndarray:
 
 def four_microseconds(n: int) -> int:
     total = n
-    for k in range(110):
+    for k in range(250):
         total += k
     return total
 

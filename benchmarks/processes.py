@@ -2,24 +2,32 @@
 
 First line: from just before start() to the target's first line, by a clock that all processes
 share. To the end: from start() to the return of join(). Read the ratios; the absolute figures
-are this machine's.
+are this machine's. Each is taken twice: *at once*, when the spares are ready again and what was
+used before is still in the processor's caches, and *after a pause*, when it is not.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import re
 import subprocess
 import sys
 import time
 from multiprocessing.connection import Connection
 from statistics import median
+from typing import Any
 
 import plait
 
 ROUNDS = 25
-# Time for plait to have its spare ready again, and for the last child of another method to be
-# gone for good: seconds.
+# Seconds. The last child of another method is gone for good by then.
 PAUSE = 0.03
+# What is to be reached, by what it is compared with: see CONTRIBUTING.md.
+FIRST_LINE = {"fork": 5, "forkserver": 50, "spawn": 200}
+NO_SPARE = 15  # against forkserver
+VERY_FIRST_MS = 25
+ZYGOTE_MB, SPARE_MB = 12, 3
 
 
 def tell(connection: Connection) -> None:
@@ -41,6 +49,69 @@ def start(context: multiprocessing.context.BaseContext) -> tuple[float, float]:
     return first / 1e3, whole / 1e3
 
 
+def zygote() -> Any:
+    from plait import _zygote
+
+    return _zygote._zygote
+
+
+def await_spares() -> list[int]:
+    """Waits, without giving the processor away, until there are as many as are wanted."""
+    while True:
+        pids, wanted = zygote().spares
+        if len(pids) >= wanted:
+            return list(pids)
+
+
+def pause() -> None:
+    time.sleep(PAUSE)
+
+
+def compare(contexts: dict[str, Any], between: Any) -> dict[str, tuple[float, float]]:
+    """The medians of each method."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contexts}
+    for _ in range(ROUNDS):
+        for name, context in contexts.items():
+            start(context)  # so that each follows one of its own kind
+            between()
+            times[name].append(start(context))
+    return {
+        name: (median(first for first, _ in pairs), median(whole for _, whole in pairs))
+        for name, pairs in times.items()
+    }
+
+
+def against(ratio: float, target: float) -> str:
+    return f"{ratio:6.1f}x (target {target}x)"
+
+
+def show(title: str, results: dict[str, tuple[float, float]], no_spare: float) -> None:
+    print(f"{title:34}{'first line':>11} µs {'plait is faster by':24}{'to the end':>11} µs  by")
+    ours, ours_whole = results["plait"]
+    for name, (first, whole) in results.items():
+        ratio = against(first / ours, FIRST_LINE[name]) if name in FIRST_LINE else ""
+        print(f"{name:34}{first:11.0f}    {ratio:24}{whole:11.0f}    {whole / ours_whole:.1f}x")
+    ratio = against(results["forkserver"][0] / no_spare, NO_SPARE)
+    print(f"{'plait, no spare (against forkserver)':34}{no_spare:9.0f}    {ratio}")
+
+
+def without_spare(between: Any) -> float:
+    """Microseconds to the first line of one for which there was none."""
+    times = []
+    for _ in range(ROUNDS):
+        between()
+        zygote().drop_spares()
+        times.append(start(plait.get_context())[0])
+    return median(times)
+
+
+def memory(pid: int) -> tuple[float, float, float]:
+    """MB of a process: private now, private or shared with its forks, proportional."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        found = {name: int(kb) / 1024 for name, kb in re.findall(r"(\w+): +(\d+) kB", file.read())}
+    return found["Private_Clean"] + found["Private_Dirty"], found["Anonymous"], found["Pss"]
+
+
 def fresh(code: str) -> float:
     """Milliseconds that `code`, which prints them, takes in a new interpreter; the best of 7."""
     command = [sys.executable, "-c", code]
@@ -48,43 +119,36 @@ def fresh(code: str) -> float:
 
 
 def main() -> None:
-    contexts = {
-        "plait": plait.get_context(),
-        "fork": multiprocessing.get_context("fork"),
-        "forkserver": multiprocessing.get_context("forkserver"),
-        "spawn": multiprocessing.get_context("spawn"),
-    }
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contexts}
+    contexts: dict[str, Any] = {"plait": plait.get_context()}
+    for name in ("fork", "forkserver", "spawn"):
+        contexts[name] = multiprocessing.get_context(name)
     for context in contexts.values():
         start(context)  # zygote, fork server: started
-    for _ in range(ROUNDS):
-        for name, context in contexts.items():
-            time.sleep(PAUSE)
-            times[name].append(start(context))
-    print(
-        f"{'start of a process (µs)':26}{'first line':>12}{'ratio':>8}"
-        f"{'to the end':>12}{'ratio':>8}"
-    )
-    ours = [median(values) for values in zip(*times["plait"], strict=True)]
-    for name, pairs in times.items():
-        first, whole = (median(values) for values in zip(*pairs, strict=True))
-        print(f"{name:26}{first:12.0f}{first / ours[0]:8.1f}{whole:12.0f}{whole / ours[1]:8.1f}")
-    burst = []
-    for _ in range(ROUNDS):
-        time.sleep(PAUSE)
-        start(contexts["plait"])
-        start(contexts["plait"])
-        burst.append(start(contexts["plait"])[0])  # there are two spares; this one had none
-    print(f"{'plait, no spare ready':26}{median(burst):12.0f}")
+    pause()
+    for title, between in (("start at once", await_spares), ("start after a pause", pause)):
+        show(title, compare(contexts, between), without_spare(between))
     very_first = fresh(
         "import time, plait; p = plait.Process(target=int); t = time.perf_counter(); "
         "p.start(); p.result(); print((time.perf_counter() - t) * 1e3); p.join()"
     )
-    print(f"the very first start, to its result: {very_first:.1f} ms")
+    print(f"the very first start, to its result: {very_first:.1f} ms (target {VERY_FIRST_MS})")
+    pids = await_spares()
+    spares = [memory(pid) for pid in pids]
+    own, anonymous, _ = memory(zygote().pid)
+    print(
+        f"zygote: {anonymous:.1f} MB of its own (target {ZYGOTE_MB}), {own:.1f} of them not shared"
+        f" with {len(pids)} spares"
+    )
+    private = max(private for private, _, _ in spares)
+    proportional = max(share for _, _, share in spares)
+    print(
+        f"a spare: {private:.1f} MB private (target {SPARE_MB}), its share of all "
+        f"{proportional:.1f} MB"
+    )
     imports = fresh(
         "import time; t = time.perf_counter(); import plait; print((time.perf_counter() - t) * 1e3)"
     )
-    print(f"import plait: {imports:.1f} ms")
+    print(f"import plait: {imports:.1f} ms; load average {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,13 @@ mod _core {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::process::face::{
-        Child, Zygote, apply_attributes, attributes_now, end_with_parent, fork_sibling, identity,
-        memfd, next_request, parent_pidfd, pause_watch, reap, receive_frame, resume_watch,
-        send_frame, signal_process,
+        Child, Zygote, memfd, reap, receive_frame, send_frame, signal_process, surroundings,
+    };
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::process::inside::{
+        apply_attributes, await_frame, end_with_parent, fork_sibling, next_request, parent_pidfd,
+        pause_watch, resume_watch, send_hello, unblock,
     };
 
     #[cfg(target_os = "linux")]

@@ -32,26 +32,36 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     return run
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def children() -> set[int]:
-    """The pids of this process's children, zombies included, the zygote and its spares excepted."""
+def settle() -> list[int]:
+    """Waits until the zygote has made its spares; their pids."""
     from plait import _zygote
 
-    _zygote.refill()  # an interrupted start may have left one spare too few
-    zygote = _zygote._zygote
-    # A spare is a child from its fork on, and known as one a moment later.
-    deadline = time.monotonic() + 10
-    while zygote is not None and len(zygote.spares) < _zygote._SPARES:
+    zygote, deadline = _zygote._zygote, time.monotonic() + 10
+    if zygote is None:
+        return []
+    zygote.refill()  # an interrupted start may have left one spare too few
+    while True:
+        spares, wanted = zygote.spares
+        if len(spares) >= wanted:
+            return spares
         assert time.monotonic() < deadline, "the zygote makes no spares"
         time.sleep(0.002)
+
+
+def possessions() -> tuple[set[int], int]:
+    """This process's children by pid, zombies included, and how many descriptors it has open:
+    but for the zygote and its spares, of which there may be more or fewer."""
+    from plait import _zygote
+
+    spares = settle()
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
             found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found - {zygote.pid, *zygote.spares} if zygote is not None else found
+    if _zygote._zygote is not None:
+        found -= {_zygote._zygote.pid or 0, *spares}
+    # A spare has a channel and a pidfd.
+    return found, len(os.listdir("/proc/self/fd")) - 2 * len(spares)
 
 
 @pytest.fixture
@@ -67,6 +77,6 @@ def leaves_nothing() -> Iterator[None]:
     warm_up.start()
     warm_up.join()
     warm_up.close()
-    before = children(), descriptors()
+    before = possessions()
     yield
-    assert (children(), descriptors()) == before
+    assert possessions() == before

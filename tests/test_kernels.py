@@ -91,3 +91,15 @@ def test_interrupt_ends_a_kernel() -> None:
         os.kill(run.pid, signal.SIGINT)
         _, err = run.communicate(timeout=20)
     assert "KeyboardInterrupt" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_the_affinity_of_now_counts() -> None:
+    source = """if True:
+        import os, plait
+        before = plait.cpu_count()
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        assert 1 <= before <= os.cpu_count()
+        assert plait.cpu_count() == 1
+        """
+    subprocess.run([sys.executable, "-c", source], check=True, timeout=40)

@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import plait
@@ -292,6 +293,44 @@ def test_a_dead_worker_is_described(pool: plait.ProcessPoolExecutor) -> None:
     assert (caught.value.exitcode, caught.value.signal) == (-9, 9)
     assert "kill_me" in (caught.value.task or "")
     assert caught.value.pid not in (None, os.getpid())
+
+
+def test_arguments_of_a_dead_worker_are_not_unpickled_to_describe_them() -> None:
+    class Deadly:
+        def __reduce__(self) -> Any:
+            return kill_me, (9,)
+
+    with plait.ProcessPoolExecutor(1) as pool:
+        future = pool.submit(len, [Deadly(), {"a": Decimal(1)}, "text"])
+        with pytest.raises(WorkerDied, match=r"len\(\[<.*>, {'a': <Decimal>}, 'text'\]\)"):
+            future.result(PATIENCE)
+
+
+def test_a_task_that_exits_is_told_and_the_caller_goes_on(pool: plait.ProcessPoolExecutor) -> None:
+    class Exits:
+        def __reduce__(self) -> Any:
+            sys.exit(4)
+
+    with pytest.raises(WorkerDied, match="exit"):
+        pool.submit(sys.exit, 3).result(PATIENCE)
+    with pytest.raises(WorkerDied, match="exit"):
+        pool.submit(Exits).result(PATIENCE)
+    assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def test_a_pool_that_has_ended_is_forgotten() -> None:
+    class Precious:
+        pass
+
+    precious = Precious()
+    forgotten = weakref.ref(precious)
+    with plait.ProcessPoolExecutor(1, initializer=lambda _: None, initargs=(precious,)) as pool:
+        failed = pool.submit(divmod, 1, 0)
+    del pool, precious
+    gc.collect()
+    assert forgotten() is None
+    with pytest.raises(ZeroDivisionError):  # which has the words for it all the same
+        failed.result()
 
 
 def test_the_childs_traceback_is_the_cause(pool: plait.ProcessPoolExecutor) -> None:

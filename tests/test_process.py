@@ -15,7 +15,8 @@ from typing import Any
 
 import plait
 import pytest
-from plait import _zygote
+from conftest import settle
+from plait import _state, _zygote
 from plait.errors import SerializationError, TaskTimeout, WorkerDied
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -620,14 +621,6 @@ def test_results_do_not_touch_the_parents_globals(run_script: Any) -> None:
 # ---- spares --------------------------------------------------------------------------------
 
 
-def await_spares() -> None:
-    zygote, deadline = _zygote._zygote, time.monotonic() + 10
-    assert zygote is not None
-    while len(zygote.spares) < _zygote._SPARES:
-        assert time.monotonic() < deadline, "the zygote makes no spares"
-        time.sleep(0.002)
-
-
 def test_a_process_started_after_an_interrupt_does_not_get_it(run_script: Any) -> None:
     # ^C at a terminal reaches spares too: they must not hand it on to what they are for later.
     run_script("""
@@ -638,7 +631,7 @@ def test_a_process_started_after_an_interrupt_does_not_get_it(run_script: Any) -
         os.setpgid(0, 0)
         plait.Process(target=int).start()
         for _ in range(5):
-            while len(_zygote._zygote.spares) < _zygote._SPARES:
+            while not _zygote._zygote.spares[0]:
                 time.sleep(0.001)
             try:
                 os.killpg(0, signal.SIGINT)
@@ -679,7 +672,7 @@ def test_who_blocks_interrupts_while_starting_shields_the_child() -> None:
 
 def test_a_zygote_that_cannot_be_replaced_spoils_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result_of(int) == 0
-    await_spares()
+    settle()
     zygote = _zygote._zygote
     assert zygote is not None
     assert zygote.pid is not None
@@ -693,14 +686,89 @@ def test_a_zygote_that_cannot_be_replaced_spoils_no_start(monkeypatch: pytest.Mo
     deadline = time.monotonic() + 10
     while _zygote._zygote is not None:  # a spare just forked may hold its socket a moment longer
         assert time.monotonic() < deadline
-        monkeypatch.setattr(_zygote, "_SPARES", _zygote._SPARES + 1)
-        _zygote.refill()  # as at the end of a start: the child runs, so this must not fail
+        spares = zygote.spares[0]
+        if spares:
+            os.kill(spares[0], signal.SIGKILL)
+        monkeypatch.setattr(_zygote, "_now", _state.of_process())
+        _zygote.refill()  # as in join(): the child runs, so this must not fail
     monkeypatch.undo()
     assert result_of(int) == 0
-    await_spares()
+    settle()
 
 
 def test_a_replaced_zygotes_spares_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         monkeypatch.setenv("PYTHONHASHSEED", str(number))
         assert result_of(int) == 0  # two spares are asked for; what is known of them varies
+
+
+def test_a_start_right_after_another_changed_what_children_get(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Spares that have the earlier state are still there.
+    for name in "abc":
+        settle()
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        monkeypatch.setenv("PLAIT_TEST", name)
+        monkeypatch.setattr(sys, "argv", [name])
+        for _ in range(3):
+            seen = result_of(lambda: (os.getcwd(), os.getenv("PLAIT_TEST"), sys.argv))
+            assert seen == (str(tmp_path / name), name, [name])
+    monkeypatch.delenv("PLAIT_TEST")
+    assert result_of(os.getenv, "PLAIT_TEST") is None
+
+
+def test_stdin_is_empty_and_may_be_closed() -> None:
+    for _ in range(3):
+        assert result_of(lambda: (sys.stdin.read(), sys.stdin.close())) == ("", None)
+        settle()
+
+
+def test_threads_of_a_child_are_waited_for() -> None:
+    reader, writer = plait.get_context().Pipe(duplex=False)
+
+    def start_and_leave() -> None:
+        def speak() -> None:
+            main.join()
+            writer.send("spoken")
+
+        main = threading.main_thread()
+        threading.Thread(target=speak).start()
+
+    assert result_of(start_and_leave) is None
+    assert reader.poll(10)
+    assert reader.recv() == "spoken"
+    reader.close()
+    writer.close()
+
+
+def test_filters_that_name_classes_of_packages_import_none(run_script: Any, tmp_path: Any) -> None:
+    (tmp_path / "heavy.py").write_text("class HeavyWarning(UserWarning): pass\n")
+    done = run_script(
+        """
+        import plait, sys, warnings
+        import heavy
+        warnings.simplefilter("error", heavy.HeavyWarning)
+        def look():
+            import sys, warnings
+            before = "heavy" in sys.modules
+            warnings.warn("fine", UserWarning)
+            import heavy
+            class Special(heavy.HeavyWarning): pass
+            try:
+                warnings.warn("not fine", Special)
+            except Special:
+                return before
+        def nested():
+            p = plait.Process(target=look)
+            p.start()
+            return p.result(30)
+        for target in (look, look, nested):
+            p = plait.Process(target=target)
+            p.start()
+            print(p.result(30))
+            p.join()
+        """
+    )
+    assert done.stdout.split() == ["False", "False", "False"]

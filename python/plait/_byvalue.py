@@ -107,6 +107,7 @@ def global_names(code: types.CodeType) -> frozenset[str]:
         step.argval
         for step in dis.get_instructions(code)
         if step.opname.endswith(("_GLOBAL", "_NAME", "_OR_GLOBALS"))
+        and step.opname != "IMPORT_NAME"  # a module's name: the child imports it itself
     }
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -158,6 +159,8 @@ class Pickler(pickle.Pickler):
         return cloudpickle
 
     def reducer_override(self, obj: Any) -> Any:
+        if id(obj) in _OURS:
+            return NotImplemented
         if isinstance(obj, types.FunctionType):
             if _is_importable(obj, self._to_sender):
                 return NotImplemented
@@ -422,3 +425,20 @@ def fill_in(name: str, entry: bytes) -> object:
     value = vars(main_module()).setdefault(name, value)
     received[name] = value
     return value
+
+
+# What every pickle of ours names: surely found where it is loaded, so that nothing is looked up.
+_OURS = {
+    id(ours)
+    for ours in (
+        DupFd,
+        importlib.import_module,
+        main_module,
+        make_cell,
+        make_function,
+        make_namespace,
+        set_cell,
+        set_class,
+        set_function,
+    )
+}

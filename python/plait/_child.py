@@ -12,6 +12,7 @@ import functools
 import gc
 import importlib
 import io
+import marshal
 import multiprocessing.context
 import multiprocessing.process
 import multiprocessing.util
@@ -21,6 +22,8 @@ import select
 import signal
 import socket
 import sys
+import threading
+import types
 
 from . import _byvalue, _core, _mainmodule, _outcome, _state
 from . import process as _process  # children unpickle plait.process.Process
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["zygote"]
 
+_util: Any = multiprocessing.util
+_threading: Any = threading
+
 # What many targets use. The first start doesn't wait for it, later children find it there.
 _WARM_UP = (
     "traceback",
@@ -39,6 +45,7 @@ _WARM_UP = (
     "multiprocessing.synchronize",
     "multiprocessing.queues",
     "concurrent.futures.process",
+    "plait._pool_worker",
 )
 
 # How long the zygote must have had nothing to do before it warms up or makes a spare: seconds.
@@ -47,6 +54,14 @@ _PAUSE = 0.002
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 
 _FORK, _SPARE, _STATE = ord("F"), ord("L"), ord("S")
+# The zygote's exit code when a module that it was to import has left threads running: this, and
+# the module's number; one less for a module that it learned of. (In `_zygote` too, which is not
+# imported here.)
+_SPOILT = 64
+
+# Rehearsals in the zygote: after some, the interpreter has specialised what is run.
+_REHEARSALS = 12
+
 # A result up to this size goes through the channel's own buffer, so that the child need not
 # wait for its parent to read it; a larger one goes in a file in memory.
 _INLINE = 64 * 1024
@@ -63,9 +78,12 @@ def zygote(parent: int) -> None:
     # not ignored: a child that was started but isn't ready yet gets them when it is, and our
     # parent can see that a spare was hit before it was started.
     signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINAL)
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
+    _process.install()
+    _threading._shutdown = _shut_down
     gc.collect()
     gc.freeze()
-    _child(_serve(control, pidfd), parent)
+    _child(*_serve(control, pidfd), parent)
 
 
 def _parent_or_exit(parent: int) -> int:
@@ -75,92 +93,255 @@ def _parent_or_exit(parent: int) -> int:
         os._exit(0)
 
 
-def _serve(control: int, parent: int) -> int:
-    """Answers requests. Returns in each child, with its channel."""
+def _serve(control: int, parent: int) -> tuple[int, int | None]:
+    """Answers requests. Returns in each child: its channel, and for how long it may wait."""
     cold = list(_WARM_UP)
-    wanted: list[tuple[int, int]] = []  # spares: number and channel
+    asked: tuple[str, ...] = ()  # what the user wants to be imported ahead
+    rehearsals = 0
+    wanted: list[tuple[int, int]] = []  # spares: patience and channel
     while True:
         # What is asked for comes first; then, a module at a time, what children will want;
-        # then spares, which so have it.
-        idle = _PAUSE if wanted else None
+        # then rehearsals; then spares, which so have it all.
+        idle = _PAUSE if wanted or cold else None
         request = _core.next_request(control, parent, idle)
         if request is None:
             os._exit(0)
-        kind, number, channel = request
+        kind, patience, channel = request
         if kind == _SPARE:
-            wanted.append((number, channel))
+            wanted.append((patience, channel))
             continue
         if kind == _STATE:
             frame = _core.receive_frame(channel)
             if frame is not None:
-                _state.apply(pickle.loads(frame[0]))
+                news = _be_told(*frame)
+                if "preload" in news:
+                    asked = news["preload"]
+                    cold += asked
+                if "learn" in news:
+                    _learning.switch(news["learn"])
                 os.dup2(1, 2)  # started well: from here on its stderr is nobody's
             os.close(channel)
             continue
         if kind != _FORK:
+            cold += _learning.heard()
             if cold:
-                importlib.import_module(cold.pop(0))
+                name = cold.pop(0)
+                _import_ahead(name)
+                if not _is_single_threaded():
+                    # Cannot be forked any more. The parent starts another one, without it.
+                    os._exit(_SPOILT + asked.index(name) if name in asked else _SPOILT - 1)
+                if not cold:
+                    rehearsals = min(rehearsals, _REHEARSALS - 1)  # once more, with these
                 continue
-            number, channel = wanted.pop(0)
+            if rehearsals < _REHEARSALS:
+                global _inherited_atexits
+                _inherited_atexits = len(_threading._threading_atexits)
+                rehearsals += 1
+                _rehearse()
+                if rehearsals == _REHEARSALS:
+                    gc.collect()
+                    gc.freeze()
+                continue
+            if not wanted:
+                continue
+            patience, channel = wanted.pop(0)
         pid = _core.fork_sibling()
         if pid == 0:
+            _core.send_hello(channel, os.getpid())
             for other in (control, parent, *(fd for _, fd in wanted)):
                 os.close(other)
-            if kind != _FORK:
-                _rehearse()
-            return channel
-        # No one to tell: next_request will see that the parent is gone.
-        with contextlib.suppress(OSError):
-            answer = number.to_bytes(4, "little") + pid.to_bytes(4, "little", signed=True)
-            os.write(control, answer)
+            if kind == _FORK:
+                return channel, None
+            _rehearse()
+            _rehearse()
+            return channel, patience
+        if pid < 0:
+            # Its parent may be gone: next_request will see it.
+            with contextlib.suppress(OSError):
+                _core.send_hello(channel, pid)
         os.close(channel)
 
 
+def _be_told(data: bytes, fds: list[int]) -> dict[str, Any]:
+    """Takes over the state that children are to start with."""
+    for directory in fds:
+        os.fchdir(directory)
+        os.close(directory)
+    news: dict[str, Any] = pickle.loads(data)
+    _apply(news)
+    return news
+
+
+class _Learning:
+    """What children had to import: they tell the zygote by a pipe, as they end."""
+
+    def __init__(self) -> None:
+        self._pipe: tuple[int, int] | None = None
+        self._known: set[str] = set()
+
+    def switch(self, on: bool) -> None:
+        if on and self._pipe is None:
+            self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        elif not on and self._pipe is not None:
+            for fd in self._pipe:
+                os.close(fd)
+            self._pipe = None
+
+    def heard(self) -> list[str]:
+        """In the zygote: the names that are new."""
+        names: list[str] = []
+        if self._pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                while data := os.read(self._pipe[0], 1 << 16):
+                    names += dict.fromkeys(data.decode().split())
+        new = [name for name in names if name not in self._known and name not in sys.modules]
+        self._known.update(new)
+        return new
+
+    def begin(self) -> None:
+        """In a child that is about to run."""
+        if self._pipe is not None:
+            self._known = set(sys.modules)
+
+    def tell(self) -> None:
+        """In a child that has run: writes what came, as long as that is not torn apart."""
+        if self._pipe is None:
+            return
+        text = ""
+        for name, module in list(sys.modules.items()):
+            spec = getattr(module, "__spec__", None)
+            if name in self._known or spec is None or spec.name != name or not name.isascii():
+                continue
+            if len(text) + len(name) >= select.PIPE_BUF:
+                break
+            text += name + "\n"
+        if text:
+            with contextlib.suppress(OSError):  # full, or the zygote is gone
+                os.write(self._pipe[1], text.encode())
+
+
+_learning = _Learning()
+
+
+def _import_ahead(name: str) -> None:
+    # As multiprocessing's forkserver: who needs it will be told what is wrong with it.
+    with contextlib.suppress(Exception, SystemExit):
+        importlib.import_module(name)
+
+
+def _is_single_threaded() -> bool:
+    """Whether this process has one thread. Libraries that start threads when they are imported,
+    such as NumPy's OpenBLAS, end them before a fork, and start them again when they are used:
+    but they hear only of the C library's fork(), not of our own. So one is thrown away."""
+    if _count_threads() == 1:
+        return True
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return _count_threads() == 1
+
+
+def _count_threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+# ---- rehearsals --------------------------------------------------------------------------
+
+
+_script = b""  # what rehearsals start
+
+# What a user's script might send: the names that it uses are modules and values.
+_PLAY = """
+def play(connection, *args, scale=1.5, **options):
+    time.monotonic()
+    connection.fileno()
+    return values, nested(1)
+values = {"a": [1, 2.5], "b": (None, True), "c": b"bytes"}
+def nested(x):
+    return x
+"""
+
+
+def _write_script() -> bytes:
+    import time
+
+    main = types.ModuleType("__main__")
+    exec(_PLAY, vars(main))
+    vars(main)["time"] = time
+    before, sys.modules["__main__"] = sys.modules["__main__"], main
+    reader, writer = multiprocessing.connection.Pipe(duplex=False)
+    popen: Any = _Parcel()
+    multiprocessing.context.set_spawning_popen(popen)
+    try:
+        with reader, writer:
+            arguments = writer, 1, "text", [1, 2], {"key": 0.5}
+            process = _process.Process(target=vars(main)["play"], args=arguments)
+            body = _byvalue.dumps(process._packed())
+    finally:
+        multiprocessing.context.set_spawning_popen(None)
+        sys.modules["__main__"] = before
+    return body
+
+
+def _frame() -> bytes:
+    head = marshal.dumps(("", False, 0, 1, 1, None, None, None, b""))
+    return len(head).to_bytes(4, "little") + head + _script
+
+
 def _rehearse() -> None:
-    """Goes through the motions of a start in a spare, while nobody waits for it: memory that
-    is shared with the zygote is copied on the first write, a page at a time."""
+    """Goes through the motions of a start, while nobody waits for it: what is done for the
+    first time takes long. In a spare, memory that is shared with the zygote is copied on the
+    first write, a page at a time."""
+    global _script
+    if not _script:
+        _script = _write_script()
+    reader, writer = os.pipe()
+    _perform(writer)
+    os.close(writer)
+    os.close(reader)
+    _perform(0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        null = os.open(os.devnull, os.O_RDWR)
-        _core.send_frame(ours.fileno(), pickle.dumps(_rehearsal()), [null, null])
-        os.close(null)
-        frame = _core.receive_frame(theirs.fileno())
-        assert frame is not None
-        setup = pickle.loads(frame[0])
-        _set_streams(setup, frame[1])
-        process = _take_over(setup, frame[1])
-        process.run()
-        send_outcome(ours.fileno(), "returned", None)
-        _byvalue.inherited_fds = []
+        _core.send_frame(ours.fileno(), _frame(), [0])
+        told: Any = _core.await_frame(theirs.fileno(), 0, 1, True)
+        os.close(told[1][0])
+        send_outcome(theirs.fileno(), "returned", None)
+        ours.recv(100)
 
 
-def _rehearsal() -> dict[str, Any]:
-    """A payload like a user's; the real one replaces all that it sets."""
-    context: Any = multiprocessing.context
-    context.set_spawning_popen(object())  # else it would not let the process be pickled
+def _perform(output: int) -> None:
+    """Plays a start. Files and pipes for output differ in what the streams find out."""
+    main, current = sys.modules["__main__"], multiprocessing.process.current_process()
     try:
-        process = _byvalue.dumps(_process.Process(target=lambda: None))
+        _run(0, 0, _frame(), [os.dup(output), os.dup(output)], rehearsal=True)
     finally:
-        context.set_spawning_popen(None)
-    how = {
-        "encoding": "utf-8",
-        "errors": "strict",
-        "line_buffering": False,
-        "write_through": False,
-    }
-    return {
-        "name": "",
-        "authkey": bytes(32),
-        "start_method": None,
-        "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []),  # as they are
-        "main": {},
-        "log": None,
-        "tracker": None,
-        "stdout": {**how, "fd": 0},
-        "stderr": {**how, "fd": 1},
-        "state": pickle.dumps({}),
-        "process": process,
-    }
+        _util._exiting = False
+        _byvalue.inherited_fds = []
+        multiprocessing.process._current_process = current  # type: ignore[attr-defined]
+        multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
+        sys.modules["__main__"] = main
+        os.dup2(0, 1)
+        os.dup2(0, 2)
+
+
+def _skim() -> None:
+    """The longest part of a start once more, since its parent is about to ask for it: by now
+    it has left the processor's caches."""
+    current: Any = multiprocessing.process.current_process()
+    _byvalue.inherited_fds = [os.dup(0)]
+    current._inheriting = True
+    pickle.loads(_script)
+    del current._inheriting
+
+
+class _Parcel:
+    """Stands for the parent's side of a start."""
+
+    DupFd = _byvalue.DupFd
+
+    def duplicate_for_child(self, fd: int) -> int:
+        return 0
 
 
 def _print_exception() -> None:
@@ -177,100 +358,171 @@ def _close_all_but(keep: set[int]) -> None:
                 os.close(int(name))
 
 
-def _child(channel: int, parent: int) -> NoReturn:
+def _child(channel: int, patience: int | None, parent: int) -> NoReturn:
     code = 1
     # As multiprocessing's own children: what the zygote registered is not theirs to run.
     atexit._clear()
-    atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
+    atexit.register(_util._exit_function)
     try:
         sentinel = _parent_or_exit(parent)
-        # A spare may wait for long. Its parent's death doesn't close the channel if a process
-        # that the parent forked still has a copy of the other end.
-        waiting = select.poll()
-        waiting.register(channel, select.POLLIN)
-        waiting.register(sentinel, select.POLLIN)
-        wanted = channel in dict(waiting.poll())
-        frame = _core.receive_frame(channel) if wanted else None
-        if frame is None:
+        if patience is not None:
+            _core.send_hello(channel, os.getpid())  # ready
+        may_spin = len(os.sched_getaffinity(0)) > 1
+        told: Any = _core.await_frame(channel, sentinel, patience, False)
+        while told is True:
+            if may_spin:  # else its parent needs the processor
+                _skim()
+            told = _core.await_frame(channel, sentinel, patience, may_spin)
+        if told is False:
             os._exit(0)
-        code = _run(channel, sentinel, *frame)
+        code = _run(channel, sentinel, *told)
+        _learning.tell()
     except BaseException:
         _print_exception()
     finally:
         atexit._run_exitfuncs()
-        multiprocessing.util._flush_std_streams()  # type: ignore[attr-defined]
+        _util._flush_std_streams()
         os._exit(code)
 
 
-def _run(channel: int, sentinel: int, payload: bytes, fds: list[int]) -> int:
-    setup: dict[str, Any] = pickle.loads(payload)
-    if "cwd" in setup:
-        os.fchdir(fds[setup["cwd"]])
-        os.close(fds[setup["cwd"]])
-    _set_streams(setup, fds)
-    if setup["daemon"]:
-        _core.end_with_parent(os.dup(sentinel))
-        os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
+def _run(
+    channel: int, sentinel: int, payload: bytes, fds: list[int], rehearsal: bool = False
+) -> int:
+    data = memoryview(payload)
+    size = 4 + int.from_bytes(data[:4], "little")
+    name, daemon, group, out, err, tracker, entries, directory, state = marshal.loads(data[4:size])
+    if directory is not None:
+        os.fchdir(fds[directory])
+        os.close(fds[directory])
+    if group and os.getpgrp() != group:
+        # The group may have ended since, if its leader left it: then stay in ours.
+        with contextlib.suppress(OSError):
+            os.setpgid(0, group)
     try:
-        process = _take_over(setup, fds)
+        if state:
+            _apply(pickle.loads(state))
+        _set_streams(out, err, fds)
+        if daemon:
+            _core.end_with_parent(os.dup(sentinel))
+            os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
+        if not rehearsal:
+            _learning.begin()
+            _core.unblock(_attributes)
+        process = _load_process(name, tracker, entries, data[size:], fds)
     except BaseException as error:
         # As after start-up: the traceback on stderr, and the error for result().
         _print_exception()
         send_outcome(channel, "raised", error)
         return 1
-    report = functools.partial(send_outcome, channel)
-    return int(process._run_in_child(report, sentinel))
+    return int(process._run_in_child(functools.partial(send_outcome, channel), sentinel))
 
 
-def _take_over(setup: dict[str, Any], fds: list[int]) -> Any:
-    """Makes this process what the payload says; gives the process object that it is to run."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, setup["blocked"])
-    _state.apply(pickle.loads(setup["state"]))
-    entries = fds[setup["entries"]] if "entries" in setup else None
-    fetch = None if entries is None else functools.partial(_read_whole, entries)
-    _mainmodule.become(setup["main"], fetch)
-    return _load_process(setup, fds)
+_attributes = b""
+_start_method: str | None = None
 
 
-def _load_process(setup: dict[str, Any], fds: list[int]) -> Any:
+def _apply(state: dict[str, Any]) -> None:
+    """Puts a state in force, in the zygote for all later children, or in a child."""
+    global _attributes, _start_method
+    _state.apply(state)
+    _attributes = state.get("attributes", _attributes)
+    if "stdout" in state:
+        _output["stdout"] = state["stdout"]
+    if "stderr" in state:
+        _output["stderr"] = state["stderr"]
+    if "main" in state:
+        _mainmodule.become(state["main"], None)
+    if "authkey" in state:
+        multiprocessing.process.current_process().authkey = state["authkey"]
+    _start_method = state.get("start_method", _start_method)
+    if state.get("log") is not None:
+        level, to_stderr = state["log"]
+        _util.get_logger().setLevel(level)
+        if to_stderr and not _util._log_to_stderr:
+            _util.log_to_stderr()
+
+
+def _load_process(
+    name: str, tracker: int | None, entries: int | None, pickled: memoryview, fds: list[int]
+) -> Any:
     _byvalue.inherited_fds = fds
     current = multiprocessing.process.current_process()
-    current.name = setup["name"]
-    current.authkey = setup["authkey"]
-    if setup["tracker"] is not None:
+    current.name = name
+    if tracker is not None:
         from multiprocessing import resource_tracker
 
-        resource_tracker._resource_tracker._fd = fds[setup["tracker"]]  # type: ignore[attr-defined]
-    if setup["log"] is not None:
-        multiprocessing.util.get_logger().setLevel(setup["log"][0])
-        if setup["log"][1]:
-            multiprocessing.util.log_to_stderr()
-    return _process.become_child(setup["start_method"], setup["process"])
+        resource_tracker._resource_tracker._fd = fds[tracker]  # type: ignore[attr-defined]
+    if entries is not None:
+        _mainmodule.fetch_by(functools.partial(_read_whole, fds[entries]))
+    process = _process.become_child(_start_method, pickled)
+    _util._close_stdin = _keep_stdin
+    return process
 
 
-def _set_streams(setup: dict[str, Any], fds: list[int]) -> None:
-    _set_stream("stdout", 1, setup["stdout"], fds)
-    _set_stream("stderr", 2, setup["stderr"], fds)
-    for index in {how["fd"] for how in (setup["stdout"], setup["stderr"]) if how is not None}:
-        os.close(fds[index])  # a pipe ends when the child closes 1 and 2
+_shut_threads_down = _threading._shutdown
+_inherited_atexits = 0
 
 
-def _set_stream(name: str, fd: int, how: dict[str, Any] | None, fds: list[int]) -> None:
+def _shut_down() -> None:
+    """Instead of threading's own, which the usual child, having no threads, need not run: it
+    takes 0.1 ms. (What the zygote's modules registered there has nothing to end either.)"""
+    if threading.active_count() > 1 or len(_threading._threading_atexits) > _inherited_atexits:
+        _shut_threads_down()
+
+
+_close_stdin = _util._close_stdin
+
+
+def _keep_stdin() -> None:
+    """Once in a child: its stdin is /dev/null already."""
+    _util._close_stdin = _close_stdin
+
+
+# How the parent writes to its streams: encoding, errors, line_buffering, write_through; and
+# streams that were made ahead, by their name and whether they can seek.
+_output: dict[str, Any] = {"stdout": None, "stderr": None}
+_made: dict[tuple[str, bool], tuple[Any, Any]] = {}
+
+# Where the stream's beginning isn't special.
+_PLAIN = {"utf-8", "utf8", "ascii", "iso8859-1", "latin-1", "cp1252"}
+
+
+def _set_streams(out: int | None, err: int | None, fds: list[int]) -> None:
+    _set_stream("stdout", 1, out, fds)
+    _set_stream("stderr", 2, err, fds)
+    for index in {out, err}:
+        if index is not None:
+            os.close(fds[index])  # a pipe ends when the child closes 1 and 2
+
+
+def _set_stream(name: str, fd: int, index: int | None, fds: list[int]) -> None:
     """Points `fd` and the sys stream at what the parent has there, with its encoding."""
-    if how is None:
-        setattr(sys, name, None)
-        return
-    os.dup2(fds[how["fd"]], fd)
-    raw = io.FileIO(fd, "w", closefd=False)
-    stream = io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=how["encoding"],
-        errors=how["errors"],
-        line_buffering=how["line_buffering"] or raw.isatty() or name == "stderr",
-        write_through=how["write_through"],
-    )
+    how, stream = _output[name], None
+    if index is not None and how is not None:
+        os.dup2(fds[index], fd)
+        try:
+            os.lseek(fd, 0, os.SEEK_CUR)
+            seekable = True
+        except OSError:
+            seekable = False
+        made, stream = _made.get((name, seekable), (None, None))
+        if made != how:
+            stream = _make_stream(name, fd, how)
+            if how[0] in _PLAIN:
+                _made[name, seekable] = how, stream
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)
+
+
+def _make_stream(name: str, fd: int, how: tuple[str, str | None, bool, bool]) -> Any:
+    encoding, errors, line_buffering, write_through = how
+    return io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(fd, "w", closefd=False)),
+        encoding=encoding,
+        errors=errors,
+        line_buffering=line_buffering or name == "stderr",
+        write_through=write_through,
+    )
 
 
 def _read_whole(fd: int) -> bytes:

@@ -7,7 +7,7 @@ from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "attributes_now", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "identity", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "shut_down", "signal_process", "sleep", "to_thread", "word_count"]
+__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
 
 @final
 class Awaitable:
@@ -161,8 +161,8 @@ class Bridge:
 @final
 class Child:
     """
-    A child of this process. One that is dropped before its payload was sent, as when ^C ends
-    start() half-way, is killed and waited for: nobody else knows of it.
+    A child of this process. One that is dropped before its release, as when ^C ends start()
+    half-way, is killed and waited for: nobody else knows of it.
     """
     @property
     def channel(self, /) -> int:
@@ -171,13 +171,22 @@ class Child:
         """
     def close(self, /) -> None:
         """
-        Closes both descriptors; ends the child if it was sent nothing.
+        Closes both descriptors; ends the child if it was not released.
+        """
+    @property
+    def generation(self, /) -> int:
+        """
+        The number of the state that it started with.
         """
     @property
     def pid(self, /) -> int: ...
-    def send(self, /, bytes: bytes, fds: SupportsGetItem[int, SupportsIndex]) -> None:
+    def release(self, /) -> None:
         """
-        Sends the payload, upon which it runs.
+        From now on somebody knows of it: it goes on when this object is gone.
+        """
+    def send(self, /, head: bytes, body: bytes, fds: SupportsGetItem[int, SupportsIndex]) -> None:
+        """
+        Sends the payload, upon which it runs. BrokenPipeError: it has died, and ran nothing.
         """
     @property
     def sentinel(self, /) -> int:
@@ -298,6 +307,10 @@ class ProcessPool:
         """
         No worker can be started.
         """
+    def claim(self, /) -> bool:
+        """
+        Becomes the driver; False: there is one.
+        """
     def close(self, /, cancel: bool = False) -> None:
         """
         Takes no more tasks; workers leave when all is done, which is left to the driver.
@@ -313,8 +326,7 @@ class ProcessPool:
     def drive(self, /) -> list[tuple[str, int]] | None:
         """
         The driver: waits for something to do, does what is Rust's, and returns what is
-        Python's: ("start", 0), ("kill", key), ("bury", key); ("leave", 0): there is another
-        driver. None: the pool is finished.
+        Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
         """
     def ended(self, /, key: SupportsIndex, exitcode: SupportsIndex) -> None:
         """
@@ -340,7 +352,7 @@ class ProcessPool:
     @property
     def needed(self, /) -> int:
         """
-        Workers that are to be started.
+        Workers that are to be started, or are being started.
         """
     @property
     def outstanding(self, /) -> int:
@@ -437,42 +449,68 @@ class Zygote:
     """
     A zygote; see `plait._zygote`.
     """
-    def __new__(cls, /, program: str, arguments: SupportsGetItem[int, str], environment: SupportsGetItem[int, tuple[SupportsGetItem[int, SupportsIndex], SupportsGetItem[int, SupportsIndex]]], state: SupportsGetItem[int, SupportsIndex]) -> Zygote: ...
+    def __new__(cls, /, program: str, arguments: SupportsGetItem[int, str], environment: SupportsGetItem[int, tuple[SupportsGetItem[int, SupportsIndex], SupportsGetItem[int, SupportsIndex]]]) -> Zygote: ...
+    def drop_spares(self, /) -> None:
+        """
+        Ends the spares that there are, or will be.
+        """
     def end(self, /) -> str | None:
         """
         Ends it and says how it ended, as text.
         """
-    def fork(self, /) -> Child:
+    def fork(self, /, head: bytes, body: bytes, fds: SupportsGetItem[int, SupportsIndex]) -> Child:
         """
-        Forks a child that waits for its payload.
+        Forks a child for a payload.
         """
     def is_ours(self, /) -> bool:
         """
         Whether this process started it: a forked copy of that process must not use it.
+        """
+    def is_out_of_spares(self, /) -> bool:
+        """
+        Whether there are no spares.
+        """
+    def missing(self, /) -> int:
+        """
+        How many spares there are too few.
         """
     @property
     def pid(self, /) -> int | None:
         """
         Its process id, None when it was ended.
         """
-    def refill(self, /, count: SupportsIndex) -> bool:
+    def refill(self, /) -> None:
         """
-        Asks for spares until there will be `count`; False: the zygote is gone.
+        Asks for spares until there will be as many as are wanted.
+        """
+    def ring(self, /) -> None:
+        """
+        Wakes the spare that `take` will give: what it is to do is being prepared.
         """
     @property
-    def spares(self, /) -> list[int]:
+    def spares(self, /) -> tuple[list[int], int]:
         """
-        The pids of the spares that are there.
+        The pids of the spares that are ready, and how many there should be.
+        """
+    def take(self, /) -> Child | None:
+        """
+        A spare that waits for its payload, if there is one.
+        """
+    def tell(self, /, state: bytes, fds: SupportsGetItem[int, SupportsIndex]) -> int:
+        """
+        Tells it the state that its children start with; gives the state's number, which they
+        have as their generation.
         """
 
-def apply_attributes(words: SupportsGetItem[int, SupportsIndex]) -> None:
+def apply_attributes(bytes: bytes) -> None:
     """
-    Puts attributes of another process in force in this one.
+    Puts attributes of another process in force in this one, but for the blocked signals.
     """
 
-def attributes_now() -> list[int]:
+def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsIndex | None, awake: bool) -> "tuple[bytes, list[int]] | bool":
     """
-    Umask, niceness, process group, limits and affinity, as numbers.
+    In a child: waits for its payload; see the engine. `True`: it is being prepared; `False`:
+    there will be none. It stays attached, being the only thread.
     """
 
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
@@ -495,11 +533,6 @@ def gather(children: SupportsGetItem[int, Awaitable], return_exceptions: bool) -
 def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitable:
     """
     `timeout` is the number of seconds for the whole request; None: no limit.
-    """
-
-def identity() -> list[int]:
-    """
-    Session, user and group ids: a zygote serves one identity only.
     """
 
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
@@ -548,6 +581,11 @@ def send_frame(socket: SupportsIndex, bytes: bytes, fds: SupportsGetItem[int, Su
     Sends a frame of bytes and descriptors, waiting while the socket is full.
     """
 
+def send_hello(socket: SupportsIndex, word: SupportsIndex) -> None:
+    """
+    In a child, or for one: the word by which its parent knows it, or minus an errno.
+    """
+
 def shut_down() -> None:
     """
     Ends plait's tokio threads, at exit.
@@ -560,9 +598,21 @@ def signal_process(pidfd: SupportsIndex, number: SupportsIndex) -> None:
 
 def sleep(delay: SupportsFloat | SupportsIndex, result: Any) -> Awaitable: ...
 
+def surroundings() -> "tuple[bytes, bytes, bytes]":
+    """
+    What is compared at each start, each as bytes: session, user and group ids (a zygote serves
+    one identity only); umask, niceness, blocked signals, limits and affinity; and which
+    directory this is.
+    """
+
 def to_thread(call: Any) -> Awaitable:
     """
     `call()` on a thread of the crew.
+    """
+
+def unblock(bytes: bytes) -> None:
+    """
+    Blocks the signals that these attributes block, and no others.
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...

@@ -39,28 +39,76 @@ class Definitions:
         self._keep = keep
         self._key: tuple[list[str], list[object]] = [], []
         self._kept: Any = None
+        self._watch = _Watch({}, [])
 
     def _is_same(self, key: tuple[list[str], list[object]]) -> bool:
-        old, new = self._key[1], key[1]
-        return self._key[0] == key[0] and len(old) == len(new) and all(map(operator.is_, old, new))
+        return self._key[0] == key[0] and _are_same(self._key[1], key[1])
 
     def kept(self) -> Any:
         """What is kept, made anew if a definition came, went or changed; None: there are none."""
         namespace = vars(sys.modules["__main__"])
+        if self._watch.is_still(namespace):
+            return self._kept if self._key[0] else None
         mine = [
             (name, value)
             for name, value in list(namespace.items())
             if _byvalue.is_named(value) and value.__module__ in _byvalue.MAIN_NAMES
         ]
-        if not mine:
-            return None
         # By identity, and what the key holds is kept alive by it.
         parts = [part for _, value in mine for part in _byvalue.ingredients(value)]
         key = [name for name, _ in mine], [value for _, value in mine] + parts
-        if not self._is_same(key) or self._kept is None:
+        if mine and (not self._is_same(key) or self._kept is None):
             pickled = pickle.dumps(_byvalue.main_entries(namespace))
-            self._key, self._kept = key, self._keep(pickled, self._kept)
-        return self._kept
+            self._kept = self._keep(pickled, self._kept)
+        self._key = key
+        self._watch = _Watch(namespace, [value for _, value in mine])
+        return self._kept if mine else None
+
+
+def _are_same(old: list[Any], new: list[Any]) -> bool:
+    return len(old) == len(new) and all(map(operator.is_, old, new))
+
+
+class _Watch:
+    """Tells quickly whether a namespace and what it defines are as they were: by loops in C,
+    and of what changes all the time, such as a counter, it looks at the type alone."""
+
+    def __init__(self, namespace: dict[str, Any], mine: list[Any]) -> None:
+        self._namespace = namespace
+        self._types = list(map(type, namespace.values()))
+        members = [m for value in mine for m in _members(value)]
+        self._classes = [value for value in mine if isinstance(value, type)]
+        self._functions = [m for m in members if isinstance(m, types.FunctionType)]
+        # A function that lives elsewhere or has a closure is looked at the slow way.
+        self._is_simple = all(
+            function.__globals__ is namespace and function.__closure__ is None
+            for function in self._functions
+        )
+        used = {n for f in self._functions for n in _byvalue.global_names(f.__code__)}
+        named = [n for n, value in namespace.items() if _byvalue.is_named(value)]
+        self._names = [*named, *used]
+        self._was = self._look()
+
+    def _look(self) -> list[Any]:
+        found = list(map(self._namespace.get, self._names))
+        for attribute in ("__code__", "__defaults__"):
+            found += map(operator.attrgetter(attribute), self._functions)
+        for cls in self._classes:
+            found += vars(cls).values()
+        return found
+
+    def is_still(self, namespace: dict[str, Any]) -> bool:
+        return (
+            self._is_simple
+            and namespace is self._namespace
+            and list(map(type, namespace.values())) == self._types
+            and _are_same(self._was, self._look())
+        )
+
+
+def _members(value: Any) -> list[Any]:
+    members = vars(value).values() if isinstance(value, type) else (value,)
+    return [getattr(member, "__func__", member) for member in members]
 
 
 # ---- in the child ------------------------------------------------------------------------
@@ -95,11 +143,16 @@ def become(attributes: dict[str, Any], fetch: Callable[[], bytes] | None) -> Non
 
     Args:
         attributes: what `attributes` gave in the parent.
-        fetch: gives the pickled definitions; called once, if they are needed.
+        fetch: as for `fetch_by`, if there are any.
     """
-    global _fetch
     main = _MainModule("__main__")
     main.__dict__.update(attributes, __builtins__=__builtins__, __spec__=None)
     sys.modules["__main__"] = main
     if fetch is not None:
-        _fetch = fetch
+        fetch_by(fetch)
+
+
+def fetch_by(fetch: Callable[[], bytes]) -> None:
+    """What gives the pickled definitions; it is called once, if they are needed."""
+    global _fetch
+    _fetch = fetch

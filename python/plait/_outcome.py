@@ -19,6 +19,9 @@ __all__ = ["UNKNOWN_STATUS", "RemoteTraceback", "decode", "died", "encode", "lat
 # Its exit status is not to be had: someone else has waited for it, or SIGCHLD is ignored.
 UNKNOWN_STATUS = 255
 
+# Values for which pickle needs no help of ours.
+_SIMPLE = {type(None), bool, int, float, str, bytes}
+
 
 class RemoteTraceback(Exception):
     """The cause of an exception that was raised in another process: its traceback there."""
@@ -35,7 +38,10 @@ def encode(kind: str, value: object) -> bytes:
     """In the child: the target's value (kind ``returned``) or its exception (``raised``). What
     cannot be pickled becomes the SerializationError that says so."""
     try:
-        data = _byvalue.dumps((kind, value), name="result", to_sender=True)
+        if type(value) in _SIMPLE:
+            data = pickle.dumps((kind, value))
+        else:
+            data = _byvalue.dumps((kind, value), name="result", to_sender=True)
         if kind == "raised":
             pickle.loads(data)  # some exceptions pickle but fail to unpickle
     except Exception as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _byvalue, _pool_words
 from ._pipe_state import Options, Task
+from .errors import SerializationError
 
 if TYPE_CHECKING:
     from ._pipe_pool import Pool
@@ -147,7 +148,7 @@ class Map:
                 break
             try:
                 items.append(_byvalue.dumps(item, name="item"))
-            except Exception as error:
+            except SerializationError as error:
                 refused = _at_item(error, index)
                 break
             size += len(items[-1])

@@ -33,6 +33,7 @@ from ._glimpse import glimpse
 from ._pipe_map import Map, PipeResults, Plan
 from ._pipe_state import LATE, Options, Reason, Task, Watch, Worker, decode
 from ._pool_engine import Kind
+from .errors import SerializationError
 
 __all__ = ["KIND", "Pool"]
 
@@ -93,7 +94,7 @@ class Pool:
         self._names: dict[int, str] = {}
         self._outcomes: deque[Callable[[], object]] = deque()
         self._duties: list[tuple[str, int]] = []
-        self._driver: int | None = None  # its thread
+        self._is_driven = False
         self._can_start = True
         self._extra = 0  # workers that no task is waiting for
         self._maps: list[Map] = []
@@ -122,7 +123,7 @@ class Pool:
                 _byvalue.dumps(kwargs, name="kwargs") if kwargs else b"",
             )
             context = self._context()
-        except Exception as error:
+        except SerializationError as error:  # and nothing that a signal handler raises
             # As in the standard library, the future tells, and the pool grows all the same.
             future.set_exception(error)
             self._extra = 1
@@ -407,18 +408,20 @@ class Pool:
 
     def _begin(self) -> None:
         """Has the driver look, the first time make one."""
-        if self._driver is None:
+        if not self._is_driven:
             self.helpers.begin()
         else:
             self.call_driver()
 
-    def drive(self) -> list[tuple[str, int]] | None:
+    def claim(self) -> bool:
         with self.lock:
-            if self._driver is None:
-                self._driver = threading.get_ident()
-            elif self._driver != threading.get_ident():
+            if self._is_driven:
                 self.call_driver()
-                return [("leave", 0)]
+                return False
+            self._is_driven = True
+            return True
+
+    def drive(self) -> list[tuple[str, int]] | None:
         while self.dropped:
             self.dropped.popleft().close()
         while self._outcomes:
@@ -517,7 +520,7 @@ class Pool:
 
     @property
     def is_driven(self) -> bool:
-        return self._driver is not None
+        return self._is_driven
 
     @property
     def needed(self) -> int:

@@ -72,7 +72,7 @@ class Helpers:
 
     def begin(self) -> None:
         """Has the driver run. Not as a threading.Thread, whose start() waits: what a signal
-        handler raises there would leave us not knowing whether it runs. One too many leaves."""
+        handler raises there would leave us not knowing whether it runs. One too many returns."""
         _thread.start_new_thread(_drive, (self,))
 
     def start(self) -> None:
@@ -216,8 +216,8 @@ class _Finished:
     def close(self, cancel: bool = False) -> None:
         pass
 
-    def drive(self) -> None:
-        return None
+    def claim(self) -> bool:
+        return False
 
     def abort(self) -> None:
         pass
@@ -226,20 +226,20 @@ class _Finished:
 def _drive(helpers: Helpers) -> None:
     """The driver thread."""
     core, me = helpers.core, _thread.get_ident()
+    if not core.claim():
+        return
     helpers.drivers.add(me)
     try:
         while True:
             try:
                 duties = core.drive()
-            except BaseException:  # a callback's, which must not end the pool
+            except BaseException:  # of a callback: nobody else is there to be told
                 sys.excepthook(*sys.exc_info())
                 continue
             if duties is None:
                 helpers.finish()
                 return
             for what, key in duties:
-                if what == "leave":
-                    return
                 helpers.do(what, key)
     finally:
         helpers.drivers.discard(me)

@@ -70,10 +70,13 @@ class Engine(Protocol):
     def ended(self, key: int, exitcode: int) -> None:
         """A worker's process has ended and was reaped, or did not start."""
 
+    def claim(self) -> bool:
+        """Becomes the driver; False: there is one."""
+
     def drive(self) -> list[tuple[str, int]] | None:
         """For the driver's thread: waits for something to do, does its own part, and returns
-        the processes': ("start", 0), ("kill", key), ("bury", key); ("leave", 0): there is
-        another driver. None: the pool is finished."""
+        the processes': ("start", 0), ("kill", key), ("bury", key). None: the pool is
+        finished."""
 
     def cannot_start(self, reason: str) -> None:
         """No worker can be started."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import marshal
 import os
 import pickle
 import select
@@ -14,7 +15,8 @@ import time
 from multiprocessing import context, resource_tracker, util
 from multiprocessing import process as mp_process
 
-from . import _byvalue, _core, _mainmodule, _outcome, _zygote
+from . import _byvalue, _core, _mainmodule, _outcome, _state, _zygote
+from .process import Process
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from ._forward import Forwarder
 
 __all__ = ["Popen"]
+
+# Encoding, errors, line_buffering, write_through.
+_Stream = tuple[str, "str | None", bool, bool]
+
+_NOT_FOR_CHILDREN = ("identity", "warnoptions", "directory", "preload", "learn")
 
 
 class Popen:
@@ -64,77 +71,66 @@ class Popen:
         return self.duplicate_for_child(fd)
 
     def _launch(self, process: mp_process.BaseProcess) -> None:
-        # Everything that can fail by the user's doing comes before the fork, so that an
+        _zygote.ring()  # by the time that all is ready, it will be awake
+        # Everything that can fail by the user's doing comes before the child runs, so that an
         # error leaves nothing behind.
-        setup = self._setup(process)
+        state = _state.of_process()
+        state["main"] = _mainmodule.attributes()
+        state["log"] = _log_settings()
+        state["start_method"] = context._default_context.get_start_method(allow_none=True)
+        state["authkey"] = bytes(mp_process.current_process().authkey)
+        err: int | None
+        state["stdout"], out = self._stream(sys.stdout)
+        if sys.stderr is sys.stdout and out is not None:
+            state["stderr"], err = state["stdout"], out
+        else:
+            state["stderr"], err = self._stream(sys.stderr)
+        tracker: Any = resource_tracker._resource_tracker
+        shared = [
+            None if shared_fd is None else self.duplicate_for_child(shared_fd)
+            for shared_fd in (tracker._fd, _definitions.kept())
+        ]
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
-            setup["process"] = _byvalue.dumps(process, name="process")
+            body = _pickled(process)
         finally:
             context.set_spawning_popen(None)
         self._start_forwarders()
-        # Until it is sent something, the child ends with this object, even if ^C comes now.
-        child, state = _zygote.fork()
-        try:
-            setup["state"] = _byvalue.dumps(state, name="state")
-            # A child that was killed already: is told by join(), as for any other.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                child.send(pickle.dumps(setup), self._fds)
-        except Exception:
-            child.close()
-            raise
+        directory: int | None = None
+
+        def head(lacking: _state.State) -> bytes:
+            nonlocal directory
+            if "directory" in lacking and directory is None:
+                opened = _state.open_directory()
+                directory = None if opened is None else self._pass_on(opened)
+            # These are told to the zygote alone, or have just been dealt with.
+            lacking = {n: v for n, v in lacking.items() if n not in _NOT_FOR_CHILDREN}
+            rest = _byvalue.dumps(_state.sendable(lacking), name="state") if lacking else b""
+            fields = (process.name, process.daemon, os.getpgrp(), out, err, *shared, directory)
+            data = marshal.dumps((*fields, rest))
+            return len(data).to_bytes(4, "little") + data
+
+        child = _zygote.launch(state, head, body, self._fds)
         self.pid, self.sentinel, self._channel = child.pid, child.sentinel, child.channel
         self.finalizer = util.Finalize(self, _close, (child, self._large))
-        _zygote.refill()
+        child.release()  # until now it ends with this object, as when ^C comes
+        _zygote.refill(only_if_out=True)
 
-    def _setup(self, process: mp_process.BaseProcess) -> dict[str, Any]:
-        setup: dict[str, Any] = {
-            "name": process.name,
-            "daemon": process.daemon,
-            "authkey": bytes(mp_process.current_process().authkey),
-            "start_method": context._default_context.get_start_method(allow_none=True),
-            "main": _mainmodule.attributes(),
-            "log": _log_settings(),
-            # As fork and exec hand it on: who blocks ^C while starting shields the child too.
-            "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
-            "tracker": None,
-        }
-        # Gone or forbidden: then the child stays where the zygote is.
-        with contextlib.suppress(OSError):
-            setup["cwd"] = self._pass_on(os.open(".", os.O_PATH | os.O_CLOEXEC))
-        setup["stdout"] = self._stream(sys.stdout)
-        same = sys.stderr is sys.stdout and setup["stdout"] is not None
-        setup["stderr"] = setup["stdout"] if same else self._stream(sys.stderr)
-        tracker: Any = resource_tracker._resource_tracker
-        if tracker._fd is not None:
-            setup["tracker"] = self.duplicate_for_child(tracker._fd)
-        entries = _definitions.kept()
-        if entries is not None:
-            setup["entries"] = self.duplicate_for_child(entries)
-        return setup
-
-    def _stream(self, stream: Any) -> dict[str, Any] | None:
-        """How the child gets at one of our output streams."""
+    def _stream(self, stream: Any) -> tuple[_Stream | None, int | None]:
+        """How the child writes to one of our output streams, and to which descriptor."""
         if stream is None:
-            return None
-        how = {
-            "encoding": "utf-8",
-            "errors": "backslashreplace",
-            "line_buffering": True,
-            "write_through": False,
-        }
+            return None, None
         # Only a text file of the io module is written to by its descriptor: other objects may
         # have one too (Jupyter's has the terminal's), which is not where their text goes.
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):
-                how["fd"] = self._pass_on(os.dup(stream.fileno()))
-                for name in how.keys() - {"fd"}:
-                    how[name] = getattr(stream, name)
-                return how
+                fd = stream.fileno()
+                os.get_inheritable(fd)  # it may be closed
+                how = stream.encoding, stream.errors, stream.line_buffering, stream.write_through
+                return how, self.duplicate_for_child(fd)
         reader, writer = os.pipe()
         self._pipes.append((reader, stream))
-        how["fd"] = self._pass_on(writer)
-        return how
+        return ("utf-8", "backslashreplace", True, False), self._pass_on(writer)
 
     def _start_forwarders(self) -> None:
         if self._pipes:
@@ -154,6 +150,8 @@ class Popen:
     def wait(self, timeout: float | None = None) -> int | None:
         # A forked copy of the parent has this object too, and must not take the outcome.
         if self.returncode is None and self._owner == os.getpid():
+            if timeout is None or timeout > 0:
+                _zygote.refill()  # while we wait
             if not _wait_readable([self.sentinel], timeout):
                 return None
             with self._lock:
@@ -180,6 +178,7 @@ class Popen:
         """The target's value, or its exception raised here."""
         if self._decoded is None:
             deadline = None if timeout is None else time.monotonic() + timeout
+            _zygote.refill()  # while we wait
             if not _wait_readable([self._channel, self.sentinel], timeout):
                 raise _outcome.late(self._name, self.pid, timeout)
             with self._lock:
@@ -218,6 +217,14 @@ class Popen:
 
     def close(self) -> None:
         self.finalizer()
+
+
+def _pickled(process: mp_process.BaseProcess) -> bytes:
+    packed = process._packed() if isinstance(process, Process) else None
+    if packed is not None:
+        with contextlib.suppress(pickle.PicklingError):  # it is to name process.args
+            return _byvalue.dumps(packed, name="process")
+    return _byvalue.dumps(process, name="process")
 
 
 def _close(child: _core.Child, files: list[io.FileIO]) -> None:

@@ -269,7 +269,8 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
 
         Args:
             wait: whether to return only then.
-            cancel_futures: whether tasks that have not begun are cancelled.
+            cancel_futures: whether tasks that have not begun are cancelled; those that workers
+                are being started for count as begun.
         """
         core = self._helpers.core
         self._shutdown = True

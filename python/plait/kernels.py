@@ -22,7 +22,8 @@ def cpu_count() -> int:
     """How many cores this process may use.
 
     Unlike `os.cpu_count`, which tells how many the machine has, this honours the affinity
-    mask and the cgroup's quota, so a container that was given two cores gets 2.
+    mask and the quotas of control groups, so a container that was given two cores gets 2. A
+    change of the affinity shows at once, one of a quota within a second.
 
     Returns:
         The number of cores, at least 1.

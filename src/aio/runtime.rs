@@ -34,7 +34,7 @@ extern "C" fn forget_after_fork() {
 fn build() -> Result<Owned, AioError> {
     let started = AtomicUsize::new(0);
     let runtime = Builder::new_multi_thread()
-        .worker_threads(crate::parallel::pool::cpu_count().min(MOST_WORKERS))
+        .worker_threads(crate::parallel::cpus::cpu_count().min(MOST_WORKERS))
         .enable_all()
         .thread_name_fn(move || format!("plait-tokio-{}", started.fetch_add(1, Ordering::Relaxed)))
         .on_thread_start(crate::os::block_signals)

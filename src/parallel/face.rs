@@ -22,7 +22,7 @@ fn at_least(name: &'static str, value: i64, least: i64) -> Result<u64, ParallelE
 
 #[pyfunction]
 pub fn cpu_count() -> usize {
-    pool::cpu_count()
+    super::cpus::cpu_count()
 }
 
 #[pyfunction]

@@ -1,5 +1,6 @@
 //! Parallel maps: rayon pools that plait owns, and the native kernels that run on them.
 
+pub mod cpus;
 pub mod kernels;
 pub mod pool;
 

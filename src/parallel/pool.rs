@@ -3,6 +3,7 @@
 //! Rayon's global pool is never used: another library may have sized it, and it hangs in
 //! a forked child, where its threads do not exist.
 
+use super::cpus::cpu_count;
 use crate::error::ParallelError;
 use crate::forked::Forked;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -36,11 +37,6 @@ impl Cancel {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
-}
-
-/// Cores that this process may use: the scheduler's affinity mask and the cgroup's quota.
-pub fn cpu_count() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The pool with this many threads; `None`: one a core.

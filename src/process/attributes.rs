@@ -1,6 +1,7 @@
 //! What a process inherits from its parent beside memory and descriptors, read in the parent
 //! at start() and put in force in the child: umask, affinity, resource limits, niceness and
-//! process group. The zygote has what was in force when it was started, which may be long ago.
+//! blocked signals. The zygote has what was in force when it was told last, which may be long
+//! ago.
 
 #![allow(unsafe_code, reason = "limits by number and ids that may be 0 have no safe binding")]
 
@@ -15,10 +16,14 @@ const LIMITS: usize = 16;
 pub struct Attributes {
     umask: u32,
     nice: i32,
-    group: i32,
+    /// Signals that the calling thread blocks, a bit each.
+    blocked: u64,
     limits: [(u64, u64); LIMITS],
     affinity: [u64; 16],
 }
+
+/// Bytes of [`Attributes::to_bytes`].
+const LENGTH: usize = 8 * (3 + 2 * LIMITS + 16);
 
 /// Who the process is: when one of these changes, children need a new zygote, since an old
 /// one could not, or must not, become it. Session, real, effective and saved ids, groups.
@@ -40,12 +45,60 @@ pub fn identity() -> Vec<u32> {
     ids
 }
 
+/// The process group; 0 when its leader is outside this pid namespace.
+pub fn group() -> i32 {
+    // By libc, as rustix takes 0 for impossible.
+    // SAFETY: the call takes nothing and returns a number.
+    unsafe { libc::getpgrp() }
+}
+
+/// Which directory we are in, as numbers that tell it from every other that is in use: device,
+/// inode, mount. Empty when it can't be looked at.
+pub fn directory() -> Vec<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let mask = StatxFlags::INO | StatxFlags::MNT_ID;
+    let seen = statx(CWD, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask);
+    seen.map_or_else(
+        |_| Vec::new(),
+        |seen| {
+            let device = u64::from(seen.stx_dev_major) << 32 | u64::from(seen.stx_dev_minor);
+            vec![device, seen.stx_ino, seen.stx_mnt_id]
+        },
+    )
+}
+
 /// The umask, which has no call to read it without setting it: any thread that creates a file
-/// meanwhile would get the wrong mode. The kernel tells it in /proc.
+/// meanwhile would get the wrong mode. The kernel tells it in /proc, in the second line.
 fn read_umask() -> Result<u32, Errno> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|_| Errno::NOENT)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    use rustix::fs::{Mode, OFlags, open};
+    let file = open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = [0; 128];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut text))?;
+    let line = text[..length].split(|byte| *byte == b'\n').find_map(|line| {
+        let value = line.strip_prefix(b"Umask:")?;
+        std::str::from_utf8(value).ok()
+    });
     line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).ok_or(Errno::NOENT)
+}
+
+/// Signals that this thread blocks, as bits. By the system call: the C library would hide its
+/// own two.
+fn read_blocked() -> u64 {
+    let mut set = 0_u64;
+    // SAFETY: with no new set the call only writes the old one, of the size given.
+    unsafe {
+        let none: *const u64 = std::ptr::null();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, none, &raw mut set, 8);
+    }
+    set
+}
+
+fn write_blocked(set: u64) {
+    // SAFETY: the call only reads the set, of the size given; it fails on a bad address alone.
+    unsafe {
+        let none: *mut u64 = std::ptr::null_mut();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const set, none, 8);
+    }
 }
 
 impl Attributes {
@@ -71,27 +124,18 @@ impl Attributes {
         Ok(Self {
             umask: read_umask()?,
             nice: rustix::process::getpriority_process(None)?,
-            // SAFETY: the call takes nothing and returns a number: 0 for a group whose leader
-            // is outside this pid namespace, which rustix takes for impossible.
-            group: unsafe { libc::getpgrp() },
+            blocked: read_blocked(),
             limits,
             affinity,
         })
     }
 
     /// Puts in force what differs from what is in force now. Limits come last: a low one
-    /// could make the others fail.
+    /// could make the others fail. Blocked signals are left to [`unblock`](Self::unblock).
     pub fn apply(&self) -> Result<(), Errno> {
         let now = Self::current()?;
         if self.umask != now.umask {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(self.umask));
-        }
-        // A group of outside this pid namespace (0) cannot be named, hence not be joined.
-        if self.group != now.group
-            && let Some(group) = rustix::process::Pid::from_raw(self.group)
-        {
-            // The group may have ended since, if its leader left it: then stay in ours.
-            let _ = rustix::process::setpgid(None, Some(group));
         }
         if self.affinity != now.affinity && self.affinity != [0; 16] {
             // SAFETY: the mask is as long as stated and only read.
@@ -118,28 +162,34 @@ impl Attributes {
         Ok(())
     }
 
-    /// As numbers, to be sent to the child.
-    pub fn to_words(&self) -> Vec<u64> {
-        let mut words = vec![u64::from(self.umask), self.nice as u64, self.group as u64];
-        words.extend(self.limits.iter().flat_map(|(soft, hard)| [*soft, *hard]));
-        words.extend(self.affinity);
-        words
+    /// Blocks the signals that the parent blocked, and no others.
+    pub fn unblock(&self) {
+        write_blocked(self.blocked);
     }
 
-    /// From numbers, as [`to_words`](Self::to_words) gave them.
-    pub fn from_words(words: &[u64]) -> Option<Self> {
-        let (head, rest) = words.split_at_checked(3)?;
-        let (limits, affinity) = rest.split_at_checked(2 * LIMITS)?;
-        let mut pairs = [(0, 0); LIMITS];
-        for (pair, words) in pairs.iter_mut().zip(limits.chunks_exact(2)) {
-            *pair = (words[0], words[1]);
+    /// As bytes, to be compared and sent to the child.
+    pub fn to_bytes(&self) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        let head = [u64::from(self.umask), self.nice as u64, self.blocked];
+        let limits = self.limits.iter().flat_map(|(soft, hard)| [*soft, *hard]);
+        let words = head.into_iter().chain(limits).chain(self.affinity);
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
         }
+        bytes
+    }
+
+    /// From bytes, as [`to_bytes`](Self::to_bytes) gave them.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
+        let (words, _) = bytes.as_chunks::<8>();
+        let word = |at: usize| u64::from_le_bytes(words[at]);
         Some(Self {
-            umask: head[0] as u32,
-            nice: head[1] as i32,
-            group: head[2] as i32,
-            limits: pairs,
-            affinity: affinity.try_into().ok()?,
+            umask: word(0) as u32,
+            nice: word(1) as i32,
+            blocked: word(2),
+            limits: std::array::from_fn(|at| (word(3 + 2 * at), word(4 + 2 * at))),
+            affinity: std::array::from_fn(|at| word(3 + 2 * LIMITS + at)),
         })
     }
 }
@@ -151,8 +201,8 @@ mod tests {
     #[test]
     fn attributes_survive_the_journey() {
         let now = Attributes::current().unwrap();
-        assert!(Attributes::from_words(&now.to_words()).unwrap() == now);
-        assert!(Attributes::from_words(&[1, 2, 3]).is_none());
+        assert!(Attributes::from_bytes(&now.to_bytes()).unwrap() == now);
+        assert!(Attributes::from_bytes(&[1, 2, 3]).is_none());
         now.apply().unwrap(); // nothing differs, so nothing is set
     }
 }

@@ -1,15 +1,14 @@
-//! What Python sees: the zygote's two ends, frames, and a process's attributes.
-//! `plait._zygote` (parent), `plait._child` (zygote and child) are its only users.
+//! What Python sees in the user's process: the zygote, its children, frames, and the process's
+//! attributes. `plait._zygote` and `plait._popen` are its only users.
 
 use crate::error::ProcessError;
 use crate::process::attributes::{self, Attributes};
-use crate::process::clone::{self, Forked};
-use crate::process::zygote::{self, ForkError, Recipe};
-use crate::process::{channel, orphan};
-use pyo3::exceptions::{PyConnectionResetError, PyRuntimeError, PyValueError};
+use crate::process::channel;
+use crate::process::channel::Frame;
+use crate::process::zygote::{self, ForkError, Payload, Recipe};
+use pyo3::exceptions::{PyConnectionResetError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -17,13 +16,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-fn os_error(action: &'static str, error: Errno) -> PyErr {
+pub fn os_error(action: &'static str, error: Errno) -> PyErr {
     ProcessError::os(action, error).into()
 }
 
 /// Python's descriptor numbers, as what Rust wants to see.
 #[allow(unsafe_code, reason = "Python knows descriptors by number")]
-fn borrowed<'a>(fd: RawFd) -> PyResult<BorrowedFd<'a>> {
+pub fn borrowed<'a>(fd: RawFd) -> PyResult<BorrowedFd<'a>> {
     if fd < 0 {
         return Err(PyValueError::new_err(format!("not a file descriptor: {fd}")));
     }
@@ -33,7 +32,7 @@ fn borrowed<'a>(fd: RawFd) -> PyResult<BorrowedFd<'a>> {
 }
 
 #[allow(unsafe_code, reason = "Python knows descriptors by number")]
-fn owned(fd: RawFd) -> PyResult<OwnedFd> {
+pub fn owned(fd: RawFd) -> PyResult<OwnedFd> {
     borrowed(fd)?;
     // SAFETY: the Python caller hands its descriptor over and does not use it again.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -46,6 +45,28 @@ pub struct Zygote {
     inner: Mutex<Option<zygote::Zygote>>,
 }
 
+impl Zygote {
+    /// Does something with it, detached.
+    fn with<T>(
+        &self,
+        py: Python<'_>,
+        action: &'static str,
+        work: impl Send + FnOnce(&mut zygote::Zygote) -> Result<T, ForkError>,
+    ) -> PyResult<T>
+    where
+        T: Send,
+    {
+        let result = py.detach(|| {
+            let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            guard.as_mut().map_or(Err(ForkError::Gone), work)
+        });
+        result.map_err(|error| match error {
+            ForkError::Gone => PyConnectionResetError::new_err("the zygote is gone"),
+            ForkError::Refused(error) => os_error(action, error),
+        })
+    }
+}
+
 #[pymethods]
 impl Zygote {
     #[new]
@@ -54,47 +75,76 @@ impl Zygote {
         program: OsString,
         arguments: Vec<OsString>,
         environment: Vec<(Vec<u8>, Vec<u8>)>,
-        state: Vec<u8>,
     ) -> PyResult<Self> {
         let environment = environment
             .into_iter()
             .map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value)))
             .collect();
-        let recipe = Recipe { program, arguments, environment, state };
+        let recipe = Recipe { program, arguments, environment };
         let started = py.detach(|| zygote::Zygote::start(&recipe))?;
         Ok(Self { inner: Mutex::new(Some(started)) })
     }
 
-    /// Forks a child that waits for its payload.
-    fn fork(&self, py: Python<'_>) -> PyResult<Child> {
-        let forked = py.detach(|| {
-            let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            guard.as_mut().map_or(Err(ForkError::Gone), zygote::Zygote::fork)
-        });
-        match forked {
-            Ok(child) => Ok(Child {
-                pid: child.pid,
-                fds: Mutex::new(Some((child.pidfd, child.channel))),
-                unsent: AtomicBool::new(true),
-                owner: std::process::id(),
-            }),
-            Err(ForkError::Gone) => Err(PyConnectionResetError::new_err("the zygote is gone")),
-            Err(ForkError::Refused(error)) => Err(os_error("fork a child process", error)),
+    /// Tells it the state that its children start with; gives the state's number, which they
+    /// have as their generation.
+    fn tell(&self, py: Python<'_>, state: &[u8], fds: Vec<RawFd>) -> PyResult<u32> {
+        let fds = fds.into_iter().map(borrowed).collect::<PyResult<Vec<_>>>()?;
+        self.with(py, "talk to the zygote", |zygote| zygote.tell(state, &fds))
+    }
+
+    /// Wakes the spare that `take` will give: what it is to do is being prepared.
+    fn ring(&self) {
+        // Where another thread is busy with it, starts are too many to need this.
+        if let Ok(mut guard) = self.inner.try_lock()
+            && let Some(zygote) = guard.as_mut()
+        {
+            zygote.ring();
         }
     }
 
-    /// Asks for spares until there will be `count`; False: the zygote is gone.
-    fn refill(&self, py: Python<'_>, count: usize) -> bool {
-        py.detach(|| {
-            let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            let asked = guard.as_mut().map(|zygote| zygote.refill(count));
-            !matches!(asked, None | Some(Err(ForkError::Gone)))
+    /// A spare that waits for its payload, if there is one.
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Child>> {
+        let taken = self.with(py, "take a spare", |zygote| Ok(zygote.take()))?;
+        Ok(taken.map(Child::new))
+    }
+
+    /// Forks a child for a payload.
+    fn fork(&self, py: Python<'_>, head: &[u8], body: &[u8], fds: Vec<RawFd>) -> PyResult<Child> {
+        let fds = fds.into_iter().map(borrowed).collect::<PyResult<Vec<_>>>()?;
+        let payload = Payload { head, body, fds: &fds };
+        let forked = self.with(py, "fork a child process", |zygote| zygote.fork(payload))?;
+        Ok(Child::new(forked))
+    }
+
+    /// Whether there are no spares.
+    fn is_out_of_spares(&self) -> bool {
+        // Where another thread is busy with it, that one will look after them.
+        self.inner
+            .try_lock()
+            .is_ok_and(|guard| guard.as_ref().is_some_and(zygote::Zygote::is_out_of_spares))
+    }
+
+    /// How many spares there are too few.
+    fn missing(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, "count spares", |zygote| Ok(zygote.missing()))
+    }
+
+    /// Asks for spares until there will be as many as are wanted.
+    fn refill(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, "ask for spares", zygote::Zygote::refill)
+    }
+
+    /// Ends the spares that there are, or will be.
+    fn drop_spares(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, "end spares", |zygote| {
+            zygote.drop_spares();
+            Ok(())
         })
     }
 
-    /// The pids of the spares that are there.
+    /// The pids of the spares that are ready, and how many there should be.
     #[getter]
-    fn spares(&self, py: Python<'_>) -> Vec<i32> {
+    fn spares(&self, py: Python<'_>) -> (Vec<i32>, usize) {
         py.detach(|| {
             let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             guard.as_mut().map(zygote::Zygote::spares).unwrap_or_default()
@@ -130,18 +180,29 @@ impl Zygote {
     }
 }
 
-/// A child of this process. One that is dropped before its payload was sent, as when ^C ends
-/// start() half-way, is killed and waited for: nobody else knows of it.
+/// A child of this process. One that is dropped before its release, as when ^C ends start()
+/// half-way, is killed and waited for: nobody else knows of it.
 #[pyclass(frozen)]
 pub struct Child {
     pid: i32,
     /// Its pidfd and the channel's end; `None`: closed.
     fds: Mutex<Option<(OwnedFd, OwnedFd)>>,
-    unsent: AtomicBool,
+    unknown: AtomicBool,
     owner: u32,
+    generation: u32,
 }
 
 impl Child {
+    fn new(child: zygote::Child) -> Self {
+        Self {
+            pid: child.pid,
+            fds: Mutex::new(Some((child.pidfd, child.channel))),
+            unknown: AtomicBool::new(true),
+            owner: std::process::id(),
+            generation: child.generation,
+        }
+    }
+
     fn number(&self, which: fn(&(OwnedFd, OwnedFd)) -> &OwnedFd) -> RawFd {
         let fds = self.fds.lock().unwrap_or_else(PoisonError::into_inner);
         fds.as_ref().map_or(-1, |fds| which(fds).as_raw_fd())
@@ -167,19 +228,28 @@ impl Child {
         self.number(|fds| &fds.1)
     }
 
-    /// Sends the payload, upon which it runs.
-    fn send(&self, py: Python<'_>, bytes: &[u8], fds: Vec<RawFd>) -> PyResult<()> {
-        send_frame(py, self.channel(), bytes, fds)?;
-        self.unsent.store(false, Ordering::Relaxed);
-        Ok(())
+    /// The number of the state that it started with.
+    #[getter]
+    fn generation(&self) -> u32 {
+        self.generation
     }
 
-    /// Closes both descriptors; ends the child if it was sent nothing.
+    /// Sends the payload, upon which it runs. BrokenPipeError: it has died, and ran nothing.
+    fn send(&self, py: Python<'_>, head: &[u8], body: &[u8], fds: Vec<RawFd>) -> PyResult<()> {
+        send_parts(py, self.channel(), head, body, fds)
+    }
+
+    /// From now on somebody knows of it: it goes on when this object is gone.
+    fn release(&self) {
+        self.unknown.store(false, Ordering::Relaxed);
+    }
+
+    /// Closes both descriptors; ends the child if it was not released.
     fn close(&self) {
         let fds = self.fds.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Not in a forked copy of the process that started it: there it goes on.
         if let Some((pidfd, channel)) = fds
-            && self.unsent.load(Ordering::Relaxed)
+            && self.unknown.load(Ordering::Relaxed)
             && self.owner == std::process::id()
         {
             drop(channel);
@@ -195,87 +265,30 @@ impl Drop for Child {
     }
 }
 
-/// In the zygote: waits for a request. Its kind, number and descriptor; `None`: the parent is
-/// gone; kind 0: nothing was asked for `idle` seconds.
-#[pyfunction]
-#[pyo3(signature = (control, parent, idle=None))]
-pub fn next_request(
-    control: RawFd,
-    parent: RawFd,
-    idle: Option<f64>,
-) -> PyResult<Option<(u8, u32, RawFd)>> {
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-    let (control, parent) = (borrowed(control)?, borrowed(parent)?);
-    loop {
-        let mut fds = [
-            PollFd::from_borrowed_fd(control, PollFlags::IN),
-            PollFd::from_borrowed_fd(parent, PollFlags::IN),
-        ];
-        let patience = idle.map(|seconds| rustix::event::Timespec {
-            tv_sec: seconds as i64,
-            tv_nsec: (seconds.fract() * 1e9) as i64,
-        });
-        match poll(&mut fds, patience.as_ref()) {
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(os_error("wait for a request", error)),
-            Ok(0) => return Ok(Some((0, 0, -1))),
-            Ok(_) if !fds[1].revents().is_empty() => return Ok(None),
-            Ok(_) => {}
-        }
-        let mut request = [0; zygote::REQUEST];
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [std::io::IoSliceMut::new(&mut request)];
-        match recvmsg(control, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => continue,
-            Err(_) => return Ok(None),
-            Ok(message) if message.bytes != zygote::REQUEST => return Ok(None),
-            Ok(_) => {}
-        }
-        let fd = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        if let Some(fd) = fd {
-            let [kind, a, b, c, d] = request;
-            return Ok(Some((kind, u32::from_le_bytes([a, b, c, d]), fd.into_raw_fd())));
-        }
-    }
-}
-
-/// In the zygote: forks a sibling. 0 in the child, its pid in the zygote; a failed fork is
-/// returned as minus the errno, as the parent wants to be told.
-#[pyfunction]
-#[allow(unsafe_code, reason = "the interpreter's fork hooks have no safe binding")]
-pub fn fork_sibling(_py: Python<'_>) -> i32 {
-    // SAFETY: attached, and called in the order that os.fork does: before; then, on either
-    // side, after. The pyo3 frames in between hold no locks.
-    unsafe { pyo3::ffi::PyOS_BeforeFork() };
-    match clone::sibling() {
-        Ok(Forked::Child) => {
-            // SAFETY: as above; this is the child's only thread.
-            unsafe { pyo3::ffi::PyOS_AfterFork_Child() };
-            0
-        }
-        other => {
-            // SAFETY: as above.
-            unsafe { pyo3::ffi::PyOS_AfterFork_Parent() };
-            match other {
-                Ok(Forked::Parent { child }) => child,
-                Ok(Forked::Child) => unreachable!("matched above"),
-                Err(error) => -error.raw_os_error(),
-            }
-        }
-    }
+fn send_parts(
+    py: Python<'_>,
+    socket: RawFd,
+    head: &[u8],
+    body: &[u8],
+    fds: Vec<RawFd>,
+) -> PyResult<()> {
+    let socket = borrowed(socket)?;
+    let fds = fds.into_iter().map(borrowed).collect::<PyResult<Vec<_>>>()?;
+    py.detach(|| channel::send_frame(socket, head, body, &fds))
+        .map_err(|error| os_error("send to a child process", error))
 }
 
 /// Sends a frame of bytes and descriptors, waiting while the socket is full.
 #[pyfunction]
 pub fn send_frame(py: Python<'_>, socket: RawFd, bytes: &[u8], fds: Vec<RawFd>) -> PyResult<()> {
-    let socket = borrowed(socket)?;
-    let fds = fds.into_iter().map(borrowed).collect::<PyResult<Vec<_>>>()?;
-    py.detach(|| channel::send_frame(socket, bytes, &fds))
-        .map_err(|error| os_error("send to a child process", error))
+    send_parts(py, socket, &[], bytes, fds)
+}
+
+pub type PyFrame<'py> = (Bound<'py, PyBytes>, Vec<RawFd>);
+
+pub fn to_python(py: Python<'_>, frame: Frame) -> PyFrame<'_> {
+    let fds = frame.fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    (PyBytes::new(py, &frame.bytes), fds)
 }
 
 /// Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
@@ -286,16 +299,13 @@ pub fn receive_frame<'py>(
     py: Python<'py>,
     socket: RawFd,
     wait: bool,
-) -> PyResult<Option<(Bound<'py, PyBytes>, Vec<RawFd>)>> {
+) -> PyResult<Option<PyFrame<'py>>> {
     let socket = borrowed(socket)?;
     let received = py.detach(|| {
         if wait || channel::readable(socket)? { channel::receive_frame(socket) } else { Ok(None) }
     });
     let frame = received.map_err(|error| os_error("receive from a process", error))?;
-    Ok(frame.map(|frame| {
-        let fds = frame.fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
-        (PyBytes::new(py, &frame.bytes), fds)
-    }))
+    Ok(frame.map(|frame| to_python(py, frame)))
 }
 
 /// A new file in memory, close-on-exec. (An interpreter that was built on an old C library
@@ -330,49 +340,19 @@ pub fn reap(py: Python<'_>, pidfd: RawFd) -> PyResult<Option<i32>> {
     }))
 }
 
-/// Session, user and group ids: a zygote serves one identity only.
+/// What is compared at each start, each as bytes: session, user and group ids (a zygote serves
+/// one identity only); umask, niceness, blocked signals, limits and affinity; and which
+/// directory this is.
 #[pyfunction]
-pub fn identity() -> Vec<u32> {
-    attributes::identity()
-}
-
-/// Umask, niceness, process group, limits and affinity, as numbers.
-#[pyfunction]
-pub fn attributes_now() -> PyResult<Vec<u64>> {
+#[pyo3(signature = () -> "tuple[bytes, bytes, bytes]")]
+pub fn surroundings(
+    py: Python<'_>,
+) -> PyResult<(Bound<'_, PyBytes>, Bound<'_, PyBytes>, Bound<'_, PyBytes>)> {
     let now = Attributes::current();
-    Ok(now.map_err(|error| os_error("read the process's attributes", error))?.to_words())
-}
-
-/// Puts attributes of another process in force in this one.
-#[pyfunction]
-pub fn apply_attributes(words: Vec<u64>) -> PyResult<()> {
-    let wanted = Attributes::from_words(&words)
-        .ok_or_else(|| PyRuntimeError::new_err("attributes of another version of plait"))?;
-    wanted.apply().map_err(|error| os_error("take over the parent's limits", error))
-}
-
-/// A pidfd for the parent, if it still is `expected`; else ProcessLookupError.
-#[pyfunction]
-pub fn parent_pidfd(expected: i32) -> PyResult<RawFd> {
-    let pidfd = orphan::parent_pidfd(expected);
-    Ok(pidfd.map_err(|error| os_error("open the parent's pidfd", error))?.into_raw_fd())
-}
-
-/// Ends this process as soon as the one behind `pidfd` (handed over) has ended.
-#[pyfunction]
-pub fn end_with_parent(pidfd: RawFd) -> PyResult<()> {
-    let result = orphan::end_with_parent(owned(pidfd)?);
-    result.map_err(|error| os_error("watch the parent", error))
-}
-
-/// Stops watching the parent, before a fork.
-#[pyfunction]
-pub fn pause_watch(py: Python<'_>) {
-    py.detach(orphan::pause);
-}
-
-/// Watches the parent again, after a fork.
-#[pyfunction]
-pub fn resume_watch(py: Python<'_>) {
-    py.detach(orphan::resume);
+    let now = now.map_err(|error| os_error("read the process's attributes", error))?;
+    let identity: Vec<u8> = attributes::identity().into_iter().flat_map(u32::to_le_bytes).collect();
+    let directory: Vec<u8> =
+        attributes::directory().into_iter().flat_map(u64::to_le_bytes).collect();
+    let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
+    Ok((bytes(&identity), bytes(&now.to_bytes()), bytes(&directory)))
 }

@@ -32,7 +32,7 @@ struct Threads {
 static THREADS: Forked<Threads> = Forked::new(build, forget_after_fork);
 
 fn build() -> Threads {
-    let limit = (crate::parallel::pool::cpu_count() + 4).min(32);
+    let limit = (crate::parallel::cpus::cpu_count() + 4).min(32);
     Threads { crew: Crew::default(), shared: Lane::new(limit), started: AtomicUsize::new(0) }
 }
 

@@ -26,7 +26,7 @@ def skip(namespace: dict[str, Any], suite: str) -> None:
     """Puts skips.toml in force: test classes of a runner's namespace that are, or derive from,
     the suite's class of that name."""
     for entry in SKIPS.get(suite, []):
-        if not entry.get("suite", False):
+        if not entry.get("by_suite", False):
             kind, method = entry["test"].split(".")
             for value in list(namespace.values()):
                 if _is_test(value) and kind in (base.__name__ for base in value.__mro__):

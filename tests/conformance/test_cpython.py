@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -9,89 +10,76 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-SKIPS = tomllib.loads((Path(__file__).parent / "skips.toml").read_text())
+HERE = Path(__file__).parent
+SKIPS: dict[str, list[dict[str, Any]]] = tomllib.loads((HERE / "skips.toml").read_text())
 
-MULTIPROCESSING = """
-import unittest
-import plait
-
-plait.install()
-
-import test._test_multiprocessing as suite
-
-suite.install_tests_in_module_dict(globals(), "plait")
-for name, reason in {skips!r}:
-    kind, method = name.split(".")
-    setattr(globals()[kind], method, unittest.skip(reason)(lambda self: None))
-if __name__ == "__main__":
-    unittest.main(verbosity=2)
-"""
-
-# The standard library's thread pool makes plait's futures here, so its suites of what futures,
-# wait() and as_completed() do run on those.
-FUTURES = """
-import sys
-import unittest
-import concurrent.futures
-import concurrent.futures.thread
-import plait
-
-concurrent.futures._base.Future = concurrent.futures.Future = plait.Future
-
-from test.test_concurrent_futures import {names}
-from test.test_concurrent_futures.test_future import *
-
-for suite in {names}:
-    for name, case in vars(suite).items():
-        if name.startswith("ThreadPool") and isinstance(case, type):
-            globals()[name] = case
-for name, reason in {skips!r}:
-    kind, method = name.split(".")
-    setattr(globals()[kind], method, unittest.skip(reason)(lambda self: None))
-del suite, case
-if __name__ == "__main__":
-    unittest.main(verbosity=2)
-"""
+# What a suite skips of itself says why: as the reason of other kinds of tests, or these.
+NOT_FOR_PLAIT = ("for plait", "start_method=", "'forkserver' method")
 
 
-def run_suite(folder: Path, source: str, timeout: float) -> int:
-    """Runs the suite that a module's source makes up, and returns how many tests it had."""
-    (folder / "on_plait.py").write_text(source)
+def run(module: str, tmp_path: Path, **environment: str) -> tuple[int, dict[str, str]]:
+    """Runs one of the runners beside this file.
+
+    Returns:
+        How many tests ran, and the reason of each that was skipped.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "unittest", "-v", "on_plait"],
-        cwd=folder,
+        [sys.executable, "-m", "unittest", "-v", module],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=timeout,
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        timeout=1100,
+        env={**os.environ, **environment, "PYTHONPATH": str(HERE)},
     )
     failed = re.findall(r"^(?:FAIL|ERROR): .*", done.stderr, re.MULTILINE)
-    assert done.returncode == 0, "\n".join(failed) or done.stderr[-2000:]
+    assert done.returncode == 0, "\n".join([*failed, done.stderr[-5000:]])
     ran = re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE)
     assert ran is not None
-    return int(ran[1])
+    found = re.findall(r"^(\w+) \(\w+\.(\w+)[.)].*skipped (.*)$", done.stderr, re.MULTILINE)
+    return int(ran[1]), {f"{kind}.{method}": reason for method, kind, reason in found}
 
 
-def skips(area: str) -> list[tuple[str, str]]:
-    return [(skip["test"], skip["reason"]) for skip in SKIPS.get(area, [])]
-
-
-@pytest.mark.timeout(300)
-def test_futures(tmp_path: Path) -> None:
-    if importlib.util.find_spec("test.test_concurrent_futures") is None:
-        pytest.skip("this interpreter has no test package with the suite")
-    names = ", ".join(["test_as_completed", "test_future", "test_thread_pool", "test_wait"])
-    source = FUTURES.format(names=names, skips=skips("futures"))
-    assert run_suite(tmp_path, source, 280) > 40
+def needs(package: str) -> None:
+    if importlib.util.find_spec("test") is None or importlib.util.find_spec(package) is None:
+        pytest.skip(f"this interpreter has no {package}")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_multiprocessing(tmp_path: Path) -> None:
-    if importlib.util.find_spec("test._test_multiprocessing") is None:
-        pytest.skip("this interpreter has no test package")
-    source = MULTIPROCESSING.format(skips=skips("multiprocessing"))
-    assert run_suite(tmp_path, source, 1100) > 300
+@pytest.mark.parametrize("start", ["zygote", "spawn"])
+def test_multiprocessing(tmp_path: Path, start: str) -> None:
+    needs("test._test_multiprocessing")
+    ran, skipped = run("on_plait_multiprocessing", tmp_path, PLAIT_START=start)
+    assert ran > 300
+    ours = {name for name, why in skipped.items() if any(part in why for part in NOT_FOR_PLAIT)}
+    named = {entry["test"] for entry in SKIPS["multiprocessing"]}
+    assert ours - ALSO_FOR_ONE_METHOD <= named
+
+
+# Once for all start methods is enough, says the suite, and names spawn or fork.
+ALSO_FOR_ONE_METHOD = {
+    "MiscTestCase.test_spawn_sys_executable_none_allows_import",
+    "TestNamedResource.test_global_named_resource_spawn",
+    "TestStartMethod.test_mixed_startmethod",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("executor", ["stdlib", "plait"])
+def test_concurrent_futures(tmp_path: Path, executor: str) -> None:
+    needs("test.test_concurrent_futures")
+    ran, _ = run("on_plait_futures", tmp_path, PLAIT_TEST_EXECUTOR=executor)
+    assert ran > 60
+
+
+@pytest.mark.parametrize("entry", [e for entries in SKIPS.values() for e in entries], ids=str)
+def test_what_is_skipped_has_a_reason_and_a_replacement(entry: dict[str, Any]) -> None:
+    assert entry["reason"]
+    path, _, function = entry["replacement"].partition("::")
+    tree = ast.parse((HERE.parents[1] / path).read_text())
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -74,7 +74,7 @@ def test_children_survive_the_zygotes_death_and_a_new_one_takes_over() -> None:
 def test_spares_that_are_killed_are_not_used() -> None:
     finish(started(int))
     deadline = time.monotonic() + 10
-    while not (spares := _zygote._zygote.spares if _zygote._zygote else []):
+    while not (spares := _zygote._zygote.spares[0] if _zygote._zygote else []):
         assert time.monotonic() < deadline
     for pid in spares:
         os.kill(pid, signal.SIGKILL)
@@ -209,18 +209,27 @@ def test_a_start_that_fails_leaves_nothing_of_the_output_or_the_child(
         started(print)
 
 
+@pytest.mark.parametrize("has_spares", [True, False])
 @pytest.mark.usefixtures("leaves_nothing")
-def test_interrupted_starts_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_starts_leave_nothing(
+    monkeypatch: pytest.MonkeyPatch, has_spares: bool
+) -> None:
     zygote = _zygote._zygote
     assert zygote is not None
 
     class Interrupted:
-        def fork(self) -> object:
-            zygote.fork()
+        def take(self) -> object:
+            if has_spares:
+                zygote.take()
+                raise KeyboardInterrupt
+            return None
+
+        def fork(self, *payload: Any) -> object:
+            zygote.fork(*payload)  # with it, as it is sent along
             raise KeyboardInterrupt
 
-        def is_ours(self) -> bool:
-            return True
+        def __getattr__(self, name: str) -> Any:
+            return getattr(zygote, name)
 
     monkeypatch.setattr(_zygote, "_zygote", Interrupted())
     with pytest.raises(KeyboardInterrupt):

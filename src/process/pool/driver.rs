@@ -13,6 +13,7 @@ use crate::error::locked;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub struct Pool<R: Receiver, L: Lender> {
     pub board: Board,
     /// The driver's bell.
     pub bell: OwnedFd,
+    /// How often the driver was called: it must not fall asleep over a call.
+    calls: AtomicU64,
     /// The workers' sentinels: ready when one has ended.
     sentinels: Mutex<Vec<(u32, Arc<OwnedFd>)>>,
 }
@@ -42,7 +45,7 @@ pub struct Pool<R: Receiver, L: Lender> {
 impl<R: Receiver, L: Lender> Pool<R, L> {
     pub fn new(engine: Engine<R, L>, board: Board) -> Result<Self, Errno> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { engine, board, bell, sentinels: Mutex::default() })
+        Ok(Self { engine, board, bell, calls: AtomicU64::new(0), sentinels: Mutex::default() })
     }
 
     /// A worker's process is there.
@@ -59,7 +62,9 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
         self.board.users.ring();
     }
 
+    /// Has the driver look at the engine, after something was changed there.
     pub fn call_driver(&self) {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         self.board.call_driver(self.bell.as_fd());
     }
 
@@ -109,6 +114,7 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
     pub fn drive(&self) -> bool {
         let mut nap = FIRST_NAP;
         loop {
+            let calls = self.calls.load(Ordering::SeqCst);
             let next_ns = self.pump();
             if self.engine.has_chores() || self.engine.has_duties() {
                 return true;
@@ -118,7 +124,8 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
             }
             self.board.driver_sleeps();
             let attended = self.board.users.is_anyone_asleep();
-            if self.engine.has_duties() || !attended && self.engine.has_mail() {
+            let is_called = self.calls.load(Ordering::SeqCst) != calls;
+            if is_called || self.engine.has_duties() || !attended && self.engine.has_mail() {
                 self.board.driver_wakes();
                 continue;
             }

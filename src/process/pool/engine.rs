@@ -215,15 +215,18 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     /// Takes all tasks back that have not begun and that `which` names; their receivers are
     /// told that they were cancelled.
     pub fn abandon(&self, which: impl Fn(&R) -> bool) {
+        self.take_back(|task| which(&task.receiver));
+    }
+
+    fn take_back(&self, which: impl Fn(&Task<R, L::Block>) -> bool) {
         let mut state = self.state();
         let all = std::mem::take(&mut state.pending);
-        let (gone, kept): (VecDeque<_>, VecDeque<_>) =
-            all.into_iter().partition(|task| which(&task.receiver));
+        let (gone, kept): (VecDeque<_>, VecDeque<_>) = all.into_iter().partition(&which);
         state.pending = kept;
         let mut gone = Vec::from(gone);
         for (key, worker) in &mut state.workers {
             for at in (0..worker.sent.len()).rev() {
-                if which(&worker.sent[at].task.receiver) {
+                if which(&worker.sent[at].task) {
                     let task = worker.take_back(at);
                     task.iter().for_each(|task| task.unlend(&self.lender, *key));
                     gone.extend(task);
@@ -233,6 +236,22 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         for task in gone {
             state.lose(&self.lender, task, &Reason::Cancelled);
         }
+    }
+
+    /// Takes all tasks back that have not begun. One that a worker is being started for counts
+    /// as begun: the standard library's pools do at least those, and programs rely on it.
+    pub fn abandon_rest(&self) {
+        let mut begun = HashSet::new();
+        {
+            let state = self.state();
+            let mut waiting = state.pending.iter();
+            for worker in state.workers.values().filter(|worker| !worker.link.is_ready()) {
+                let first = worker.sent.front().map(|sent| &sent.task).or_else(|| waiting.next());
+                begun.extend(first.map(|task| task.serial));
+            }
+            begun.extend(waiting.take(state.needed).map(|task| task.serial));
+        }
+        self.take_back(|task| !begun.contains(&task.serial));
     }
 
     /// Takes no more tasks; workers leave when all is done.
@@ -274,9 +293,23 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         state.duties.pop_front().or(start)
     }
 
+    /// Has another worker started, if there is room for one.
+    pub fn grow(&self) {
+        let mut state = self.state();
+        if !state.closed && state.workers.len() + state.needed < state.max_workers {
+            state.needed += 1;
+        }
+    }
+
     /// Workers that are to be started.
     pub fn needed(&self) -> usize {
         self.state().needed
+    }
+
+    /// Workers that are to be started, or have no process yet.
+    pub fn starting(&self) -> usize {
+        let state = self.state();
+        state.needed + state.workers.values().filter(|worker| worker.pid == 0).count()
     }
 
     pub fn has_chores(&self) -> bool {

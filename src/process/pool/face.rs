@@ -86,9 +86,8 @@ pub struct Shared {
     maps: Mutex<Vec<Arc<Map>>>,
     known: Mutex<KnownFunctions>,
     half: Py<PyWeakrefReference>,
-    /// Whether there is a driver, and it is at work.
+    /// Whether there is a driver.
     is_driven: AtomicBool,
-    driving: Mutex<()>,
     numbers: AtomicU32,
     buffer: Mutex<Vec<u8>>,
     /// A forked copy must touch nothing: its locks may be held for ever, its rings are ours.
@@ -375,7 +374,6 @@ impl ProcessPool {
             known: Mutex::default(),
             half: PyWeakrefReference::new(half)?.unbind(),
             is_driven: AtomicBool::new(false),
-            driving: Mutex::default(),
             numbers: AtomicU32::new(0),
             buffer: Mutex::default(),
             generation: generation(),
@@ -420,7 +418,9 @@ impl ProcessPool {
                 if !error.is_instance_of::<PyException>(py) {
                     return Err(error);
                 }
-                // As in the standard library, the future tells.
+                // As in the standard library, the future tells, and the pool grows all the same.
+                self.shared.engine().grow();
+                self.shared.call_driver(py)?;
                 let _ = core.complete(Outcome::Error(error.into_value(py).into_any()));
                 return Ok(future);
             }
@@ -585,14 +585,14 @@ impl ProcessPool {
         locked(&self.shared.files).remove(&key);
     }
 
+    /// Becomes the driver; False: there is one.
+    fn claim(&self) -> bool {
+        !self.shared.is_driven.swap(true, Ordering::AcqRel)
+    }
+
     /// The driver: waits for something to do, does what is Rust's, and returns what is
-    /// Python's: ("start", 0), ("kill", key), ("bury", key); ("leave", 0): there is another
-    /// driver. None: the pool is finished.
+    /// Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
     fn drive(&self, py: Python<'_>) -> PyResult<Option<Vec<(&'static str, u32)>>> {
-        let Ok(_driving) = self.shared.driving.try_lock() else {
-            return Ok(Some(vec![("leave", 0)]));
-        };
-        self.shared.is_driven.store(true, Ordering::Release);
         let goes_on = py.detach(|| self.shared.pool.drive());
         self.shared.do_chores(py)?;
         if !goes_on {
@@ -620,7 +620,7 @@ impl ProcessPool {
         }
         py.detach(|| {
             if cancel {
-                self.shared.engine().abandon(|_| true);
+                self.shared.engine().abandon_rest();
             }
             self.shared.engine().close();
             self.shared.pool.call_driver();
@@ -656,10 +656,10 @@ impl ProcessPool {
         py.detach(|| self.shared.engine().cannot_start(reason));
     }
 
-    /// Workers that are to be started.
+    /// Workers that are to be started, or are being started.
     #[getter]
     fn needed(&self) -> usize {
-        self.shared.engine().needed()
+        self.shared.engine().starting()
     }
 
     /// Whether there is a driver.

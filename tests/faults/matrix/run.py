@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def left_behind(mark: str, temporary: Path, shared: set[str]) -> str:
             found.append(f"{len(processes)} processes")
         if files := [p.name for p in temporary.iterdir() if not p.name.startswith("case-")]:
             found.append(f"temporary files: {', '.join(sorted(files)[:3])}")
-        new = [name for name in set(os.listdir(SHARED)) - shared if is_orphan(SHARED / name)]
+        new = [name for name in set(os.listdir(SHARED)) - shared if is_orphan(SHARED / name, mark)]
         if new:
             found.append(f"shared memory: {', '.join(sorted(new)[:3])}")
         return "; ".join(found)
@@ -129,11 +130,14 @@ def left_behind(mark: str, temporary: Path, shared: set[str]) -> str:
     return text
 
 
-def is_orphan(path: Path) -> bool:
-    """Whether no process has that file mapped: other programs use /dev/shm too.
-
-    By its number, as a semaphore's file was mapped under another name.
+def is_orphan(path: Path, mark: str) -> bool:
+    """Whether no other program's process has that file mapped, or its pid in the name: they use
+    /dev/shm too. By the file's number, as a semaphore's file was mapped under another name.
     """
+    ours = trial.marked(mark)
+    owners = {int(pid) for pid in re.findall(r"\d+", path.name) if len(pid) < 10} - ours
+    if any(Path(f"/proc/{pid}").exists() for pid in owners):
+        return False
     try:
         number = f" {path.stat().st_ino} "
     except FileNotFoundError:

@@ -74,13 +74,19 @@ def keepers() -> set[int]:
     if "plait._zygote" in sys.modules:
         zygote = sys.modules["plait._zygote"]._zygote
         if zygote is not None:
-            found |= {zygote.pid, *zygote.spares}
+            found |= {zygote.pid, *spares()}
     for pid in children():
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
             if b"resource_tracker" in command or b"forkserver" in command:
                 found.add(pid)
     return found
+
+
+def spares() -> list[int]:
+    """The pids of plait's spares: more or fewer of them, as they are used."""
+    zygote = getattr(sys.modules.get("plait._zygote"), "_zygote", None)
+    return zygote.spares[0] if zygote is not None else []
 
 
 def children() -> set[int]:
@@ -108,6 +114,7 @@ class Trial:
         self.make = pools.POOLS[library]
         self.folder = tempfile.mkdtemp(prefix="case-")
         self._fds: dict[str, str] = {}
+        self._spares = 0
         self._steps: list[tuple[str, float]] = []
 
     # ---- steps and checks -----------------------------------------------------------------
@@ -154,7 +161,7 @@ class Trial:
             pool.forget()
             gc.collect()
             pools.wait_for(lambda: not children() - keepers(), GRACE)
-        self._fds = descriptors()
+        self._spares, self._fds = len(spares()), descriptors()
 
     def open(self, workers: int = 2, **options: Any) -> Pool:
         with self.step("open"):
@@ -191,11 +198,12 @@ class Trial:
 
     def _left(self) -> str:
         processes = children() - keepers()
-        now = descriptors()
+        now, before = descriptors(), len(self._fds)
+        before += 2 * (len(spares()) - self._spares)  # a channel and a pidfd for each
         text = f"{len(processes)} processes; " if processes else ""
-        if len(now) > len(self._fds):
+        if len(now) > before:
             new = [target for name, target in now.items() if self._fds.get(name) != target]
-            text += f"{len(now) - len(self._fds)} descriptors: {', '.join(sorted(new)[:4])}"
+            text += f"{len(now) - before} descriptors: {', '.join(sorted(new)[:4])}"
         return text
 
     # ---- the commonest case ------------------------------------------------------------------
