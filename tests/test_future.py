@@ -1,4 +1,4 @@
-"""plait.Future: the standard library's contract, executors that complete detached, races."""
+"""plait.Future: the standard library's contract, executors in Python and a real pool, races."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import copy
 import functools
 import gc
 import logging
+import os
 import pickle
 import sys
 import threading
+import time
 import traceback
 import weakref
 from concurrent.futures import CancelledError, InvalidStateError
@@ -18,10 +20,11 @@ from concurrent.futures import CancelledError, InvalidStateError
 import plait
 import pytest
 from plait import _core
+from plait.errors import SerializationError
 
 MAKERS = {
     "python": plait.Future,
-    "executor": lambda: _core.Rehearsal().future(plait.Future),
+    "executor": lambda: _core.Promise().future(plait.Future),
 }
 
 
@@ -53,17 +56,14 @@ class Script:
 
 
 def executors(source=None):
-    """An executor's side of a future, and the future."""
-    rehearsal = _core.Rehearsal(source)
-    return rehearsal, rehearsal.future(plait.Future)
+    """An executor's half of a future, and the future."""
+    promise = _core.Promise(source)
+    return promise, promise.future(plait.Future)
 
 
-def complete(rehearsal, content=b"1", decode=int, **options):
-    """As an executor does it: detached, then attached if need be."""
-    needs_publish = rehearsal.complete(content, decode, **options)
-    if needs_publish:
-        rehearsal.publish()
-    return needs_publish
+def complete(promise, content=b"1", decode=int, **options):
+    """False: it was done before."""
+    return promise.complete(functools.partial(decode, content), **options)
 
 
 def run_threads(*targets):
@@ -313,14 +313,14 @@ def test_callbacks_can_be_read_and_replaced(make):
 
 
 def test_a_result_is_decoded_once_by_who_asks():
-    rehearsal, future = executors()
+    promise, future = executors()
     threads = []
 
     def decode(content):
         threads.append(threading.current_thread())
         return [content]
 
-    assert complete(rehearsal, b"x" * 100, decode) is False
+    assert complete(promise, b"x" * 100, decode)
     assert future.done()
     assert threads == []
     results = run_threads(*[future.result] * 8)
@@ -330,16 +330,16 @@ def test_a_result_is_decoded_once_by_who_asks():
 
 
 def test_decoding_that_fails_is_the_tasks_exception():
-    rehearsal, future = executors()
-    complete(rehearsal, b"not a number", int)
+    promise, future = executors()
+    complete(promise, b"not a number", int)
     with pytest.raises(ValueError, match="not a number") as first:
         future.result()
     assert future.exception() is first.value
 
 
 def test_an_encoded_exception():
-    rehearsal, future = executors()
-    complete(rehearsal, b"x", KeyError, is_error=True)
+    promise, future = executors()
+    complete(promise, b"x", KeyError, is_error=True)
     assert isinstance(future.exception(), KeyError)
     with pytest.raises(KeyError):
         future.result()
@@ -347,14 +347,14 @@ def test_an_encoded_exception():
 
 def test_decoding_is_not_tried_twice():
     # What was decoded in part may be gone: a result refers to memory that is used again.
-    rehearsal, future = executors()
+    promise, future = executors()
     tries = []
 
     def decode(content):
         tries.append(content)
         raise KeyboardInterrupt
 
-    complete(rehearsal, b"", decode)
+    complete(promise, b"", decode)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             future.result()
@@ -362,73 +362,61 @@ def test_decoding_is_not_tried_twice():
 
 
 def test_a_decoder_that_wants_the_result_does_not_hang():
-    rehearsal, future = executors()
-    complete(rehearsal, b"", lambda _: future.result())
+    promise, future = executors()
+    complete(promise, b"", lambda _: future.result())
     with pytest.raises(RuntimeError, match="decoded by this very thread"):
         future.result()
 
 
-def test_only_a_watched_future_needs_publishing():
-    assert complete(executors()[0]) is False
-    rehearsal, future = executors()
+def test_it_is_told_once():
+    promise, future = executors()
     seen = []
     future.add_done_callback(seen.append)
-    assert rehearsal.complete(b"7", int) is True
-    assert (future.done(), future.result(), seen) == (True, 7, [])
-    rehearsal.publish()
-    rehearsal.publish()
+    assert complete(promise, b"7")
     assert seen == [future]
-    assert rehearsal.complete(b"8", int) is None
-    assert future.result() == 7
+    assert not complete(promise, b"8")
+    assert not promise.cancel()
+    assert (future.result(), seen) == (7, [future])
 
 
 def test_who_has_the_condition_sees_the_end_only_when_it_is_published():
-    rehearsal, future = executors()
+    promise, future = executors()
     condition = future._condition
     with condition:
         assert future._state == "PENDING"
-        assert run_threads(lambda: rehearsal.complete(b"7", int)) == [True]
-        assert future._state == "RUNNING"
+        publisher = plait.Thread(target=complete, args=(promise, b"7"))
+        publisher.start()
+        assert future.result(30) == 7  # for that nobody needs the condition
+        assert future.done()
+        assert future._state == "RUNNING"  # the publisher waits for the condition
         assert future._result is None
         assert future._waiters == []  # looking does not change what is seen
         assert future._condition is condition
         assert future._state == "RUNNING"
-        publisher = plait.Thread(target=rehearsal.publish)
-        publisher.start()
-        assert future._state == "RUNNING"  # it waits for the condition
         condition.wait()
         assert future._state == "FINISHED"
-    publisher.result(30)
-
-
-def test_who_takes_the_condition_after_the_end_need_not_wait():
-    rehearsal, future = executors()
-    future.add_done_callback(id)
-    rehearsal.complete(b"7", int)
-    assert plait.wait([future], timeout=0).done == {future}
-    assert list(plait.as_completed([future])) == [future]
-    rehearsal.publish()
+    assert publisher.result(30)
 
 
 def test_cancel_asks_the_executor():
     source = Script(withdraw=True)
-    rehearsal, future = executors(source)
+    promise, future = executors(source)
     assert future.cancel()
     assert future._state == "CANCELLED_AND_NOTIFIED"
     assert source.asked == ["withdraw"]
-    assert complete(rehearsal) is None
+    assert not complete(promise)
 
 
 def test_cancel_of_a_running_task():
     source = Script(has_begun=True, stop=True)
-    rehearsal, future = executors(source)
+    promise, future = executors(source)
     assert future.running()
     assert not future.cancel()
     assert "stop" not in source.asked
     assert future.cancel(running=True)
     assert future.cancelled()
     assert not future.running()
-    assert complete(rehearsal) is None
+    assert not complete(promise)
 
 
 def test_cancel_when_the_executor_cannot():
@@ -438,11 +426,10 @@ def test_cancel_when_the_executor_cannot():
 
 
 def test_an_executor_cancels():
-    rehearsal, future = executors()
+    promise, future = executors()
     waiting = plait.Thread(target=plait.wait, args=([future],))
     waiting.start()
-    if rehearsal.cancel():
-        rehearsal.publish()
+    assert promise.cancel()
     assert waiting.result(30).done == {future}
     assert future.cancelled()
 
@@ -458,12 +445,160 @@ def test_the_executor_waits():
 def test_a_future_that_is_done_keeps_no_executor():
     source = Script()
     gone = weakref.ref(source)
-    rehearsal, future = executors(source)
+    promise, future = executors(source)
     del source
-    complete(rehearsal)
+    complete(promise)
     gc.collect()
     assert gone() is None
     assert future.result() == 1
+
+
+# A real pool.
+
+
+@pytest.fixture
+def pool():
+    with plait.ProcessPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """What holds tasks that wait for it; called, it lets one pass."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDWR)
+
+    def open_gate():
+        os.write(end, b"x")
+
+    open_gate.path = str(path)
+    yield open_gate
+    os.close(end)
+
+
+def pass_gate(path, value=1):
+    with open(path, "rb", buffering=0) as file:
+        file.read(1)
+    return value
+
+
+def fail(*args):
+    raise KeyError(*args)
+
+
+def until(condition):
+    while not condition():  # the test's own time limit ends this
+        time.sleep(0.001)
+
+
+decoded = []  # in this process: by which threads
+
+
+def note_decoding(value):
+    decoded.append(threading.current_thread())
+    return value
+
+
+class Noted:
+    def __init__(self, value, decode=note_decoding):
+        self.value, self.decode = value, decode
+
+    def __reduce__(self):
+        return self.decode, (self.value,)
+
+
+def test_the_states_of_a_task(pool, gate):
+    running, waiting = pool.submit(pass_gate, gate.path), pool.submit(pass_gate, gate.path, 2)
+    until(running.running)
+    assert running._state == "RUNNING"
+    assert (waiting.running(), waiting.done(), waiting._state) == (False, False, "PENDING")
+    assert repr(waiting).endswith(" state=pending>")
+    assert not running.cancel()
+    for late in (running, waiting):
+        with pytest.raises(TimeoutError):
+            late.result(0)
+        with pytest.raises(TimeoutError):
+            late.exception(0.001)
+    gate()
+    assert running.result(30) == 1
+    until(waiting.running)
+    gate()
+    assert waiting.result(30) == 2
+    assert (waiting.running(), waiting.done(), waiting._state) == (False, True, "FINISHED")
+    assert waiting._get_snapshot() == (True, False, 2, None)
+
+
+def test_a_task_is_cancelled_before_it_begins(pool, gate):
+    running, waiting = pool.submit(pass_gate, gate.path), pool.submit(pass_gate, gate.path)
+    until(running.running)
+    seen = []
+    waiting.add_done_callback(seen.append)
+    assert waiting.cancel()
+    assert seen == [waiting]
+    assert waiting._state == "CANCELLED_AND_NOTIFIED"
+    gate()
+    assert running.result(30) == 1
+    gate()
+    assert pool.submit(pass_gate, gate.path, "the next").result(30) == "the next"
+
+
+def test_a_running_task_is_cancelled(pool, gate):
+    running, waiting = pool.submit(pass_gate, gate.path), pool.submit(abs, -3)
+    until(running.running)
+    assert running.cancel(running=True)
+    assert running.cancelled()
+    assert not running.running()
+    assert waiting.result(30) == 3
+
+
+def test_a_tasks_exception_is_told_without_decoding(pool, gate):
+    failing, waiting = pool.submit(fail, 1), pool.submit(pass_gate, gate.path)
+    done = plait.wait([failing, waiting], 30, "FIRST_EXCEPTION").done
+    assert done == {failing}
+    first = failing.exception()
+    assert isinstance(first, KeyError)
+    with pytest.raises(KeyError):
+        failing.result()
+    assert failing.exception() is first
+    gate()
+    assert waiting.result(30) == 1
+
+
+def test_a_tasks_result_is_decoded_once_by_who_asks(pool):
+    decoded.clear()
+    future = pool.submit(Noted, [5])
+    assert plait.wait([future], 30).done
+    assert decoded == []
+    results = run_threads(*[future.result] * 8)
+    assert results[0] == [5]
+    assert all(result is results[0] for result in results)
+    assert len(decoded) == 1
+
+
+def test_a_result_that_fails_to_decode(pool):
+    future = pool.submit(Noted, "text", int)
+    with pytest.raises(SerializationError, match="could not be unpickled") as caught:
+        future.result(30)
+    assert future.exception() is caught.value
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_dropped_future_is_gone_though_its_task_runs(pool, gate):
+    future = pool.submit(pass_gate, gate.path)
+    gone = weakref.ref(future)
+    del future
+    assert gone() is None
+    seen = threading.Event()
+    watched = pool.submit(pass_gate, gate.path)
+    watched.add_done_callback(lambda _: seen.set())
+    gone = weakref.ref(watched)
+    del watched
+    assert gone() is not None  # it is to be told
+    gate()
+    gate()
+    assert seen.wait(30)
+    until(lambda: gone() is None)
 
 
 # Races.
@@ -484,10 +619,16 @@ def race(rounds):
     return list(zip(*lanes, strict=True))
 
 
-def test_every_waiter_and_callback_is_told_once():
+@pytest.mark.parametrize("kind", ["python", "pool"])
+def test_every_waiter_and_callback_is_told_once(kind, pool, gate):
     rounds, pairs = [], []
     for _ in range(300):
-        (rehearsal, future), seen = executors(), []
+        if kind == "python":
+            promise, future = executors()
+            finish = functools.partial(complete, promise)
+        else:
+            future, finish = pool.submit(pass_gate, gate.path), gate
+        seen = []
 
         def add(future=future, seen=seen):
             for _ in range(5):
@@ -495,7 +636,7 @@ def test_every_waiter_and_callback_is_told_once():
 
         rounds.append(
             [
-                functools.partial(complete, rehearsal),
+                finish,
                 functools.partial(plait.wait, [future]),
                 lambda future=future: list(plait.as_completed([future])),
                 future.result,
@@ -505,24 +646,41 @@ def test_every_waiter_and_callback_is_told_once():
         )
         pairs.append((future, seen))
     for (future, seen), results in zip(pairs, race(rounds), strict=True):
-        completed, waited, in_order, result, *_ = results
-        assert completed in (True, False)
+        _, waited, in_order, result, *_ = results
         assert waited.done == {future}
         assert in_order == [future]
         assert result == 1
+        # The pool's driver may call back after result() has returned.
+        until(lambda seen=seen: len(seen) >= 10)
         assert seen == [future] * 10
 
 
 def test_complete_and_cancel_one_wins():
     rounds, pairs = [], []
     for _ in range(300):
-        (rehearsal, future), seen = executors(), []
+        (promise, future), seen = executors(), []
         future.add_done_callback(seen.append)
-        rounds.append([functools.partial(complete, rehearsal), future.cancel])
+        rounds.append([functools.partial(complete, promise), future.cancel])
         pairs.append((future, seen))
     for (future, seen), (completed, cancelled) in zip(pairs, race(rounds), strict=True):
-        assert cancelled is (completed is None)
+        assert cancelled is not completed
         assert future.cancelled() is cancelled
+        assert seen == [future]
+
+
+def test_begin_and_cancel_one_wins(pool, gate):
+    rounds, parts = [], []
+    for _ in range(100):
+        held, future, seen = pool.submit(pass_gate, gate.path), pool.submit(abs, -5), []
+        future.add_done_callback(seen.append)
+        rounds.append([gate, future.cancel])
+        parts.append((held, future, seen))
+    for (held, future, seen), (_, cancelled) in zip(parts, race(rounds), strict=True):
+        assert held.result(30) == 1
+        assert plait.wait([future], 30).done == {future}
+        assert future.cancelled() is cancelled
+        assert cancelled or future.result() == 5
+        until(lambda seen=seen: seen)
         assert seen == [future]
 
 
@@ -531,8 +689,8 @@ def test_many_futures_are_waited_for():
     futures = [future for _, future in pairs]
 
     def finish():
-        for rehearsal, _ in pairs:
-            complete(rehearsal)
+        for promise, _ in pairs:
+            complete(promise)
 
     waited, in_order, _ = run_threads(
         lambda: plait.wait(futures), lambda: list(plait.as_completed(futures)), finish
@@ -550,7 +708,7 @@ def test_first_exception_is_told_without_decoding():
     waiting.start()
     while not failed._waiters or not pending._waiters:
         pass
-    assert complete(failing, b"", decoded.append, is_error=True) is True
+    assert complete(failing, b"", decoded.append, is_error=True)
     assert waiting.result(30).done == {failed}
     assert decoded == []
 
@@ -614,11 +772,11 @@ def test_await_needs_a_running_loop(make):
 
 
 def test_a_dropped_future_is_gone_though_the_executor_goes_on(make):
-    rehearsal, future = executors()
+    promise, future = executors()
     gone = weakref.ref(future)
     del future
     assert gone() is None
-    assert complete(rehearsal) is False
+    assert complete(promise)
     future = make()
     gone = weakref.ref(future)
     del future
@@ -626,24 +784,24 @@ def test_a_dropped_future_is_gone_though_the_executor_goes_on(make):
 
 
 def test_a_future_with_callbacks_lives_until_they_were_called():
-    rehearsal, future = executors()
+    promise, future = executors()
     seen = []
     future.add_done_callback(lambda done: seen.append(done.result()))
     gone = weakref.ref(future)
     del future
     gc.collect()
     assert gone() is not None
-    complete(rehearsal)
+    complete(promise)
     assert seen == [1]
     gc.collect()
     assert gone() is None
 
 
 def test_one_that_nobody_can_complete_is_collected():
-    rehearsal, future = executors()
+    promise, future = executors()
     future.add_done_callback(id)
     gone = weakref.ref(future)
-    del future, rehearsal
+    del future, promise
     gc.collect()
     assert gone() is None
 
@@ -676,19 +834,23 @@ def test_an_interrupt_ends_the_wait(run_script):
         """
         import _thread, os, signal, threading, time
         import plait
-        from plait import _core
 
         def waits(pid):  # until the main thread sleeps in the kernel
+            ready.wait()
             while open(f"/proc/{pid}/stat").read().split()[2] != "S":
                 time.sleep(0.001)
             os.kill(pid, signal.SIGINT)
 
-        for future in plait.Future(), _core.Rehearsal().future(plait.Future):
+        pool = plait.ProcessPoolExecutor(1)
+        for future in plait.Future(), pool.submit(time.sleep, 60):
+            ready = threading.Event()
             threading.Thread(target=waits, args=(os.getpid(),)).start()
             try:
+                ready.set()
                 future.result()
             except KeyboardInterrupt:
                 print("interrupted", future.done())
+        assert future.cancel(running=True)
         """
     )
     assert done.stdout.split() == ["interrupted", "False"] * 2

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from . import _core
+from ._pool_engine import Results
 
 __all__ = ["iterate"]
 
 
-async def iterate(results: _core.PoolMap) -> AsyncIterator[object]:
+async def iterate(results: Results) -> AsyncIterator[object]:
     """The same results; the loop goes on while none is there."""
     loop = asyncio.get_running_loop()
     try:

@@ -58,6 +58,9 @@ _NAMELESS = (type(None), type(...), type(NotImplemented))
 # too, so on the way back they travel by name and keep their identity.
 received: dict[str, object] = {}
 
+# The globals of __main__ as they arrived, functions or not.
+_arrived: dict[str, object] = {}
+
 # A definition of __main__ that no task mentions is kept at hand for pickles that name it (see
 # `main_entries`), unless it drags along more than this.
 _ENTRY_LIMIT = 1 << 20
@@ -389,9 +392,17 @@ def set_function(function: types.FunctionType, full: tuple[Any, ...]) -> None:
     namespace = function.__globals__
     if _filling_in:
         shared = {name: value for name, value in shared.items() if name not in namespace}
-    namespace.update(shared)
     if namespace is vars(main_module()):
+        shared = {name: value for name, value in shared.items() if _may_set(namespace, name)}
+        _arrived.update(shared)
         received.update((n, v) for n, v in shared.items() if is_named(v))
+    namespace.update(shared)
+
+
+def _may_set(namespace: dict[str, Any], name: str) -> bool:
+    """Whether a global that arrives takes its place here: not that of one which was assigned
+    here, by an initializer say."""
+    return name not in namespace or (name in _arrived and namespace[name] is _arrived[name])
 
 
 def make_cell() -> types.CellType:
@@ -409,7 +420,7 @@ def set_class(cls: type, full: tuple[Any, Any, str, bool]) -> type:
     namespace = vars(main_module())
     if named and not (_filling_in and name in namespace):
         namespace[name] = cls
-        received[name] = cls
+        received[name] = _arrived[name] = cls
     return cls
 
 
@@ -423,7 +434,7 @@ def fill_in(name: str, entry: bytes) -> object:
     finally:
         _filling_in = False
     value = vars(main_module()).setdefault(name, value)
-    received[name] = value
+    received[name] = _arrived[name] = value
     return value
 
 

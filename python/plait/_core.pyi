@@ -7,7 +7,7 @@ from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Rehearsal", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
 
 @final
 class Awaitable:
@@ -352,7 +352,7 @@ class ProcessPool:
     @property
     def needed(self, /) -> int:
         """
-        Workers that are to be started.
+        Workers that are to be started, or are being started.
         """
     @property
     def outstanding(self, /) -> int:
@@ -373,27 +373,28 @@ class ProcessPool:
         """
 
 @final
-class Rehearsal:
+class Promise:
     """
-    The executor's side of one future.
+    The executor's half of a future; see `plait._pipe_pool`.
     """
-    def __new__(cls, /, source: Any | None = None) -> Rehearsal:
+    def __new__(cls, /, source: Any | None = None) -> Promise:
         """
-        `source` has the methods `wait`, `withdraw`, `has_begun` and `stop`.
+        `source` has methods without arguments: `wait`, before a thread waits for it, may raise;
+        `withdraw`, `has_begun` and `stop` return a bool and are as those of the trait `Source`.
         """
-    def cancel(self, /) -> bool | None:
+    def cancel(self, /) -> bool:
         """
-        The same, as cancelled.
+        Ends it as cancelled. False: it was done before.
         """
-    def complete(self, /, bytes: bytes, decode: Any, is_error: bool = False) -> bool | None:
+    def complete(self, /, decode: "object", is_error: bool = False) -> bool:
         """
-        Completes it with bytes. True: it has to be published; None: it was done.
+        Ends it with the value, or the exception, that `decode()` returns when somebody asks for
+        it: called once, what it raises is the task's exception. False: it was done before.
         """
     def future(self, /, kind: type) -> Any:
         """
-        The Python object; once.
+        The future, of class `kind`; once.
         """
-    def publish(self, /) -> None: ...
 
 @final
 class Response:

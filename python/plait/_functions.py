@@ -6,7 +6,7 @@ import contextvars
 import types
 from collections.abc import Iterator
 
-from . import _byvalue, _core
+from . import _byvalue
 
 __all__ = ["Survey", "survey"]
 
@@ -37,9 +37,6 @@ class Survey:
         # Whether there is something in it that may change in place, such as a list.
         self.is_volatile = False
         self._seen: set[int] = set()
-
-    def watch(self) -> _core.Watch:
-        return _core.Watch(self.parts)
 
     def look_at(self, value: object) -> None:
         """Notes the parts of a value that a part refers to."""

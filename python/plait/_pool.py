@@ -1,7 +1,7 @@
 """The Python half of a process pool: its workers' processes, and what needs Python objects.
 
-`_core.ProcessPool` calls the methods of `Helpers` by name. They must not refer to the executor:
-it shall be collected when its user drops it.
+The engine (see `plait._pool_engine`) calls the methods of `Helpers` by name. They must not refer
+to the executor: it shall be collected when its user drops it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import threading
 import weakref
 from collections.abc import Callable
 from multiprocessing import process as mp_process
-from multiprocessing import reduction
 from typing import Any
 
-from . import _byvalue, _contextvars, _core, _pool_words
+from . import _byvalue, _contextvars, _pool_words
 from ._functions import survey
+from ._pool_engine import Kind
+from .process import has_zygote
 
-__all__ = ["Ends", "Helpers"]
+__all__ = ["Helpers"]
 
 # A function with lists, dicts and objects in its globals is pickled again for each task, to see
 # whether they have changed; one with more than this in them is not: bytes.
@@ -30,22 +31,13 @@ _COMPARED = 64 * 1024
 _pools: weakref.WeakSet[Helpers] = weakref.WeakSet()
 
 
-class Ends:
-    """The descriptors that a worker needs, on their way into it by any start method."""
-
-    def __init__(self, *fds: int) -> None:
-        self._fds = fds
-
-    def __getstate__(self) -> list[Any]:
-        return [reduction.DupFd(fd) for fd in self._fds]
-
-    def __setstate__(self, state: list[Any]) -> None:
-        self._received = [fd.detach() for fd in state]
-
-    def take(self) -> list[int]:
-        """In the worker: descriptors of its own. A forked one was sent nothing, but has all."""
-        received: list[int] | None = getattr(self, "_received", None)
-        return received if received is not None else [os.dup(fd) for fd in self._fds]
+def _kind() -> Kind:
+    """The engine of new pools: where processes are spawned, there are no rings either."""
+    if has_zygote():
+        from ._rings import KIND
+    else:
+        from ._pipe_pool import KIND
+    return KIND
 
 
 class Helpers:
@@ -68,8 +60,9 @@ class Helpers:
         self.processes: dict[int, Any] = {}  # by pid
         self._volatile: dict[int, tuple[object, bytes, int]] = {}
         self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
+        self.kind = _kind()
         # A `_Finished` in the end.
-        self.core: Any = _core.ProcessPool(future, max_workers, max_tasks, self)
+        self.core: Any = self.kind.engine(future, max_workers, max_tasks, self)
         # Their threads: a callback may be called by one.
         self.drivers: set[int] = set()
         self._ended = threading.Event()
@@ -86,10 +79,11 @@ class Helpers:
         """Starts a worker, if there is room for one; the driver does."""
         if len(self.workers) >= self.max_workers:
             return
-        key, *fds = self.core.add_worker()
+        key, *ends = self.core.add_worker()
         try:
             process = self.context_.Process(
-                target=_work, args=(Ends(*fds), key, self._initializer, self._initargs)
+                target=self.kind.main,
+                args=(self.kind.ends(*ends), key, self._initializer, self._initargs),
             )
             process.start()
         except BaseException:
@@ -155,13 +149,13 @@ class Helpers:
         name = getattr(function, "__qualname__", None) or repr(function)
         if found.is_volatile:
             return self._define_volatile(function, name, found)
-        watch = found.watch() if found.parts else None
+        watch = self.kind.watch(found.parts) if found.parts else None
         return self._give(function, name, watch, True)
 
     def _define_volatile(self, function: Any, name: str, found: Any) -> int:
         data = _byvalue.dumps(function, name="fn")
         if len(data) > _COMPARED:
-            return self._give(function, name, found.watch(), True)
+            return self._give(function, name, self.kind.watch(found.parts), True)
         known = self._volatile.get(id(function))
         if known is not None and known[1] == data:
             return known[2]
@@ -169,7 +163,7 @@ class Helpers:
         self._volatile[id(function)] = function, data, number
         return number
 
-    def _give(self, function: Any, name: str, watch: _core.Watch | None, keep: bool) -> int:
+    def _give(self, function: Any, name: str, watch: object, keep: bool) -> int:
         number: int = self.core.define(function, name, watch, keep)
         return number
 
@@ -229,12 +223,6 @@ class _Finished:
         pass
 
 
-def _work(*args: Any) -> None:
-    from ._pool_worker import main  # needed in the worker alone
-
-    main(*args)
-
-
 def _drive(helpers: Helpers) -> None:
     """The driver thread."""
     core, me = helpers.core, _thread.get_ident()
@@ -286,4 +274,5 @@ def _after_fork_in_child() -> None:
 
 
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

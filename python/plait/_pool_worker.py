@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import contextvars
 import io
 import multiprocessing.process
 import os
 import pickle
-import resource
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing import util
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _byvalue, _contextvars, _core
-from ._pool import Ends
+from ._limits import limited
 from .errors import SerializationError, WorkerDied
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from ._rings import Ends
+
+__all__ = ["Helpers", "begin", "main"]
+
+
+class Link(Protocol):
+    """A worker's end of a pool, whatever it is made of."""
+
+    def ready(self) -> None: ...
+    def broken(self, reason: str) -> None: ...
+    def output(self, stderr: bool, text: bytes) -> None: ...
 
 
 def main(
@@ -35,7 +44,13 @@ def main(
     _end_with_parent()
     file, board, bell = ends.take()
     core = _core.PoolWorker(key, file, board, bell, Helpers())
-    _redirect(core)
+    if begin(core, initializer, initargs):
+        core.serve()
+
+
+def begin(link: Link, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> bool:
+    """What every worker does before its first task. False: the initializer has failed."""
+    _redirect(link)
     if initializer is not None:
         try:
             initializer(*initargs)
@@ -45,10 +60,10 @@ def main(
             what = f"{type(error).__name__}: {error}"
             text = f"the initializer {initializer!r} of a worker failed: {what}"
             # Last of all: who sees that the pool is broken finds the log in its queue.
-            util.Finalize(None, core.broken, (text,), exitpriority=-100)
-            return
-    core.ready()
-    core.serve()
+            util.Finalize(None, link.broken, (text,), exitpriority=-100)
+            return False
+    link.ready()
+    return True
 
 
 def _end_with_parent() -> None:
@@ -64,8 +79,8 @@ def _end_with_parent() -> None:
 class _Output(io.RawIOBase):
     """A stream whose text goes to where the parent's goes."""
 
-    def __init__(self, core: _core.PoolWorker, fd: int) -> None:
-        self._core = core
+    def __init__(self, link: Link, fd: int) -> None:
+        self._link = link
         self._fd = fd
 
     def writable(self) -> bool:
@@ -79,15 +94,15 @@ class _Output(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         data = bytes(data)
-        self._core.output(self._fd == 2, data)
+        self._link.output(self._fd == 2, data)
         return len(data)
 
 
-def _redirect(core: _core.PoolWorker) -> None:
+def _redirect(link: Link) -> None:
     before = sys.stdout, sys.stderr
     for name, fd in (("stdout", 1), ("stderr", 2)):
         errors = "strict" if fd == 1 else "backslashreplace"
-        raw: Any = _Output(core, fd)
+        raw: Any = _Output(link, fd)
         stream = io.TextIOWrapper(
             raw,  # unbuffered: a result comes after what its task has printed
             encoding="utf-8",
@@ -100,7 +115,8 @@ def _redirect(core: _core.PoolWorker) -> None:
         sys.stdout, sys.stderr = before
 
     # A process that a task forks is no worker of the pool.
-    os.register_at_fork(after_in_child=restore)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=restore)
 
 
 # ---- called by the loop ------------------------------------------------------------------------
@@ -121,7 +137,7 @@ class Helpers:
         kwargs: dict[str, Any],
     ) -> object:
         """Calls a task's function in a context of its own, or with a limit of memory."""
-        with _limit(memory):
+        with limited(memory):
             if context is None:
                 return function(*args, **kwargs)
             return context.copy().run(function, *args, **kwargs)
@@ -169,20 +185,3 @@ def _exited(error: SystemExit) -> WorkerDied:
         exitcode=code,
         task=name,
     )
-
-
-@contextlib.contextmanager
-def _limit(memory: int) -> Any:
-    """Lets the process have so many bytes more than it has now; 0: any."""
-    if not memory:
-        yield
-        return
-    old = resource.getrlimit(resource.RLIMIT_DATA)
-    with open("/proc/self/statm") as file:
-        now = int(file.read().split()[5]) * resource.getpagesize()
-    wanted = now + memory if old[0] < 0 else min(now + memory, old[0])
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, old)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import concurrent.futures
 import numbers
 import operator
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import as_completed, wait
 from typing import Any, TypeVar
 
-from . import _core
 from ._callables import check_callable
 from ._future import Future
+from ._limits import can_limit_memory
 from ._pool import Helpers
 from .kernels import cpu_count
 from .process import get_context
@@ -26,7 +27,7 @@ class _Tasks:
     """How to submit to a pool: with or without options."""
 
     _helpers: Helpers
-    _options: _core.TaskOptions | None
+    _options: object
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Schedules ``fn(*args, **kwargs)`` in a worker process.
@@ -223,7 +224,7 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
             An object with `submit`, `map` and `imap_unordered`.
 
         Raises:
-            ValueError: a limit is negative.
+            ValueError: a limit is negative, or the system knows none of memory.
 
         >>> import plait
         >>> with plait.ProcessPoolExecutor(1) as pool:
@@ -236,7 +237,9 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
             raise ValueError(f"retries must be at least 0, got {retries}")
         if memory is not None and _number("memory", memory) <= 0:
             raise ValueError(f"memory must be at least 1 byte, got {memory}")
-        return _Options(self._helpers, _core.TaskOptions(timeout, retries, memory, name))
+        if memory is not None and not can_limit_memory():
+            raise ValueError(f"memory= needs Linux, this is {sys.platform}")
+        return _Options(self._helpers, self._helpers.kind.options(timeout, retries, memory, name))
 
     def stats(self) -> list[dict[str, Any]]:
         """What each worker that is running has done.
@@ -313,6 +316,6 @@ def _number(name: str, value: Any) -> Any:
 class _Options(_Tasks):
     """A pool's `options`."""
 
-    def __init__(self, helpers: Helpers, options: _core.TaskOptions) -> None:
+    def __init__(self, helpers: Helpers, options: object) -> None:
         self._helpers = helpers
         self._options = options

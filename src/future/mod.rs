@@ -7,7 +7,7 @@
 //! - `publish`: what of a completion needs Python: `_condition`, waiters, callbacks.
 //! - `object`: the Python object, and [`object::make`].
 //! - `face`: its methods, the base class of `plait.Future`.
-//! - `rehearsal`: an executor for the tests.
+//! - `promise`: the other half, for executors in Python.
 
 pub mod bytes;
 pub mod cell;
@@ -19,13 +19,17 @@ pub mod face;
 #[cfg(feature = "python")]
 pub mod object;
 #[cfg(feature = "python")]
+pub mod promise;
+#[cfg(feature = "python")]
 mod publish;
-#[cfg(feature = "python")]
-pub mod rehearsal;
 
+// What of these only the process pool uses, only Linux does.
 #[cfg(feature = "python")]
+#[cfg_attr(not(target_os = "linux"), allow(unused_imports))]
 pub use bytes::SmallBytes;
 #[cfg(feature = "python")]
+#[cfg_attr(not(target_os = "linux"), allow(unused_imports))]
 pub use core::{Completion, Core, Decoded, Decoder, Encoded, Outcome, Source};
 #[cfg(feature = "python")]
+#[cfg_attr(not(target_os = "linux"), allow(unused_imports))]
 pub use object::make;

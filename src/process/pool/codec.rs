@@ -169,7 +169,8 @@ struct Buffers {
 impl Buffers {
     /// pickle's `buffer_callback`: whether the buffer stays in the pickle.
     fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let buffer = PyUntypedBuffer::get(buffer)?;
+        // PyO3 refuses one without dimensions, which is small.
+        let Ok(buffer) = PyUntypedBuffer::get(buffer) else { return Ok(true) };
         // One that is not contiguous cannot be sent; the pickler says so if it is to keep it.
         let contiguous = buffer.is_c_contiguous() || buffer.is_fortran_contiguous();
         if buffer.len_bytes() < BUFFER_MIN || !contiguous {

@@ -249,6 +249,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
                 let first = worker.sent.front().map(|sent| &sent.task).or_else(|| waiting.next());
                 begun.extend(first.map(|task| task.serial));
             }
+            begun.extend(waiting.take(state.needed).map(|task| task.serial));
         }
         self.take_back(|task| !begun.contains(&task.serial));
     }
@@ -292,9 +293,23 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         state.duties.pop_front().or(start)
     }
 
+    /// Has another worker started, if there is room for one.
+    pub fn grow(&self) {
+        let mut state = self.state();
+        if !state.closed && state.workers.len() + state.needed < state.max_workers {
+            state.needed += 1;
+        }
+    }
+
     /// Workers that are to be started.
     pub fn needed(&self) -> usize {
         self.state().needed
+    }
+
+    /// Workers that are to be started, or have no process yet.
+    pub fn starting(&self) -> usize {
+        let state = self.state();
+        state.needed + state.workers.values().filter(|worker| worker.pid == 0).count()
     }
 
     pub fn has_chores(&self) -> bool {

@@ -418,7 +418,9 @@ impl ProcessPool {
                 if !error.is_instance_of::<PyException>(py) {
                     return Err(error);
                 }
-                // As in the standard library, the future tells.
+                // As in the standard library, the future tells, and the pool grows all the same.
+                self.shared.engine().grow();
+                self.shared.call_driver(py)?;
                 let _ = core.complete(Outcome::Error(error.into_value(py).into_any()));
                 return Ok(future);
             }
@@ -654,10 +656,10 @@ impl ProcessPool {
         py.detach(|| self.shared.engine().cannot_start(reason));
     }
 
-    /// Workers that are to be started.
+    /// Workers that are to be started, or are being started.
     #[getter]
     fn needed(&self) -> usize {
-        self.shared.engine().needed()
+        self.shared.engine().starting()
     }
 
     /// Whether there is a driver.

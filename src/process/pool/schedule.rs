@@ -202,7 +202,8 @@ impl<R: Receiver, L: Lender> State<R, L> {
                 break;
             }
         }
-        if !self.pending.is_empty() && self.wants_worker() {
+        // Each that is to be started takes one.
+        if self.pending.len() > self.needed && self.wants_worker() {
             self.needed += 1;
         }
     }

@@ -49,10 +49,18 @@ pub struct PoolWorker {
     generation: u32,
 }
 
+/// A function as it was sent, until a task that was claimed needs it: unpickling it may be what
+/// a worker dies of, and then some task must have been at it.
+enum Function {
+    Sent(Vec<u8>),
+    Loaded(Py<PyAny>),
+    Failed(PyErr),
+}
+
 /// What a worker was told to remember; a function that could not be unpickled is the reason.
 #[derive(Default)]
 struct Memory {
-    functions: HashMap<u32, Result<Py<PyAny>, PyErr>>,
+    functions: HashMap<u32, Function>,
     contexts: HashMap<u32, Py<PyAny>>,
     /// Whether NumPy, which a task may import at any time, has been dealt with.
     has_numpy: bool,
@@ -138,14 +146,19 @@ impl PoolWorker {
             match head.kind {
                 Kind::Exit => return Ok(()),
                 Kind::Function => {
-                    // Other workers have the same blocks: what is written there stays here.
-                    let function = above_python(|| self.decode(py, &mut items, true));
-                    memory.functions.insert(head.function, function.map(Bound::unbind));
+                    memory.functions.insert(head.function, Function::Sent(items.to_vec()));
                 }
-                Kind::Forget => drop(memory.functions.remove(&head.function)),
+                Kind::Forget => match memory.functions.remove(&head.function) {
+                    Some(Function::Sent(bytes)) => {
+                        let _ = self.codec.discard(&mut &bytes[..], &self.view);
+                    }
+                    other => drop(other),
+                },
                 Kind::Context => {
-                    let context = above_python(|| self.context(py, &mut items))?;
-                    memory.contexts.insert(head.context, context);
+                    // Without it, if it cannot be had: its variables have their defaults then.
+                    if let Ok(context) = above_python(|| self.context(py, &mut items)) {
+                        memory.contexts.insert(head.context, context);
+                    }
                 }
                 Kind::Call | Kind::Map | Kind::StarMap => {
                     let began = now_ns();
@@ -153,7 +166,7 @@ impl PoolWorker {
                         memory.has_numpy = true;
                         numpy::install(py, &self.arena);
                     }
-                    let sent = self.run(py, &received, items, &memory, began)?;
+                    let sent = self.run(py, &received, items, &mut memory, began)?;
                     let now = now_ns();
                     self.station.meter(Meter {
                         tasks: head.count.into(),
@@ -195,13 +208,24 @@ impl PoolWorker {
         Ok(self.helpers.bind(py).call_method1("context", (variables,))?.unbind())
     }
 
+    /// Unpickles a function that is needed for the first time.
+    fn load(&self, py: Python<'_>, number: u32, memory: &mut Memory) {
+        if let Some(function) = memory.functions.get_mut(&number)
+            && let Function::Sent(bytes) = function
+        {
+            // Other workers have the same blocks: what is written there stays here.
+            let loaded = above_python(|| self.decode(py, &mut &bytes[..], true));
+            *function = loaded.map_or_else(Function::Failed, |it| Function::Loaded(it.unbind()));
+        }
+    }
+
     /// Runs a task's items; how many bytes were sent.
     fn run(
         &self,
         py: Python<'_>,
         received: &Received,
         mut items: &[u8],
-        memory: &Memory,
+        memory: &mut Memory,
         began: u64,
     ) -> PyResult<u64> {
         let head = &received.head;
@@ -212,6 +236,7 @@ impl PoolWorker {
                 return Err(PyRuntimeError::new_err("the pool's memory is damaged"));
             };
             self.station.started(received, number, now);
+            self.load(py, head.function, memory);
             out.clear();
             lent.clear();
             let is_error =
@@ -293,9 +318,9 @@ impl PoolWorker {
         let copy = head.flags & COPY != 0;
         let mut next = || self.decode(py, item, copy);
         let function = match memory.functions.get(&head.function) {
-            Some(Ok(function)) => function.bind(py).clone(),
-            Some(Err(error)) => return Err(error.clone_ref(py)),
-            None => next()?,
+            Some(Function::Loaded(function)) => function.bind(py).clone(),
+            Some(Function::Failed(error)) => return Err(error.clone_ref(py)),
+            Some(Function::Sent(_)) | None => next()?,
         };
         let first = next()?;
         Ok(match head.kind {

@@ -1,0 +1,648 @@
+"""The pool's engine where there are no rings (Windows, macOS): over `multiprocessing`'s pipes.
+
+Each worker has one pipe and one task at a time (of a map: some items), so that a death costs
+what it was at and nothing else: a worker says "begun" before it touches a task, and a task
+that it had not begun, like the items after the one that it was at, is done by another. One
+thread, the driver, does all that is done with pipes and sentinels; others leave it a note (one
+assignment or one append each: what a signal handler raises may come between any two) and ring
+its bell. Futures and maps get their outcomes from the driver, with no
+lock held.
+
+To a worker: ``(definitions, forgotten, kind, function, context, memory, items)``, None to
+leave. From it: ``("ready",)``, ``("broken", reason)``, ``("output", is_stderr, text)``,
+``("begun",)``, and for each item ``("value" or "error", pickle, traceback, busy, waited)``.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import heapq
+import itertools
+import os
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from multiprocessing import connection
+from typing import Any
+
+from . import _byvalue, _core, _pool_words
+from ._glimpse import glimpse
+from ._pipe_map import Map, PipeResults, Plan
+from ._pipe_state import LATE, Options, Reason, Task, Watch, Worker, decode
+from ._pool_engine import Kind
+from .errors import SerializationError
+
+__all__ = ["KIND", "Pool"]
+
+# How long a worker may take to leave: seconds.
+_LEAVE_S = 5.0
+# Workers in a row that die before they are ready until the pool gives up.
+_FALSE_STARTS = 3
+_CANCELLED = Reason("cancelled")
+
+
+class _Call:
+    """A submitted call: what its future asks of the pool, and where its outcome goes."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.promise = _core.Promise(self)
+        self.task: Task | None = None
+
+    def wait(self) -> None:
+        self._pool.check_ours()
+
+    def withdraw(self) -> bool:
+        return self.task is not None and self._pool.withdraw(self.task)
+
+    def has_begun(self) -> bool:
+        return self.task is not None and self._pool.has_begun(self.task)
+
+    def stop(self) -> bool:
+        return self.task is not None and self._pool.stop(self.task)
+
+    def deliver(self, index: int, decode: Callable[[], object], is_error: bool, size: int) -> None:
+        self.promise.complete(decode, is_error)
+
+    def cancel(self, index: int) -> None:
+        self.promise.cancel()
+
+
+class Pool:
+    """See `plait._pool_engine.Engine`."""
+
+    def __init__(
+        self, future: type[Any], max_workers: int, max_tasks: int | None, helpers: Any
+    ) -> None:
+        self._future = future
+        self.max_workers = max_workers
+        self._max_tasks = max_tasks
+        self.helpers = helpers
+        # A signal handler, or a finalizer, may come back while it is taken.
+        self.lock = threading.RLock()
+        self._workers: dict[int, Worker] = {}
+        self._inbox: deque[Task] = deque()
+        self._pending: list[Task] = []  # a heap; those that were withdrawn are still in it
+        self._serials = itertools.count(1)
+        self._numbers = 0
+        self._outstanding = 0
+        self._known: dict[int, tuple[object, int, Any]] = {}
+        self._definitions: dict[int, tuple[str, int, bytes]] = {}
+        self._names: dict[int, str] = {}
+        self._outcomes: deque[Callable[[], object]] = deque()
+        self._duties: list[tuple[str, int]] = []
+        self._is_driven = False
+        self._can_start = True
+        self._extra = 0  # workers that no task is waiting for
+        self._maps: list[Map] = []
+        self.dropped: deque[Map] = deque()  # maps whose iterators are gone
+        self._is_closed = self._is_over = False
+        self._is_cancelled = self._is_aborted = False
+        self._broken: str | None = None
+        self._false_starts = 0
+        self.mean_s = 0.0  # what an item takes; 0.0: not known
+        self._ear, self._bell = connection.Pipe(duplex=False)
+        self._is_rung = False
+        self._pid = os.getpid()
+
+    # ---- tasks -----------------------------------------------------------------------------
+
+    def submit(self, function: Any, args: Any, kwargs: Any, options: Any = None) -> object:
+        self.check_ours()
+        self._check_open()
+        call = _Call(self)
+        future: Any = call.promise.future(self._future)
+        try:
+            number = self._number(function)
+            item = (
+                b"" if number else _byvalue.dumps(function, name="fn"),
+                _byvalue.dumps(args, name="args"),
+                _byvalue.dumps(kwargs, name="kwargs") if kwargs else b"",
+            )
+            context = self._context()
+        except SerializationError as error:  # and nothing that a signal handler raises
+            # As in the standard library, the future tells, and the pool grows all the same.
+            future.set_exception(error)
+            self._extra = 1
+            self._begin()
+            return future
+        name = self._names.get(number)
+        call.task = Task("call", number, name, context, [item], options or Options(), call)
+        self.enqueue(call.task)
+        return future
+
+    def map(
+        self,
+        function: Any,
+        items: Any,
+        *,
+        star: bool,
+        ordered: bool,
+        options: Any = None,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        length: int | None = None,
+    ) -> PipeResults:
+        self.check_ours()
+        number = self._number(function)
+        is_own = number == 0
+        if is_own:
+            number = self.helpers.define_own(function)
+        plan = Plan(
+            function=number,
+            name=self._names[number],
+            is_own=is_own,
+            kind="starmap" if star else "map",
+            context=self._context(),
+            options=options or Options(),
+            chunksize=chunksize,
+            buffersize=buffersize,
+            is_ordered=ordered,
+            deadline=None if timeout is None else time.monotonic() + timeout,
+            length=length,
+        )
+        mapped = Map(self, plan, items)
+        with self.lock:
+            self._maps.append(mapped)
+        results = PipeResults(mapped)
+        mapped.feed()
+        return results
+
+    def finish_maps(self) -> None:
+        for mapped in list(self._maps):
+            if mapped.plan.length is not None:
+                mapped.feed(everything=True)
+
+    def map_ended(self, mapped: Map) -> None:
+        """Nothing of it is wanted any more."""
+        with self.lock:
+            if mapped in self._maps:
+                self._maps.remove(mapped)
+            for task in (*self._pending, *self._inbox):
+                if task.receiver is mapped:
+                    task.is_pending = False
+            if mapped.plan.is_own:
+                self._forget(mapped.plan.function)
+        self.call_driver()
+
+    def enqueue(self, task: Task) -> None:
+        """Takes a task."""
+        with self.lock:
+            self._check_open()
+            self._can_start = True
+            task.serial = next(self._serials)
+            self._inbox.append(task)
+        self._begin()
+
+    def _check_open(self) -> None:
+        if self._broken is not None:
+            raise _pool_words.refusal("broken", self._broken)
+        if self._is_closed:
+            raise _pool_words.refusal("closed", None)
+
+    def _put(self, task: Task) -> None:
+        task.is_pending = True
+        heapq.heappush(self._pending, task)
+
+    def _pop(self) -> Task | None:
+        self._tidy()
+        if not self._pending:
+            return None
+        task = heapq.heappop(self._pending)
+        task.is_pending = False
+        return task
+
+    def _tidy(self) -> None:
+        """Takes in what came, and drops what was withdrawn."""
+        while self._inbox:
+            task = self._inbox[0]
+            self._outstanding += len(task.items)
+            heapq.heappush(self._pending, task)
+            self._inbox.popleft()
+        while self._pending and not self._pending[0].is_pending:
+            self._outstanding -= len(heapq.heappop(self._pending).items)
+
+    def withdraw(self, task: Task) -> bool:
+        """Takes a task back that has not begun; true: it will never run."""
+        if not self.is_ours():
+            return False
+        with self.lock:
+            if not task.is_pending:
+                return False
+            task.is_pending = False
+        self.call_driver()  # it may be all that there was
+        return True
+
+    def has_begun(self, task: Task) -> bool:
+        return self.is_ours() and any(
+            worker.task is task and worker.has_begun for worker in self._all()
+        )
+
+    def stop(self, task: Task) -> bool:
+        """Ends a task that has begun, by ending its worker; false: it is not running."""
+        if not self.is_ours():
+            return False
+        with self.lock:
+            for worker in self._workers.values():
+                if worker.task is task:
+                    return self._doom(worker, _CANCELLED)
+        return False
+
+    # ---- what workers have to know -----------------------------------------------------------
+
+    def _number(self, function: Any) -> int:
+        """The function's number; 0: it goes along with each task."""
+        known = self._known.get(id(function))
+        if known is not None and (known[2] is None or known[2].holds()):
+            return known[1]
+        number: int = self.helpers.define(function)
+        return number
+
+    def _context(self) -> int:
+        """The number of the current context's variables; 0: there are none."""
+        context = contextvars.copy_context()
+        return self.helpers.context(context) if len(context) else 0
+
+    def define(self, function: Any, name: str, watch: Any, keep: bool) -> int:
+        data = _byvalue.dumps(function, name="fn")
+        with self.lock:
+            number = self._define("function", data)
+            self._names[number] = name
+            if keep:
+                old = self._known.get(id(function))
+                self._known[id(function)] = function, number, watch
+                if old is not None:
+                    self._forget(old[1])
+        return number
+
+    def define_context(self, variables: Any) -> int:
+        data = _byvalue.dumps(variables, name="context")
+        with self.lock:
+            return self._define("context", data)
+
+    def _define(self, kind: str, data: bytes) -> int:
+        self._numbers += 1
+        self._definitions[self._numbers] = kind, self._numbers, data
+        return self._numbers
+
+    def _forget(self, number: int) -> None:
+        """No further task has it; those that wait may still."""
+        for task in (*self._pending, *self._inbox):
+            if task.is_pending and task.function == number:
+                return
+        if any(worker.task and worker.task.function == number for worker in self._all()):
+            return
+        self._definitions.pop(number, None)
+        self._names.pop(number, None)
+        for worker in self._all():
+            if number in worker.known:
+                worker.known.remove(number)
+                worker.forgotten.append(number)
+
+    # ---- workers -----------------------------------------------------------------------------
+
+    def _all(self) -> list[Worker]:
+        return list(self._workers.values())
+
+    def add_worker(self) -> tuple[Any, ...]:
+        self.check_ours()
+        ours, theirs = connection.Pipe()
+        with self.lock:
+            key = next(key for key in range(len(self._workers) + 1) if key not in self._workers)
+            self._extra = 0
+            self._workers[key] = Worker(key, ours, theirs, self._max_tasks)
+        return key, theirs
+
+    def watch(self, key: int, pid: int, sentinel: int) -> None:
+        with self.lock:
+            self._workers[key].started(pid, sentinel)
+        self.call_driver()
+
+    def ended(self, key: int, exitcode: int) -> None:
+        with self.lock:
+            worker = self._workers.pop(key, None)
+            if worker is None:
+                return
+            worker.close()
+            self._can_start = True
+            if worker.task is not None:
+                self._settle(worker, worker.task, worker.verdict(exitcode))
+            if worker.is_ready or exitcode == 0 or worker.doomed is not None:
+                self._false_starts = 0
+            else:
+                self._false_starts += 1
+                if self._false_starts >= _FALSE_STARTS:
+                    self.break_down(
+                        f"{_FALSE_STARTS} worker processes in a row ended before they were ready, "
+                        f"the last with exit code {exitcode}; what they printed to stderr says why"
+                    )
+        self.call_driver()
+
+    def _settle(self, worker: Worker, task: Task, reason: Reason | None) -> None:
+        """Of a task that a worker had: the item that it was at is lost, for `reason`, unless it
+        may be tried again; those without an answer are done anew."""
+        if reason is None:
+            self._put(task.part(worker.answered))
+            return
+        single = task.part(worker.answered, worker.answered + 1)
+        rest = task.part(worker.answered + 1)
+        if rest.items:
+            self._put(rest)
+        if single.attempts < task.options.retries and reason.kind != "cancelled":
+            single.attempts += 1
+            self._put(single)
+        else:
+            self._lose(single, reason)
+
+    def _lose(self, task: Task, reason: Reason) -> None:
+        """Tells a task's receiver that its items have no answer."""
+        for index, item in enumerate(task.items, task.first):
+            if reason.kind == "cancelled":
+                told = functools.partial(task.receiver.cancel, index)
+            else:
+                why = functools.partial(self._loss, task, item, reason)
+                told = functools.partial(task.receiver.deliver, index, why, True, 0)
+            self._outcomes.append(told)
+        self._outstanding -= len(task.items)
+
+    def _loss(self, task: Task, item: Any, reason: Reason) -> Exception:
+        try:
+            function, args, kwargs = decode(task.kind, item, glimpse)
+            name = task.name or (function and repr(function))
+            arguments: Any = args, kwargs
+        except Exception:
+            name, arguments = task.name, None
+        options = task.options
+        seconds, memory = options.timeout or 0.0, options.memory
+        error: Exception = _pool_words.lost(
+            reason.kind,
+            options.name or name,
+            arguments,
+            reason.pid,
+            reason.exitcode,
+            reason.text,
+            seconds,
+            memory,
+        )
+        return error
+
+    def _doom(self, worker: Worker, reason: Reason) -> bool:
+        """Has a worker killed, for the item that it is at. False: it is being killed already."""
+        if worker.doomed is not None:
+            return False
+        worker.doomed = worker.task, worker.answered, reason
+        self.call_driver()
+        return True
+
+    # ---- the driver --------------------------------------------------------------------------
+
+    def call_driver(self) -> None:
+        with self.lock:
+            if not self._is_rung and not self._is_over:
+                self._bell.send_bytes(b"")
+                self._is_rung = True
+
+    def _begin(self) -> None:
+        """Has the driver look, the first time make one."""
+        if not self._is_driven:
+            self.helpers.begin()
+        else:
+            self.call_driver()
+
+    def claim(self) -> bool:
+        with self.lock:
+            if self._is_driven:
+                self.call_driver()
+                return False
+            self._is_driven = True
+            return True
+
+    def drive(self) -> list[tuple[str, int]] | None:
+        while self.dropped:
+            self.dropped.popleft().close()
+        while self._outcomes:
+            self._outcomes.popleft()()
+        with self.lock:
+            due, messages = self._schedule()
+            duties, self._duties = self._duties, []
+            if not duties and self._is_finished():
+                self._is_over = True
+                self._ear.close()
+                self._bell.close()
+                return None
+            sources: dict[Any, Worker | None] = {self._ear: None}
+            for worker in self._all():
+                sources.update((source, worker) for source in worker.sources())
+        for worker, message in messages:
+            worker.send(message)
+        if duties:
+            return duties
+        timeout = None if due is None else max(0.0, due - time.monotonic())
+        for source in connection.wait(list(sources), timeout):
+            found = sources[source]
+            if found is None:
+                self._answer_bell()
+            elif source is found.pipe:
+                self._hear(found)
+            else:
+                while found.has_mail():
+                    self._hear(found)
+                found.is_buried = True
+                duties.append(("bury", found.key))
+        return duties
+
+    def _answer_bell(self) -> None:
+        with self.lock:
+            while self._ear.poll():
+                self._ear.recv_bytes()
+            self._is_rung = False
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            kind, *content = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.is_deaf = True
+            return
+        except Exception:  # no message: what it is at has written to its pipe
+            worker.is_deaf = True
+            with self.lock:
+                self._doom(worker, Reason("died", worker.pid, -9))
+            return
+        if kind == "output":
+            _pool_words.output(*content)
+            return
+        with self.lock:
+            self._can_start = True
+            if kind == "broken":
+                self.break_down(*content)
+            elif kind == "ready":
+                worker.is_ready = True
+            elif kind == "begun":
+                worker.begin()
+            elif worker.task is not None:
+                self._take(worker, worker.task, kind == "error", *content)
+
+    def _take(
+        self,
+        worker: Worker,
+        task: Task,
+        is_error: bool,
+        data: bytes,
+        trace: str,
+        busy: int,
+        waited: int,
+    ) -> None:
+        """An item's outcome."""
+        decode = (
+            functools.partial(_pool_words.exception, data, trace)
+            if is_error
+            else functools.partial(self._value, data)
+        )
+        index = task.first + worker.answered
+        deliver = functools.partial(task.receiver.deliver, index, decode, is_error, len(data))
+        self._outcomes.append(deliver)
+        self._outstanding -= 1
+        worker.answer(len(data), busy, waited)
+        # Quick to believe that items take longer, slow to believe that they don't.
+        seconds = busy / 1e9
+        weight = 0.7 if seconds > self.mean_s else 0.3
+        self.mean_s = (self.mean_s or seconds) * (1 - weight) + weight * seconds
+
+    def _value(self, data: bytes) -> object:
+        try:
+            return pickle.loads(data)
+        except BaseException as error:
+            raise _pool_words.undecodable(error) from error
+
+    @property
+    def is_driven(self) -> bool:
+        return self._is_driven
+
+    @property
+    def needed(self) -> int:
+        if self._broken is not None or not self._can_start:
+            return 0
+        free = sum(worker.task is None and worker.is_usable() for worker in self._all())
+        waiting = len(self._pending) + len(self._inbox)
+        wanted = waiting - free if waiting else min(self._extra, 1 - free)
+        return max(0, min(wanted, self.max_workers - len(self._workers)))
+
+    def cannot_start(self, reason: str) -> None:
+        with self.lock:
+            self._can_start, self._extra = False, 0  # until something has changed
+            if not self._workers:
+                self._lose_pending(Reason("unstarted", text=reason))
+
+    def _schedule(self) -> tuple[float | None, list[tuple[Worker, object]]]:
+        """What the state asks for: when to look again, and what to send."""
+        if self._is_cancelled or self._is_aborted:
+            self._lose_pending(_CANCELLED)
+        if self._is_aborted:
+            for worker in self._all():
+                self._doom(worker, _CANCELLED)
+        self._tidy()
+        now = time.monotonic()
+        messages: list[tuple[Worker, object]] = []
+        due: list[float] = []
+        is_done = self._is_closed and not self._outstanding
+        for worker in self._all():
+            if worker.doomed is not None or worker.is_buried:
+                continue
+            if worker.task is None and worker.is_ready and worker.is_usable():
+                task = self._pop()
+                if task is not None:
+                    messages.append((worker, worker.give(task, self._definitions)))
+            if worker.task is None and worker.leaves is None and (is_done or worker.left == 0):
+                worker.leaves = now + _LEAVE_S
+                messages.append((worker, None))
+            late = worker.late_at()
+            if late is not None and late <= now:
+                self._doom(worker, LATE if worker.task is not None else _CANCELLED)
+            elif late is not None:
+                due.append(late)
+        for worker in self._all():
+            if worker.doomed is not None and not worker.is_killed:
+                worker.is_killed = True
+                self._duties.append(("kill", worker.key))
+        if self.needed:
+            self._duties.append(("start", 0))
+        return min(due, default=None), messages
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    def close(self, cancel: bool = False) -> None:
+        if not self.is_ours():
+            return
+        with self.lock:
+            self._is_closed = True
+            self._is_cancelled |= cancel
+        self.call_driver()
+
+    def _lose_pending(self, reason: Reason) -> None:
+        while (task := self._pop()) is not None:
+            self._lose(task, reason)
+
+    def abort(self) -> None:
+        if not self.is_ours():
+            return
+        with self.lock:
+            self._is_closed = True
+            self._is_aborted = True
+        self.call_driver()
+
+    def break_down(self, reason: str) -> None:
+        with self.lock:
+            if self._broken is not None:
+                return
+            self._broken = reason
+            why = Reason("broken", text=reason)
+            self._lose_pending(why)
+            for worker in self._all():
+                if worker.task is not None:
+                    self._lose(worker.task.part(worker.answered), why)
+                    worker.task = None
+                self._doom(worker, _CANCELLED)
+        self.call_driver()
+
+    def _is_finished(self) -> bool:
+        return (
+            (self._is_closed or self._broken is not None)
+            and not self._outstanding
+            and not self._inbox
+            and not self._workers
+            and not self._outcomes
+        )
+
+    @property
+    def broken(self) -> str | None:
+        return self._broken
+
+    @property
+    def outstanding(self) -> int:
+        return self._outstanding + sum(len(task.items) for task in list(self._inbox))
+
+    def is_ours(self) -> bool:
+        return os.getpid() == self._pid
+
+    def check_ours(self) -> None:
+        if not self.is_ours():
+            raise RuntimeError(
+                "this process was forked from the one that the executor belongs to; "
+                "make a new executor here"
+            )
+
+    def workers(self) -> list[tuple[int, int, bool, int, int, int, int, int]]:
+        return [worker.line() for worker in self._all()]
+
+
+def _work(*args: Any) -> None:
+    from ._pipe_worker import main  # needed in the worker alone
+
+    main(*args)
+
+
+KIND = Kind(Pool, Options, Watch, lambda pipe: pipe, _work)
