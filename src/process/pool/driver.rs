@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// A signal that comes just before a wait does not end it, so the main thread, in which Python
+/// runs its handlers, looks up now and then.
+const LOOK_UP: Duration = Duration::from_millis(500);
 const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 
@@ -29,6 +32,13 @@ pub enum Attended {
     TimedOut,
     /// A signal came: let Python run its handlers, then wait again.
     Interrupted,
+}
+
+fn is_main_thread() -> bool {
+    thread_local! {
+        static IS_MAIN: bool = rustix::thread::gettid() == rustix::process::getpid();
+    }
+    IS_MAIN.with(|is_main| *is_main)
 }
 
 pub struct Pool<R: Receiver, L: Lender> {
@@ -95,10 +105,16 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
                 break Attended::TimedOut;
             }
             let held = self.engine.may_hold().then_some(nap);
-            let limit = left.into_iter().chain(held).min();
+            let looks_up = is_main_thread().then_some(LOOK_UP);
+            let limit = left.into_iter().chain(held).chain(looks_up).min();
             match self.board.users.wait(limit, || is_done() || self.engine.has_mail()) {
                 Err(Errno::INTR) => break Attended::Interrupted,
-                Err(Errno::TIMEDOUT) => nap = (nap * 2).min(LONGEST_NAP),
+                Err(Errno::TIMEDOUT) => {
+                    nap = (nap * 2).min(LONGEST_NAP);
+                    if limit == looks_up {
+                        break Attended::Interrupted;
+                    }
+                }
                 _ => {}
             }
         };

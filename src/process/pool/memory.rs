@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code, reason = "shared memory is mapped, and looked at, by address")]
 
-use rustix::fs::{FallocateFlags, MemfdFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,6 +26,7 @@ unsafe impl Sync for Mapping {}
 /// A new file in memory, close-on-exec, of `length` bytes that are there for good.
 pub fn create(name: &str, length: usize) -> Result<OwnedFd, Errno> {
     let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
+    rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?; // nobody else by way of /proc
     rustix::io::retry_on_intr(|| {
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length as u64)
     })?;
