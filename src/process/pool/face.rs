@@ -1,57 +1,34 @@
 //! The pool as `plait.executors` drives it. Tasks and their bytes are handled here; worker
 //! processes are started, killed and reaped by Python, when `drive` says so.
 
-use super::answer::{Answers, Memory, Ticket, Words, output};
+use super::answer::{Answers, Memory, Ticket, Words};
 use super::arena::{Arena, BlockId};
 use super::codec::Codec;
-use super::driver::{Attended, Pool};
-use super::engine::{Engine, Refusal};
-use super::known::{KnownFunctions, Watch};
+use super::common::{Loans, Shared};
+use super::driver::Pool;
+use super::engine::Engine;
+use super::known::Watch;
 use super::link::RingLink;
 use super::map::{Map, Plan, PoolMap};
 use super::mapping::{count_forks, generation};
 use super::message::{Head, Kind, add_item};
 use super::shared::{Board, Control, PAGE, WORKER_BYTES};
-use super::state::{Chore, Duty, Lender, Options, Task};
+use super::state::{Duty, Options, Task};
 use super::view::LazyView;
 use crate::error::{ProcessError, locked};
 use crate::future::{self, Core, Outcome, Source};
 use crate::python::above_python;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefReference};
 use rustix::io::Errno;
-use std::collections::HashMap;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 fn os_error(action: &'static str, error: Errno) -> PyErr {
     ProcessError::os(action, error).into()
-}
-
-/// The arena for arguments, lent to workers by their keys.
-pub struct Loans(Arc<Mutex<Arena>>);
-
-impl Lender for Loans {
-    type Block = BlockId;
-
-    fn lend(&self, block: BlockId, borrower: u32) {
-        locked(&self.0).lend(block, borrower);
-    }
-
-    fn unlend(&self, block: BlockId, borrower: u32) {
-        locked(&self.0).unlend(block, borrower);
-    }
-
-    fn release(&self, block: BlockId) {
-        locked(&self.0).release(block);
-    }
-
-    fn reclaim(&self, borrower: u32) {
-        locked(&self.0).reclaim(borrower);
-    }
 }
 
 /// How tasks are to be run; see `plait.executors`.
@@ -72,215 +49,6 @@ impl TaskOptions {
         let limit = limit.map_err(|error| PyValueError::new_err(format!("timeout: {error}")))?;
         let timeout_ns = limit.map(|limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
         Ok(Self(Arc::new(Options { timeout_ns, retries, memory, name })))
-    }
-}
-
-/// What the pool's Python objects, its futures and its maps have in common.
-pub struct Shared {
-    pool: Pool<Ticket, Loans>,
-    pub words: Arc<Words>,
-    pub max_workers: usize,
-    arena: Arc<Mutex<Arena>>,
-    board: Arc<OwnedFd>,
-    files: Mutex<HashMap<u32, Arc<OwnedFd>>>,
-    maps: Mutex<Vec<Arc<Map>>>,
-    known: Mutex<KnownFunctions>,
-    half: Py<PyWeakrefReference>,
-    /// Whether there is a driver.
-    is_driven: AtomicBool,
-    numbers: AtomicU32,
-    buffer: Mutex<Vec<u8>>,
-    /// A forked copy must touch nothing: its locks may be held for ever, its rings are ours.
-    generation: u32,
-}
-
-impl Shared {
-    pub fn engine(&self) -> &Engine<Ticket, Loans> {
-        &self.pool.engine
-    }
-
-    fn is_ours(&self) -> bool {
-        self.generation == generation()
-    }
-
-    fn check_ours(&self) -> PyResult<()> {
-        if self.is_ours() {
-            return Ok(());
-        }
-        Err(PyRuntimeError::new_err(
-            "this process was forked from the one that the executor belongs to; \
-             make a new executor here",
-        ))
-    }
-
-    /// Waits, doing the pool's work meanwhile.
-    pub fn wait(
-        &self,
-        py: Python<'_>,
-        is_done: &(dyn Fn() -> bool + Sync),
-        deadline: Option<Instant>,
-    ) -> PyResult<Attended> {
-        self.check_ours()?;
-        loop {
-            match py.detach(|| self.pool.attend(is_done, deadline)) {
-                Attended::Chores => self.do_chores(py)?,
-                Attended::Interrupted => py.check_signals()?,
-                attended => return Ok(attended),
-            }
-        }
-    }
-
-    /// Runs what needs Python.
-    fn do_chores(&self, py: Python<'_>) -> PyResult<()> {
-        while let Some(chore) = self.engine().next_chore() {
-            match chore {
-                Chore::Publish(ticket) => above_python(|| ticket.publish(py))?,
-                Chore::Output { stderr, text } => {
-                    above_python(|| output(py, &self.words, stderr, &text));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub fn head(&self, plan: &Plan) -> Head {
-        let options = plan.options.as_deref();
-        Head {
-            kind: plan.kind,
-            flags: u32::from(options.is_some_and(|options| options.retries > 0)),
-            function: plan.function,
-            context: plan.context,
-            count: 1,
-            memory: options.and_then(|options| options.memory).unwrap_or(0),
-        }
-    }
-
-    /// Encodes one item of a map.
-    pub fn encode_item(
-        &self,
-        item: &Bound<'_, PyAny>,
-        index: u64,
-        out: &mut Vec<u8>,
-        blocks: &mut Vec<BlockId>,
-    ) -> PyResult<()> {
-        let mut attempt = |name: &str| {
-            above_python(|| self.words.codec.encode(item, name, out, &self.arena, blocks))
-        };
-        attempt("item").or_else(|error| {
-            if !error.is_instance_of::<PyException>(item.py()) {
-                return Err(error);
-            }
-            // Once more, under a name that costs too much where all goes well.
-            attempt(&format!("items[{index}]"))
-                .map_err(|error| self.at_item(item.py(), error, index))
-        })
-    }
-
-    /// An exception, with a note of which item it is about.
-    pub fn at_item(&self, py: Python<'_>, error: PyErr, index: u64) -> PyErr {
-        let note = format!("(at item {index} of the iterable)");
-        let _ = error.value(py).call_method1("add_note", (note,));
-        error
-    }
-
-    pub fn release(&self, blocks: Vec<BlockId>) {
-        blocks.into_iter().for_each(|block| self.engine_release(block));
-    }
-
-    fn engine_release(&self, block: BlockId) {
-        locked(&self.arena).release(block);
-    }
-
-    /// Sends a task, and asks for a worker if another one would help.
-    pub fn submit(
-        &self,
-        py: Python<'_>,
-        task: Task<Ticket, BlockId>,
-        items: &[u8],
-    ) -> PyResult<u64> {
-        let has_limit = task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
-        let submitted = self.engine().submit(task, items);
-        let serial = submitted.map_err(|refusal| self.refusal(py, &refusal))?;
-        if has_limit || self.engine().needed() > 0 {
-            self.call_driver(py)?;
-        }
-        Ok(serial)
-    }
-
-    /// Sends a map's tasks.
-    pub fn submit_all<'a>(
-        &self,
-        py: Python<'_>,
-        has_limit: bool,
-        tasks: impl Iterator<Item = (Task<Ticket, BlockId>, &'a [u8])>,
-    ) -> PyResult<()> {
-        let submitted = self.engine().submit_all(tasks);
-        submitted.map_err(|refusal| self.refusal(py, &refusal))?;
-        if has_limit || self.engine().needed() > 0 {
-            self.call_driver(py)?;
-        }
-        Ok(())
-    }
-
-    /// Wakes the driver, which alone starts workers, since no signal handler runs in its
-    /// thread: an exception from there, half-way, could leave a process that nobody knows.
-    fn call_driver(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.is_driven.load(Ordering::Acquire) {
-            above_python(|| self.half(py)?.call_method0("begin"))?;
-        }
-        self.pool.call_driver();
-        Ok(())
-    }
-
-    /// The pool's Python half.
-    fn half<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let half = self.half.bind(py).upgrade();
-        half.ok_or_else(|| self.refusal(py, &Refusal::Closed))
-    }
-
-    fn refusal(&self, py: Python<'_>, refusal: &Refusal) -> PyErr {
-        let (kind, text) = match refusal {
-            Refusal::Closed => ("closed", None),
-            Refusal::Broken(text) => ("broken", Some(&**text)),
-        };
-        let made = self.words.helpers.bind(py).call_method1("refusal", (kind, text));
-        made.map_or_else(|error| error, PyErr::from_value)
-    }
-
-    pub fn cancelled(&self, py: Python<'_>) -> PyErr {
-        let made = self.words.helpers.bind(py).call_method1("refusal", ("cancelled", None::<u8>));
-        made.map_or_else(|error| error, PyErr::from_value)
-    }
-
-    pub fn map_ended(&self, map: &Map) {
-        locked(&self.maps).retain(|other| !std::ptr::eq(&raw const **other, map));
-        if map.plan.is_own {
-            self.engine().forget_function(map.plan.function);
-            locked(&self.words.functions).remove(&map.plan.function);
-        }
-    }
-}
-
-impl Source for Shared {
-    fn wait(&self, py: Python<'_>, core: &Arc<Core>, deadline: Option<Instant>) -> PyResult<()> {
-        Shared::wait(self, py, &|| core.is_done(), deadline).map(drop)
-    }
-
-    fn withdraw(&self, core: &Arc<Core>) -> bool {
-        self.is_ours() && self.engine().withdraw(core.tokens()[0].load(Ordering::Acquire))
-    }
-
-    fn has_begun(&self, core: &Core) -> bool {
-        self.is_ours() && self.engine().has_begun(core.tokens()[0].load(Ordering::Acquire))
-    }
-
-    fn stop(&self, core: &Arc<Core>) -> bool {
-        if !self.is_ours() {
-            return false;
-        }
-        let stopped = self.engine().stop(core.tokens()[0].load(Ordering::Acquire));
-        self.pool.call_driver();
-        stopped
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::answer::{Ticket, Words};
 use super::arena::BlockId;
+use super::common::Shared;
 use super::driver::Attended;
-use super::face::Shared;
 use super::message::{Head, Kind, add_item};
 use super::state::{Options, Task};
 use crate::error::locked;

@@ -17,7 +17,7 @@
 //! * `layout`, `mapping`, `pages`: an arena's file, where it is mapped and what a fork does to
 //!   that, and how it gets memory. `extents` is the book of what is free there, `arena` the
 //!   owner's side, `view` the other.
-//! * `face` is the pool as Python sees it, `map` its iterators, `answer` what results are
+//! * `face` is the pool as Python sees it, `common` what that shares with futures and maps, `map` its iterators, `answer` what results are
 //!   delivered to, `known` which functions the workers have, `worker` a worker's loop.
 //! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
 //!   it; `numpy` has large arrays made in the arena from the start.
@@ -48,6 +48,8 @@ pub mod answer;
 pub mod block;
 #[cfg(feature = "python")]
 pub mod codec;
+#[cfg(feature = "python")]
+mod common;
 #[cfg(feature = "python")]
 mod context;
 #[cfg(feature = "python")]
