@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(250);
+/// How often the main thread looks for signals: one that comes just before it falls asleep does
+/// not end its sleep.
+const LOOK_UP: Duration = Duration::from_millis(300);
 
 /// Why a wait came back.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -27,7 +30,7 @@ pub enum Attended {
     /// Chores are due: do them attached, then wait again.
     Chores,
     TimedOut,
-    /// A signal came: let Python run its handlers, then wait again.
+    /// A signal came, or may have: let Python run its handlers, then wait again.
     Interrupted,
 }
 
@@ -79,6 +82,7 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
     /// Waits, detached, until `is_done`, which is asked often, or the deadline.
     pub fn attend(&self, is_done: &dyn Fn() -> bool, deadline: Option<Instant>) -> Attended {
         let mut nap = FIRST_NAP;
+        let mut look_up = None;
         let attended = loop {
             self.pump();
             if self.engine.has_chores() {
@@ -94,8 +98,15 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
             if left == Some(Duration::ZERO) {
                 break Attended::TimedOut;
             }
+            // Asked only now: most calls find what they want, and two system calls are dear.
+            let unseen = look_up
+                .get_or_insert_with(|| is_main_thread().then(|| Instant::now() + LOOK_UP))
+                .map(|then| then.saturating_duration_since(Instant::now()));
+            if unseen == Some(Duration::ZERO) {
+                break Attended::Interrupted;
+            }
             let held = self.engine.may_hold().then_some(nap);
-            let limit = left.into_iter().chain(held).min();
+            let limit = left.into_iter().chain(held).chain(unseen).min();
             match self.board.users.wait(limit, || is_done() || self.engine.has_mail()) {
                 Err(Errno::INTR) => break Attended::Interrupted,
                 Err(Errno::TIMEDOUT) => nap = (nap * 2).min(LONGEST_NAP),
@@ -164,4 +175,9 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
         }
         count > 0
     }
+}
+
+/// Whether this is the thread that runs Python's signal handlers.
+fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
 }
