@@ -65,12 +65,14 @@ def die(*_: object) -> None:
 # ---- what every pool does ------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "names",
     [
         ["test_executors.py", "test_future.py", "test_pool.py"],
-        ["test_pool_main.py", "test_pool_values.py", "faults/test_pool_hard.py"],
+        ["test_pool_main.py", "test_pool_values.py"],
+        pytest.param(["faults/test_pool_hard.py"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )

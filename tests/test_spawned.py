@@ -64,6 +64,7 @@ def started(target: Any, *args: Any, **options: Any) -> plait.Process:
     return process
 
 
+@pytest.mark.once
 @pytest.mark.timeout(300)
 def test_the_tests_of_processes_pass() -> None:
     done = subprocess.run(

@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 full=${1:-}
 select=(-m "not slow")
-[ "$full" = --full ] && select=(--timeout 1800)
+others=(-m "not slow and not once")
+[ "$full" = --full ] && select=(--timeout 1800) && others=(--timeout 1800)
 skipped=()
 python=${PYTHON:-python3}
 dev=.venvs/dev
@@ -39,7 +40,7 @@ run_on() { # run_on INTERPRETER NAME
     "$venv/bin/pip" install --quiet --only-binary :all: --requirement tests/requirements.txt
     "$venv/bin/pip" install --quiet --only-binary :all: --force-reinstall --no-deps "$wheels"/*.whl
     rm -rf "$wheels"
-    "$venv/bin/python" -m pytest "${select[@]}"
+    "$venv/bin/python" -m pytest "${others[@]}"
 }
 
 # A python3.13 on the PATH may be a shim that fails, so each candidate is run.

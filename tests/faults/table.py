@@ -77,8 +77,8 @@ worst:
 A cell is one run (a few were repeated alone, after others had disturbed them), on a machine
 that did other work too.
 
-joblib has no `submit`: its column is one call of `Parallel` over all the tasks, and what comes after
-the first error is lost by design.
+joblib has no `submit`: its column is one call of `Parallel` over all the tasks, and what comes
+after the first error is lost by design.
 """
 
 

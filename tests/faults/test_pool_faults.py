@@ -7,6 +7,8 @@ from matrix import cases, hostile, lacks, parents, run, trial
 
 __all__ = ["cases", "hostile", "lacks", "parents"]
 
+pytestmark = pytest.mark.once
+
 # Many deaths, or gigabytes: a minute's work on a busy machine.
 SLOW = {"huge"}
 

@@ -193,6 +193,18 @@ def test_a_wait_that_is_interrupted_may_be_repeated(
     assert is_fine(pool)
 
 
+def test_a_signal_just_before_a_wait_ends_it(pool: plait.ProcessPoolExecutor, alarms: Any) -> None:
+    chance = random.Random(2)
+    pool.submit(square, 1).result(PATIENCE)
+    for _ in range(60):
+        future = pool.submit(time.sleep, 60)
+        with pytest.raises(Alarm):  # noqa: PT012
+            # The later it comes, the surer it ends the wait: the interesting ones come soon.
+            alarms(chance.random() * 1e-4 + 1e-6)
+            future.result(PATIENCE / 3)
+        future.cancel(running=True)
+
+
 def test_exceptions_at_random_moments(pool: plait.ProcessPoolExecutor, alarms: Any) -> None:
     chance = random.Random(3)
     futures: list[cf.Future[int]] = []

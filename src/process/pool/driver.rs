@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// A signal that comes just before a wait does not end it, so the main thread, in which Python
 /// runs its handlers, looks up now and then.
-const LOOK_UP: Duration = Duration::from_millis(500);
+const LOOK_UP: Duration = Duration::from_millis(300);
 const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 
@@ -88,7 +88,7 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
 
     /// Waits, detached, until `is_done`, which is asked often, or the deadline.
     pub fn attend(&self, is_done: &dyn Fn() -> bool, deadline: Option<Instant>) -> Attended {
-        let mut nap = FIRST_NAP;
+        let (mut nap, began) = (FIRST_NAP, Instant::now());
         let attended = loop {
             self.pump();
             if self.engine.has_chores() {
@@ -105,16 +105,14 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
                 break Attended::TimedOut;
             }
             let held = self.engine.may_hold().then_some(nap);
-            let looks_up = is_main_thread().then_some(LOOK_UP);
+            let looks_up = is_main_thread().then(|| LOOK_UP.saturating_sub(began.elapsed()));
+            if looks_up == Some(Duration::ZERO) {
+                break Attended::Interrupted;
+            }
             let limit = left.into_iter().chain(held).chain(looks_up).min();
             match self.board.users.wait(limit, || is_done() || self.engine.has_mail()) {
                 Err(Errno::INTR) => break Attended::Interrupted,
-                Err(Errno::TIMEDOUT) => {
-                    nap = (nap * 2).min(LONGEST_NAP);
-                    if limit == looks_up {
-                        break Attended::Interrupted;
-                    }
-                }
+                Err(Errno::TIMEDOUT) => nap = (nap * 2).min(LONGEST_NAP),
                 _ => {}
             }
         };
