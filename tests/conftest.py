@@ -32,6 +32,15 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     return run
 
 
+def warm_up() -> None:
+    import plait
+
+    process = plait.Process(target=int)
+    process.start()
+    process.join()
+    process.close()
+
+
 def settle() -> list[int]:
     """Waits until the zygote has made its spares; their pids."""
     from plait import _zygote
@@ -39,7 +48,11 @@ def settle() -> list[int]:
     zygote, deadline = _zygote._zygote, time.monotonic() + 10
     if zygote is None:
         return []
-    zygote.refill()  # an interrupted start may have left one spare too few
+    try:
+        zygote.refill()  # an interrupted start may have left one spare too few
+    except ConnectionResetError:  # it was killed; the next start makes another one
+        warm_up()
+        return settle()
     while True:
         spares, wanted = zygote.spares
         if len(spares) >= wanted:
@@ -69,14 +82,9 @@ def leaves_nothing() -> Iterator[None]:
     """Fails when the test leaves a descriptor or a child process behind."""
     from multiprocessing import resource_tracker
 
-    import plait
-
     # What the standard library and plait keep for the next use is there before and after.
     resource_tracker.ensure_running()
-    warm_up = plait.Process(target=int)
-    warm_up.start()
-    warm_up.join()
-    warm_up.close()
+    warm_up()
     before = possessions()
     yield
     assert possessions() == before

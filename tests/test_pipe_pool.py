@@ -18,7 +18,7 @@ from typing import Any
 import plait
 import pytest
 from light import square
-from plait import _pipe_pool, executors
+from plait import _pipe_pool, _zygote, executors
 from plait.errors import SerializationError, TaskTimeout, WorkerDied
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,8 @@ NOT_PIPED = {
 @pytest.fixture(autouse=True)
 def piped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAIT_START", "spawn")
+    # Not needed here, and its spares, which come and go, would count as left behind.
+    _zygote._shutdown()
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_nothing_is_used_that_other_systems_lack(run_script: Any) -> None:
         for name in ("fork", "register_at_fork", "memfd_create", "eventfd", "posix_spawn"):
             if hasattr(os, name):
                 delattr(os, name)
-        from plait import _core
+        from plait import _core, _zygote
         for name in ("ProcessPool", "PoolWorker", "TaskOptions", "Watch", "PoolMap", "Zygote"):
             delattr(_core, name)
         import plait

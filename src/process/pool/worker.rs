@@ -3,6 +3,7 @@
 
 use super::arena::{Arena, BlockId};
 use super::codec::Codec;
+use super::context;
 use super::mapping::{count_forks, generation};
 use super::message::{COPY, Head, Kind, Reply, next_item};
 use super::numpy;
@@ -165,6 +166,10 @@ impl PoolWorker {
                     if !memory.has_numpy && is_imported(py, intern!(py, "numpy"))? {
                         memory.has_numpy = true;
                         numpy::install(py, &self.arena);
+                        // Contexts that were made before: not copies of one that has it.
+                        memory.contexts.values().for_each(|context| {
+                            context::within(context.bind(py), || numpy::install(py, &self.arena));
+                        });
                     }
                     let sent = self.run(py, &received, items, &mut memory, began)?;
                     let now = now_ns();
