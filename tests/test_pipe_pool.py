@@ -103,7 +103,7 @@ def test_nothing_is_used_that_other_systems_lack(run_script: Any) -> None:
         for name in ("fork", "register_at_fork", "memfd_create", "eventfd", "posix_spawn"):
             if hasattr(os, name):
                 delattr(os, name)
-        from plait import _core, _zygote
+        from plait import _core
         for name in ("ProcessPool", "PoolWorker", "TaskOptions", "Watch", "PoolMap", "Zygote"):
             delattr(_core, name)
         import plait
