@@ -93,6 +93,25 @@ impl Flag {
     }
 }
 
+/// How often the main thread, in which Python runs its handlers, looks for signals: one that
+/// comes just before a wait does not end it.
+pub const LOOK_UP: Duration = Duration::from_millis(300);
+
+/// Whether this is the thread that runs Python's signal handlers.
+pub fn is_main_thread() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        thread_local! {
+            static IS_MAIN: bool = rustix::thread::gettid() == rustix::process::getpid();
+        }
+        IS_MAIN.with(|is_main| *is_main)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        true // not known: then any thread looks
+    }
+}
+
 /// Background threads leave signals to Python's threads: the kernel would otherwise be free
 /// to run the handler here, and a main thread that waits would not be woken by ^C.
 pub fn block_signals() {

@@ -17,7 +17,7 @@
 use super::bytes::SmallBytes;
 use super::cell::{Cell, View};
 use super::publish::Watch;
-use crate::os::Woken;
+use crate::os::{LOOK_UP, Woken, is_main_thread};
 use crate::python::above_python;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -264,10 +264,12 @@ impl Core {
     /// do not wait again then.
     pub fn wait_done(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
         loop {
-            match py.detach(|| self.cell.wait(deadline)) {
+            let look_up = is_main_thread().then(|| Instant::now() + LOOK_UP);
+            let until = deadline.into_iter().chain(look_up).min();
+            match py.detach(|| self.cell.wait(until)) {
                 Woken::Set => return Ok(true),
-                Woken::TimedOut => return Ok(false),
-                Woken::Interrupted => py.check_signals()?,
+                Woken::TimedOut if until == deadline => return Ok(false),
+                Woken::TimedOut | Woken::Interrupted => py.check_signals()?,
             }
         }
     }

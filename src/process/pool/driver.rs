@@ -10,6 +10,7 @@ use super::engine::Engine;
 use super::shared::{Board, now_ns};
 use super::state::{Lender, Receiver};
 use crate::error::locked;
+use crate::os::{LOOK_UP, is_main_thread};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,9 +18,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A signal that comes just before a wait does not end it, so the main thread, in which Python
-/// runs its handlers, looks up now and then.
-const LOOK_UP: Duration = Duration::from_millis(300);
 const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 
@@ -32,13 +30,6 @@ pub enum Attended {
     TimedOut,
     /// A signal came: let Python run its handlers, then wait again.
     Interrupted,
-}
-
-fn is_main_thread() -> bool {
-    thread_local! {
-        static IS_MAIN: bool = rustix::thread::gettid() == rustix::process::getpid();
-    }
-    IS_MAIN.with(|is_main| *is_main)
 }
 
 pub struct Pool<R: Receiver, L: Lender> {
