@@ -46,6 +46,7 @@ _WARM_UP = (
     "multiprocessing.queues",
     "concurrent.futures.process",
     "plait._pool_worker",
+    "plait._rings",
 )
 
 # How long the zygote must have had nothing to do before it warms up or makes a spare: seconds.
