@@ -7,7 +7,7 @@ from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Rehearsal", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
 
 @final
 class Awaitable:
@@ -397,6 +397,18 @@ class Promise:
         """
 
 @final
+class Rehearsal:
+    """
+    What such a worker is sent.
+    """
+    def __new__(cls, /, function: Any, args: "tuple[object, ...]") -> Rehearsal: ...
+    def files(self, /) -> tuple[int, int, int]:
+        """
+        A new worker's file, its pool's and the driver's bell; the task is there already, and
+        the order to leave.
+        """
+
+@final
 class Response:
     """
     What a server answered.
@@ -516,6 +528,11 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
+
+def end_watch() -> None:
+    """
+    Stops watching the parent for good.
+    """
 
 def end_with_parent(pidfd: SupportsIndex) -> None:
     """

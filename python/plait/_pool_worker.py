@@ -15,14 +15,14 @@ from collections.abc import Callable
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _byvalue, _contextvars, _core
+from . import _byvalue, _contextvars, _core, _orphan
 from ._limits import limited
 from .errors import SerializationError, WorkerDied
 
 if TYPE_CHECKING:
     from ._rings import Ends
 
-__all__ = ["Helpers", "begin", "main"]
+__all__ = ["Helpers", "begin", "main", "rehearse"]
 
 
 class Link(Protocol):
@@ -41,7 +41,9 @@ def main(
 ) -> None:
     """A worker, from its start to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what ^C means
-    _end_with_parent()
+    parent = multiprocessing.process.parent_process()
+    if parent is not None and parent.sentinel is not None:
+        _orphan.end_with(parent.sentinel)
     file, board, bell = ends.take()
     core = _core.PoolWorker(key, file, board, bell, Helpers())
     if begin(core, initializer, initargs):
@@ -64,13 +66,6 @@ def begin(link: Link, initializer: Callable[..., object] | None, initargs: tuple
             return False
     link.ready()
     return True
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.process.parent_process()
-    if parent is not None and sys.platform == "linux":
-        _core.end_with_parent(os.dup(parent.sentinel))
-        os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
 
 
 # ---- output ------------------------------------------------------------------------------------
@@ -98,8 +93,12 @@ class _Output(io.RawIOBase):
         return len(data)
 
 
+_before: tuple[Any, Any] | None = None
+
+
 def _redirect(link: Link) -> None:
-    before = sys.stdout, sys.stderr
+    global _before
+    _before = sys.stdout, sys.stderr
     for name, fd in (("stdout", 1), ("stderr", 2)):
         errors = "strict" if fd == 1 else "backslashreplace"
         raw: Any = _Output(link, fd)
@@ -111,12 +110,27 @@ def _redirect(link: Link) -> None:
         )
         setattr(sys, name, stream)
 
-    def restore() -> None:
-        sys.stdout, sys.stderr = before
 
-    # A process that a task forks is no worker of the pool.
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=restore)
+def _restore() -> None:
+    global _before
+    if _before is not None:
+        (sys.stdout, sys.stderr), _before = _before, None
+
+
+# A process that a task forks is no worker of the pool.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restore)
+
+
+def rehearse(play: Callable[[], None]) -> None:
+    """Has `play` run this module's `main`, and undoes what that does to the process."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        play()
+    finally:
+        _restore()
+        _orphan.forget()
+        signal.signal(signal.SIGINT, handler)
 
 
 # ---- called by the loop ------------------------------------------------------------------------

@@ -29,7 +29,7 @@ __all__ = ["Popen"]
 # Encoding, errors, line_buffering, write_through.
 _Stream = tuple[str, "str | None", bool, bool]
 
-_NOT_FOR_CHILDREN = ("identity", "warnoptions", "directory", "preload", "learn")
+_NOT_FOR_CHILDREN = ("identity", "warnoptions", "directory", "preload", "learn", "pools")
 
 
 class Popen:

@@ -115,6 +115,8 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
         while _complaints:
             warnings.warn(_complaints.pop(), RuntimeWarning, stacklevel=6)
         now["preload"], now["learn"] = _ahead, _learn
+        # Their workers are rehearsed, too.
+        now["pools"] = "plait._pool" in sys.modules
         if _zygote is not None and (_is_stale(now) or not _zygote.is_ours()):
             _zygote.end()
             _zygote = None
