@@ -84,8 +84,8 @@ def zygote(parent: int) -> None:
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
     _process.install()
     _threading._shutdown = _shut_down
-    gc.collect()
     gc.freeze()
+    gc.enable()
     _child(*_serve(control, pidfd), parent)
 
 
@@ -149,6 +149,7 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
                     worker_rehearsals += 1
                     _rehearse_worker(None)
                 if rehearsals == _REHEARSALS:
+                    gc.unfreeze()
                     gc.collect()
                     gc.freeze()
                 continue

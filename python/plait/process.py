@@ -92,6 +92,10 @@ class Process(multiprocessing.process.BaseProcess):
     def _Popen(process_obj: multiprocessing.process.BaseProcess) -> Any:
         popen: Any
         if has_zygote():
+            if "plait._popen" not in sys.modules:
+                from . import _zygote
+
+                _zygote.prepare()
             from . import _popen as popen
         else:
             from . import _spawned as popen
