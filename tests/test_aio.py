@@ -447,16 +447,31 @@ def cell():
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 
+"""
+
+# Under the second one, ^C cancels the main task first, and raises only when it comes again.
+OUTER_LOOPS = {
+    "a loop": """
 loop = asyncio.new_event_loop()
 loop.call_soon(cell)
 loop.call_soon(loop.stop)
 loop.run_forever()
-"""
+""",
+    "asyncio.run": """
+async def main():
+    aio.run(inner())
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+""",
+}
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="POSIX signals")
-def test_interrupting_run_inside_a_loop_ends_the_coroutine():
-    command = [sys.executable, "-c", INTERRUPTED]
+@pytest.mark.parametrize("outer", OUTER_LOOPS)
+def test_interrupting_run_inside_a_loop_ends_the_coroutine(outer):
+    command = [sys.executable, "-c", INTERRUPTED + OUTER_LOOPS[outer]]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (ended.stdout, ended.stderr) == ("cleaned up\ninterrupted\n", "")
 
