@@ -13,6 +13,7 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import PATIENCE
 
 PROGRAMS = {
     "right after an await": """
@@ -105,7 +106,7 @@ def end(program: str) -> str | None:
     source = FRAME.format(body=textwrap.dedent(program))
     command = [sys.executable, "-c", source]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         return HUNG
     if done.returncode or done.stderr or done.stdout:
