@@ -683,7 +683,7 @@ def test_a_zygote_that_cannot_be_replaced_spoils_no_start(monkeypatch: pytest.Mo
     monkeypatch.setattr(_zygote, "_start", fail)
     os.kill(zygote.pid, signal.SIGKILL)
     os.waitid(os.P_PID, zygote.pid, os.WEXITED | os.WNOWAIT)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while _zygote._zygote is not None:  # a spare just forked may hold its socket a moment longer
         assert time.monotonic() < deadline
         spares = zygote.spares[0]
