@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import PATIENCE, open_files, possessions
-from plait.lab import Report, compare, models, workloads
+from plait.lab import Report, compare, models, sessions, workloads
 from plait.lab.same import first_difference
 from plait.lab.workloads import Workload, prime_blocks
 from plait.tasks import count_primes_in
@@ -348,6 +348,31 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(model, nothing_left):
     for thread in threading.enumerate():  # a task that sleeps cannot be ended from outside
         if thread.name.startswith("plait-lab"):
             thread.join(PATIENCE)
+
+
+def test_an_interrupt_that_another_thread_gets_waits_until_workers_are_known():
+    ended = threading.Event()
+    started = interrupted = False
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    try:
+        with sessions._interrupts_held_back():
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            os.read(reader, 1)  # it has arrived
+            started = True
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(reader)
+        os.close(writer)
+        ended.set()
+        other.join()
+    assert started
+    assert interrupted
 
 
 @pytest.mark.parametrize("name", ["workers", "repeats"])
