@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing.process
 import os
 import resource
 import signal
@@ -211,6 +212,24 @@ def test_interrupted_starts_leave_nothing(
     monkeypatch.setattr(_zygote, "_zygote", Interrupted())
     with pytest.raises(KeyboardInterrupt):
         started(int)
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_an_interrupt_at_the_end_of_a_start_loses_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(set[Any]):
+        def add(self, process: Any) -> None:
+            super().add(process)
+            raise KeyboardInterrupt
+
+    process = plait.Process(target=abs, args=(-3,))
+    monkeypatch.setattr(multiprocessing.process, "_children", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        process.start()
+    assert plait.active_children() == []
+    assert process.pid is None
+    monkeypatch.undo()
+    process.start()  # as if nothing had happened
+    assert finish(process) == 3
 
 
 @pytest.mark.usefixtures("leaves_nothing")
