@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from conftest import PATIENCE
 from plait import kernels
 
 
@@ -51,7 +52,7 @@ def test_a_kernel_releases_the_gil() -> None:
 
     def work() -> None:
         running.set()
-        kernels.count_primes(3_000_000, workers=1)
+        kernels.count_primes(30_000_000, workers=1)
         seen.append("done")
 
     thread = threading.Thread(target=work)
@@ -76,7 +77,7 @@ def test_in_a_forked_child() -> None:
             "assert plait.kernels.count_primes(10_000) == 1229\n"
             "if pid: assert os.waitpid(pid, 0)[1] == 0\n",
         ],
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0
 
@@ -89,7 +90,7 @@ def test_interrupt_ends_a_kernel() -> None:
         assert run.stdout is not None
         run.stdout.readline()
         os.kill(run.pid, signal.SIGINT)
-        _, err = run.communicate(timeout=20)
+        _, err = run.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in err
 
 
@@ -102,4 +103,4 @@ def test_the_affinity_of_now_counts() -> None:
         assert 1 <= before <= os.cpu_count()
         assert plait.cpu_count() == 1
         """
-    subprocess.run([sys.executable, "-c", source], check=True, timeout=40)
+    subprocess.run([sys.executable, "-c", source], check=True, timeout=PATIENCE)

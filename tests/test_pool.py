@@ -20,6 +20,7 @@ from typing import Any
 
 import plait
 import pytest
+from conftest import PATIENCE, Gate, until, wait_until_gone
 from light import (
     complain,
     fail_at_five,
@@ -31,9 +32,6 @@ from light import (
     square,
 )
 from plait.errors import SerializationError, TaskTimeout, WorkerDied
-from test_executors import PATIENCE, Gate, gate, until
-
-__all__ = ["gate"]
 
 
 @pytest.fixture
@@ -426,7 +424,7 @@ def test_an_executor_that_is_dropped_ends_its_workers() -> None:
     del pool, cycle, processes
     gc.collect()
     assert gone() is None
-    until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids))
+    wait_until_gone(pids)
 
 
 def test_state_is_seen_by_tasks() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import TypeVar
 
 from . import _core
@@ -50,10 +51,12 @@ def report(error: BaseException) -> None:
     )
 
 
-def receive(channel: queue.SimpleQueue[T]) -> T:
-    """Get from a queue; ^C ends the wait, even one that comes at the worst moment."""
+def receive(channel: queue.SimpleQueue[T], look: Callable[[], object] = bool) -> T:
+    """Get from a queue; ^C ends the wait, even one that comes at the worst moment.
+
+    So does an exception of `look`, which is called now and then."""
     while True:
         try:
             return channel.get(timeout=LOOK_UP_S)
         except queue.Empty:
-            continue
+            look()

@@ -188,9 +188,18 @@ def _run_in_thread(coro: Coroutine[Any, Any, T], debug: bool | None) -> T:
         started.put(None)
         ended.put(outcome)
 
+    caller = asyncio.current_task()
+    cancels = caller.cancelling() if caller is not None else 0
+
+    def look() -> None:
+        """Under `asyncio.run` the first ^C is no exception: it cancels the main task, which
+        sees it when it awaits next. It waits here."""
+        if caller is not None and caller.cancelling() > cancels:
+            raise asyncio.CancelledError
+
     _core.Lane(1).post(functools.partial(contextvars.copy_context().run, work))
     try:
-        value, error = _workers.receive(ended)
+        value, error = _workers.receive(ended, look)
     except BaseException:  # ^C, most of all: end the coroutine, then pass it on
         task = _workers.receive(started)
         if task is not None:
