@@ -48,11 +48,17 @@ def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
 
 
 def test_a_kernel_releases_the_gil() -> None:
+    # With the GIL held, this thread would stand still until the end, each time; without, it does
+    # so now and then, on a busy machine.
+    assert any(steps_meanwhile() > 1000 for _ in range(20))
+
+
+def steps_meanwhile() -> int:
     running, seen = threading.Event(), []
 
     def work() -> None:
         running.set()
-        kernels.count_primes(30_000_000, workers=1)
+        kernels.count_primes(3_000_000, workers=1)
         seen.append("done")
 
     thread = threading.Thread(target=work)
@@ -60,9 +66,9 @@ def test_a_kernel_releases_the_gil() -> None:
     running.wait()
     steps = 0
     while not seen:
-        steps += 1  # with the GIL held, this loop would stand still until the end
+        steps += 1
     thread.join()
-    assert steps > 1000
+    return steps
 
 
 def test_in_a_forked_child() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import random
@@ -148,8 +149,9 @@ def test_tasks_with_random_kills(pool: plait.ProcessPoolExecutor) -> None:
         while not stop.wait(chance.random() * 0.3):
             pids = [line["pid"] for line in pool.stats() if line["tasks"]]
             if pids:
-                os.kill(chance.choice(pids), signal.SIGKILL)
-                deaths += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(pids), signal.SIGKILL)
+                    deaths += 1
 
     killer = plait.Thread(target=kill)
     killer.start()

@@ -262,6 +262,10 @@ class PoolWorker:
         """
         The initializer has failed.
         """
+    def holds_output(self, /) -> None:
+        """
+        Has the helpers' `flush` called before a result is sent.
+        """
     def output(self, /, stderr: bool, text: bytes) -> None:
         """
         Sends text on to the parent's stdout or stderr.

@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing import util
@@ -31,6 +32,7 @@ class Link(Protocol):
     def ready(self) -> None: ...
     def broken(self, reason: str) -> None: ...
     def output(self, stderr: bool, text: bytes) -> None: ...
+    def holds_output(self) -> None: ...  # `Helpers.flush` is due before the next result
 
 
 def main(
@@ -71,12 +73,19 @@ def begin(link: Link, initializer: Callable[..., object] | None, initargs: tuple
 # ---- output ------------------------------------------------------------------------------------
 
 
+# The longest part of a line that is held: bytes.
+_LINE_MAX = 8192
+
+
 class _Output(io.RawIOBase):
-    """A stream whose text goes to where the parent's goes."""
+    """A stream whose text goes to where the parent's goes, by lines: print() writes a line in
+    two parts, and another worker's must not come between them."""
 
     def __init__(self, link: Link, fd: int) -> None:
         self._link = link
         self._fd = fd
+        self._held = b""
+        self._lock = threading.RLock()  # a task's threads may print; so may a signal handler
 
     def writable(self) -> bool:
         return True
@@ -89,8 +98,23 @@ class _Output(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         data = bytes(data)
-        self._link.output(self._fd == 2, data)
+        with self._lock:
+            self._held += data
+            if data.endswith(b"\n") or len(self._held) > _LINE_MAX:
+                self.flush()
+            else:
+                _holding.append(self)
+                self._link.holds_output()
         return len(data)
+
+    def flush(self) -> None:
+        with self._lock:
+            held, self._held = self._held, b""
+            if held:
+                self._link.output(self._fd == 2, held)
+
+
+_holding: list[_Output] = []
 
 
 _before: tuple[Any, Any] | None = None
@@ -103,7 +127,7 @@ def _redirect(link: Link) -> None:
         errors = "strict" if fd == 1 else "backslashreplace"
         raw: Any = _Output(link, fd)
         stream = io.TextIOWrapper(
-            raw,  # unbuffered: a result comes after what its task has printed
+            raw,
             encoding="utf-8",
             errors=errors,
             write_through=True,
@@ -138,6 +162,11 @@ def rehearse(play: Callable[[], None]) -> None:
 
 class Helpers:
     """What `_core.PoolWorker` leaves to Python."""
+
+    def flush(self) -> None:
+        """Sends what is held of a line: a result comes after what its task has printed."""
+        while _holding:
+            _holding.pop().flush()
 
     def context(self, variables: Any) -> contextvars.Context:
         return _contextvars.unpack(variables)
