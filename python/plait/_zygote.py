@@ -175,7 +175,7 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
         if _zygote is not None and (_is_stale(now) or not _zygote.is_ours()):
             _zygote.end()
             _zygote = None
-        is_new = _zygote is None
+        is_new, doubted = _zygote is None, False
         while True:
             if _zygote is None:
                 _zygote = _start(now)
@@ -193,7 +193,10 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
                 # what it means is for the user's process to decide.
                 blamed = _blame(status)
                 now["preload"], now["learn"] = _ahead, _learn
-                if is_new and not blamed and status != f"signal {signal.SIGINT:d}":
+                interrupted = status == f"signal {signal.SIGINT:d}"
+                if status == "exit code 1" and not doubted:  # as of ^C while it imports site
+                    interrupted = doubted = True
+                if is_new and not blamed and not interrupted:
                     raise RuntimeError(
                         f"plait's helper process ended before it could fork ({status}); what "
                         "it printed to stderr, above, says why. It is started as "
