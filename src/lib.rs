@@ -11,6 +11,7 @@ mod future;
 mod os;
 mod parallel;
 mod process;
+mod sync;
 mod thread;
 
 #[cfg(feature = "python")]
