@@ -1,7 +1,23 @@
-//! Threads' and coroutines' synchronization.
+//! Synchronization of threads, asyncio tasks and Rust tasks: one object serves all of them.
 //!
 //! - `party`: who can hold something and who can wait.
-//! - `graph`: the wait-for graph, which finds deadlocks.
+//! - `park`: a thread that waits for a Rust future.
+//! - `line`: those who wait for a primitive, in their order; [`line::Acquire`], the one future
+//!   that every wait is; [`line::Resource`], what a primitive has to tell.
+//! - `observe`: where the wait-for graph looks on.
+//! - `graph/`: the wait-for graph, which finds deadlocks.
+//! - `lock`, `semaphore`: the primitives. None knows of Python.
+//! - `face`: what Python sees, `plait.sync`.
+
+#![allow(dead_code, reason = "the other primitives and statistics come next")]
 
 pub mod graph;
+pub mod line;
+pub mod lock;
+pub mod observe;
+pub mod park;
 pub mod party;
+pub mod semaphore;
+
+#[cfg(feature = "python")]
+pub mod face;
