@@ -38,17 +38,10 @@ fn number(party: Party) -> usize {
     (party.ident() >> 3) as usize
 }
 
-#[cfg(feature = "python")]
-fn no_tag() -> super::waits::Tag {
-    super::waits::Tag::none()
-}
-#[cfg(not(feature = "python"))]
-fn no_tag() {}
-
 fn entry(party: Party, kind: &'static str, needs: Needs) -> Entry {
     let waited = Arc::new(Fixed(kind, needs, Summons::default()));
     #[allow(clippy::unit_arg, reason = "the tag is one without Python")]
-    Entry { party, waited, event_loop: 0, alias: None, tag: no_tag() }
+    Entry { party, waited, event_loop: 0, alias: None, tag: <super::waits::Tag>::default() }
 }
 
 fn enter<'a>(
