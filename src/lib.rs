@@ -54,5 +54,9 @@ mod _core {
     #[pymodule_export]
     use crate::sync::face::{PyBoundedSemaphore, PyLock, PySemaphore};
     #[pymodule_export]
+    use crate::sync::graph::face::{
+        Ending, Joining, find_deadlocks, look_for_deadlock, untimed_waits,
+    };
+    #[pymodule_export]
     use crate::thread::face::{Job, PyLane, Worker};
 }

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     import asyncio
     from traceback import StackSummary
 
-# How long a loop that may stand still is given before it is looked at: asyncio doesn't tell when
-# a loop has nothing more to do.
-LOOK_S = 0.05
-
 _PACKAGE = os.path.dirname(__file__)
 
 # For the machines on which Linux's system call "futex" has these numbers.
@@ -159,11 +155,11 @@ def tasks_of(loops: list[Any]) -> list[tuple[int, int]]:
     return [(id(task), id(loop)) for loop in loops for task in asyncio.all_tasks(loop)]
 
 
-def look_soon() -> None:
-    """Has the running loop look for a deadlock once it has come to rest, or has it not."""
+def look_soon(delay: float) -> None:
+    """Has the running loop look for a deadlock when it had that many seconds to come to rest."""
     import asyncio
 
-    asyncio.get_running_loop().call_later(LOOK_S, _look)
+    asyncio.get_running_loop().call_later(delay, _look)
 
 
 def _look() -> None:

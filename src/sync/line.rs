@@ -26,7 +26,8 @@
 //! After the design of WebKit's `WTF::ParkingLot` and the eventual fairness of `WTF::Lock`
 //! (Pizlo, "Locking in WebKit", 2016).
 
-use super::observe::{Refused, Wait, Watched, before_wait};
+use super::graph::Summons;
+use super::observe::{Needs, Refused, Watched, Watching, before_wait};
 use super::park::Parker;
 use super::party::Party;
 use crate::error::locked;
@@ -46,9 +47,9 @@ pub const FAIR: Duration = Duration::from_millis(1);
 /// A primitive that can be waited for.
 ///
 /// `Want` is what a waiter asks for (a kind, a number; `()` mostly), `Got` what it gets.
-pub trait Resource: Send + Sync {
-    type Want: Copy + Send + Unpin;
-    type Got: Send;
+pub trait Resource: Send + Sync + 'static {
+    type Want: Copy + Send + Sync + Unpin + 'static;
+    type Got: Send + 'static;
 
     /// The primitive's name, such as `"Lock"`.
     const KIND: &'static str;
@@ -71,10 +72,9 @@ pub trait Resource: Send + Sync {
     /// A waiter was granted this and no longer wants it.
     fn give_back(&self, party: Party, got: Self::Got);
 
-    /// Who holds it, if that is one party.
-    fn owner(&self) -> Option<Party> {
-        None
-    }
+    /// Of whom a waiter needs something just now. Called with no lock but the graph's held; it
+    /// may take the line's mutex, under which therefore the graph is never called.
+    fn needs(&self, party: Party, want: Self::Want) -> Needs;
 }
 
 /// The line of one primitive. In a forked child it is empty.
@@ -129,12 +129,16 @@ impl<W, G> Waiter<W, G> {
 
 /// Where a grant is put. Not locked by anybody once `granted` is set, so a forked child can take
 /// what its parent was granted.
-struct Slot<G> {
+pub struct Slot<G> {
     granted: AtomicBool,
     got: Mutex<Option<G>>,
 }
 
 impl<G> Slot<G> {
+    pub fn is_granted(&self) -> bool {
+        self.granted.load(Ordering::Acquire)
+    }
+
     fn take(&self) -> Option<G> {
         if self.granted.load(Ordering::Acquire) { locked(&self.got).take() } else { None }
     }
@@ -245,44 +249,40 @@ impl<W, G> Drop for Serving<'_, W, G> {
     }
 }
 
+/// What refers to a primitive, from its user's side and from the graph's.
+pub trait Handle: Deref<Target: Resource> + Clone + Send + Sync + 'static {}
+
+impl<D: Deref<Target: Resource> + Clone + Send + Sync + 'static> Handle for D {}
+
+pub type WantOf<D> = <<D as Deref>::Target as Resource>::Want;
+pub type GotOf<D> = <<D as Deref>::Target as Resource>::Got;
+
 struct Place<G> {
     ticket: u64,
     slot: Arc<Slot<G>>,
-    _watched: Watched,
+    watched: Option<Watched>,
 }
 
 /// Taking a primitive: waits in line if need be. Dropping it leaves the line, and gives back what
 /// it was granted meanwhile. Polled by the waiting thread (`park::block_on`) or by a task.
-pub struct Acquire<D: Deref<Target: Resource>> {
+pub struct Acquire<D: Handle> {
     resource: D,
     party: Party,
-    want: <D::Target as Resource>::Want,
+    want: WantOf<D>,
     timed: bool,
-    place: Option<Place<<D::Target as Resource>::Got>>,
+    place: Option<Place<GotOf<D>>>,
 }
 
-impl<D: Deref<Target: Resource>> Acquire<D> {
+impl<D: Handle> Acquire<D> {
     /// `timed`: the wait has a limit.
-    pub fn new(
-        resource: D,
-        party: Party,
-        want: <D::Target as Resource>::Want,
-        timed: bool,
-    ) -> Self {
+    pub fn new(resource: D, party: Party, want: WantOf<D>, timed: bool) -> Self {
         Self { resource, party, want, timed, place: None }
     }
 
     /// Joins the line, unless there is something to take by now.
-    fn join(&mut self, waker: &Waker) -> Result<Option<<D::Target as Resource>::Got>, Refused> {
+    fn join(&mut self, waker: &Waker) -> Result<Option<GotOf<D>>, Refused> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let resource = &*self.resource;
-        let watched = before_wait(&Wait {
-            party: self.party,
-            resource: std::ptr::from_ref(resource).addr(),
-            kind: <D::Target as Resource>::KIND,
-            owner: resource.owner(),
-            timed: self.timed,
-        })?;
         let slot = Arc::new(Slot { granted: AtomicBool::new(false), got: Mutex::new(None) });
         // Tickets are never used twice: in a forked child, the parent's find nobody.
         let ticket = LAST.fetch_add(1, Ordering::Relaxed);
@@ -303,34 +303,74 @@ impl<D: Deref<Target: Resource>> Acquire<D> {
         waiting.threads += usize::from(self.party.is_thread());
         waiting.places.insert(ticket, waiter);
         drop(waiting);
-        self.place = Some(Place { ticket, slot, _watched: watched });
+        let mut place = Place { ticket, slot, watched: None };
+        if !self.timed {
+            let watching = || Watching {
+                resource: self.resource.clone(),
+                party: self.party,
+                want: self.want,
+                slot: Arc::clone(&place.slot),
+                waker: waker.clone(),
+                summons: Summons::default(),
+            };
+            match before_wait(self.party, || Arc::new(watching())) {
+                Ok(watched) => place.watched = Some(watched),
+                Err(refused) => return self.refuse(&place, refused),
+            }
+        }
+        self.place = Some(place);
         Ok(None)
     }
 
-    /// In line: takes what it was granted or hinted. `Err`: it is in line no more, since this is
-    /// a forked child.
-    fn retry(&mut self, waker: &Waker) -> Result<Option<<D::Target as Resource>::Got>, ()> {
-        let resource = &*self.resource;
-        let Some(place) = &self.place else { return Err(()) };
+    /// Leaves the line, unless it has been granted something by now.
+    fn refuse(
+        &self,
+        place: &Place<GotOf<D>>,
+        refused: Refused,
+    ) -> Result<Option<GotOf<D>>, Refused> {
+        let mut waiting = self.resource.line().lock();
         if let Some(got) = place.slot.take() {
-            self.place = None;
             return Ok(Some(got));
         }
+        leave(&*self.resource, &mut waiting, place.ticket);
+        Err(refused)
+    }
+
+    /// In line: takes what it was granted or hinted. `None`: it is in line no more, since this is
+    /// a forked child.
+    fn retry(&mut self, waker: &Waker) -> Option<Result<Option<GotOf<D>>, Refused>> {
+        let place = self.place.as_ref()?;
+        let got = match place.slot.take() {
+            None => self.take_in_line(place, waker)?,
+            granted => granted,
+        };
+        let result = match (got, &place.watched) {
+            (None, Some(watched)) => match watched.look_again() {
+                Ok(()) => return Some(Ok(None)),
+                Err(refused) => self.refuse(place, refused),
+            },
+            (None, None) => return Some(Ok(None)),
+            (got, _) => Ok(got),
+        };
+        self.place = None;
+        Some(result)
+    }
+
+    fn take_in_line(&self, place: &Place<GotOf<D>>, waker: &Waker) -> Option<Option<GotOf<D>>> {
+        let resource = &*self.resource;
         let mut waiting = resource.line().lock();
         if let Some(got) = place.slot.take() {
-            self.place = None;
-            return Ok(Some(got));
+            return Some(Some(got));
         }
-        let Some(waiter) = waiting.places.get_mut(&place.ticket) else { return Err(()) };
+        let waiter = waiting.places.get_mut(&place.ticket)?;
         waiter.hinted = false;
         let Some(got) = resource.take_or_mark(self.party, self.want) else {
             waiter.waker.clone_from(waker);
             waiter.home = Parker::here();
-            return Ok(None);
+            return Some(None);
         };
         leave(resource, &mut waiting, place.ticket);
-        self.place = None;
-        Ok(Some(got))
+        Some(Some(got))
     }
 }
 
@@ -344,17 +384,18 @@ fn leave<R: Resource + ?Sized>(resource: &R, waiting: &mut Waiting<R::Want, R::G
     }
 }
 
-impl<D: Deref<Target: Resource> + Unpin> Future for Acquire<D> {
-    type Output = Result<<D::Target as Resource>::Got, Refused>;
+impl<D: Handle + Unpin> Future for Acquire<D> {
+    type Output = Result<GotOf<D>, Refused>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let waker = context.waker();
         if this.place.is_some() {
             match this.retry(waker) {
-                Ok(Some(got)) => return Poll::Ready(Ok(got)),
-                Ok(None) => return Poll::Pending,
-                Err(()) => this.place = None,
+                Some(Ok(Some(got))) => return Poll::Ready(Ok(got)),
+                Some(Ok(None)) => return Poll::Pending,
+                Some(Err(refused)) => return Poll::Ready(Err(refused)),
+                None => this.place = None,
             }
         }
         if let Some(got) = this.resource.take(this.party, this.want) {
@@ -368,7 +409,7 @@ impl<D: Deref<Target: Resource> + Unpin> Future for Acquire<D> {
     }
 }
 
-impl<D: Deref<Target: Resource>> Drop for Acquire<D> {
+impl<D: Handle> Drop for Acquire<D> {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
         let mut waiting = self.resource.line().lock();

@@ -23,7 +23,7 @@ impl PyLock {
             return Ok(true);
         }
         let Patience::Until(deadline) = patience else { return Ok(false) };
-        let acquire = Acquire::new(&*self.lock, me, (), deadline.is_some());
+        let acquire = Acquire::new(Arc::clone(&self.lock), me, (), deadline.is_some());
         Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
     }
 

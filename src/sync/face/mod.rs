@@ -6,13 +6,14 @@ pub mod semaphore;
 pub use lock::PyLock;
 pub use semaphore::{PyBoundedSemaphore, PySemaphore};
 
+use super::graph::{self, watch::running};
 use super::observe::Refused;
 use super::park::{Ended, block_on};
 use super::party::Party;
 use crate::aio::bridge::running_loop;
 use crate::os::is_main_thread;
 use crate::python::above_python;
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyFloat;
@@ -28,8 +29,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(50);
 const TIMEOUT_MAX: f64 = 9_223_372_036.0;
 
 impl From<Refused> for PyErr {
-    fn from(_: Refused) -> Self {
-        PyRuntimeError::new_err("this wait would never end")
+    fn from(refused: Refused) -> Self {
+        refused.error
     }
 }
 
@@ -40,6 +41,7 @@ pub fn wait<F: Future<Output: Send> + Send>(
     future: F,
     deadline: Option<Instant>,
 ) -> PyResult<Option<F::Output>> {
+    let _here = graph::face::here(py, None);
     let mut future = pin!(future);
     let mut looks_early = is_main_thread();
     loop {
@@ -51,6 +53,7 @@ pub fn wait<F: Future<Output: Send> + Send>(
             Ended::TimedOut => looks_early = false,
             Ended::Interrupted => looks_early = is_main_thread(),
         }
+        let _running = running(Party::this_thread());
         above_python(|| py.check_signals())?;
     }
 }

@@ -15,9 +15,10 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The objects of a wait.
 #[derive(Default)]
@@ -46,6 +47,10 @@ thread_local! {
     /// Where the calling thread is about to wait.
     static HERE: RefCell<Option<Place>> = const { RefCell::new(None) };
 }
+
+/// How long a loop that may stand still is given before it is looked at: asyncio doesn't tell when
+/// a loop has nothing more to do.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How many threads Python has, when this was last looked at.
 static THREADS: AtomicUsize = AtomicUsize::new(usize::MAX);
@@ -82,11 +87,7 @@ impl Drop for Here {
 pub fn here(py: Python<'_>, object: Option<&Bound<'_, PyAny>>) -> Here {
     count_threads(py);
     let object = object.map(|object| object.clone().unbind());
-    let mut place = Place {
-        event_loop: 0,
-        alias: None,
-        tag: Tag { object, ..Tag::default() },
-    };
+    let mut place = Place { event_loop: 0, alias: None, tag: Tag { object, ..Tag::default() } };
     if runs_loops()
         && let Ok(Some(event_loop)) = running_loop(py)
     {
@@ -118,11 +119,23 @@ pub(super) fn place(party: Party) -> Place {
     })
 }
 
-/// False: there surely is a thread that runs. Each task in a wait may stand for a thread whose
-/// loop is idle.
-pub(super) fn may_be_alone(_: Party) -> bool {
-    let known = waits().with(|state| state.by_party.len() + state.idle.len());
-    known >= THREADS.load(Ordering::Relaxed)
+/// False: there surely is a thread that runs, or it is not the time to look.
+pub(super) fn may_be_alone(party: Party) -> bool {
+    thread_local!(static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) });
+    // A loop is looked at after a while, and not for each of its tasks.
+    if party.is_task() {
+        let now = Instant::now();
+        if LOOKED.get().is_some_and(|last| now.duration_since(last) < LOOK) {
+            return false;
+        }
+        LOOKED.set(Some(now));
+    }
+    waits().with(|state| {
+        // Each task may stand for a thread, whose loop is idle.
+        let tasks = state.by_party.len() - state.threads;
+        let known = state.threads + state.idle.len() + tasks;
+        known >= THREADS.load(Ordering::Relaxed) && state.stands_still()
+    })
 }
 
 fn record(py: Python<'_>, state: &State, party: Party) -> Record {
@@ -181,9 +194,8 @@ fn find<'py>(
             Verdict::AskFor(_) => homes = find_homes(py)?,
             Verdict::Alone => return find_alone(py, guard),
             Verdict::Never(parties) => {
-                let records: Vec<Record> = waits().with(|state| {
-                    parties.iter().map(|party| record(py, state, *party)).collect()
-                });
+                let records: Vec<Record> = waits()
+                    .with(|state| parties.iter().map(|party| record(py, state, *party)).collect());
                 let error = words(py, "of_cycle")?.call1((records, guard.party.word()))?;
                 if error.is_none() {
                     return Ok(None);
@@ -211,13 +223,10 @@ fn find_homes(py: Python<'_>) -> PyResult<Homes> {
     Ok(homes.into_iter().map(|(task, home)| (Party::task(task), home)).collect())
 }
 
-fn find_alone<'py>(
-    py: Python<'py>,
-    guard: &Guard<'_>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn find_alone<'py>(py: Python<'py>, guard: &Guard<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
     if guard.party.is_task() {
         // Its loop has more to do just now: it is looked at again once that is done.
-        words(py, "look_soon")?.call0()?;
+        words(py, "look_soon")?.call1((LOOK.as_secs_f64(),))?;
         return Ok(None);
     }
     Ok(alone(py, Some(guard.party))?.map(|(error, _)| error))
@@ -245,7 +254,8 @@ fn alone<'py>(
         })
     });
     let Some((version, seats, records, Some(party))) = seen else { return Ok(None) };
-    if !words(py, "is_quiet")?.call1((seats, records.len()))?.extract::<bool>()? {
+    let records = PyList::new(py, records)?;
+    if !words(py, "is_quiet")?.call1((seats, &records))?.extract::<bool>()? {
         return Ok(None);
     }
     let error = words(py, "of_all")?.call1((records, party.word()))?;
@@ -258,9 +268,8 @@ fn alone<'py>(
 #[pyfunction]
 pub fn look_for_deadlock(py: Python<'_>) -> PyResult<bool> {
     let Some((error, party)) = alone(py, None)? else { return Ok(false) };
-    let waited = waits().with(|state| {
-        state.by_party.get(&party).map(|wait| Arc::clone(&wait.entry.waited))
-    });
+    let waited =
+        waits().with(|state| state.by_party.get(&party).map(|wait| Arc::clone(&wait.entry.waited)));
     if let Some(waited) = waited {
         waited.summons().refuse(Refused { error: PyErr::from_value(error) });
         waited.wake();
@@ -367,7 +376,8 @@ impl Joining {
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
         let _here = here(py, Some(self.object.bind(py)));
         let join = Arc::clone(&self.join);
-        let watched = before_wait(Party::this_thread(), || join).map_err(|refused| refused.error)?;
+        let watched =
+            before_wait(Party::this_thread(), || join).map_err(|refused| refused.error)?;
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(watched);
         Ok(())
     }

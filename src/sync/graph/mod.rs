@@ -48,8 +48,8 @@ use crate::error::locked;
 use crate::forked::Forked;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use watch::Refused;
 use waits::{Idle, Waits};
+use watch::Refused;
 
 /// What must happen for a wait to end.
 #[derive(Debug, Clone, PartialEq, Eq)]

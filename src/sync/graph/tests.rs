@@ -296,7 +296,8 @@ impl Mutual {
             }
             if guard.is_none() {
                 drop(taken);
-                let waited: Arc<dyn Waited> = Arc::new(ForMutual(Arc::clone(self), Summons::default()));
+                let waited: Arc<dyn Waited> =
+                    Arc::new(ForMutual(Arc::clone(self), Summons::default()));
                 let tagged = entry(party, "RLock", Needs::Nothing);
                 let (entered, verdict) = waits.enter(Entry { waited, ..tagged });
                 if matches!(verdict, Verdict::Never(_)) {
