@@ -72,9 +72,16 @@ pub trait Resource: Send + Sync + 'static {
     /// A waiter was granted this and no longer wants it.
     fn give_back(&self, party: Party, got: Self::Got);
 
+    /// Who holds it, if that is one party.
+    fn owner(&self) -> Option<Party> {
+        None
+    }
+
     /// Of whom a waiter needs something just now. Called with no lock but the graph's held; it
     /// may take the line's mutex, under which therefore the graph is never called.
-    fn needs(&self, party: Party, want: Self::Want) -> Needs;
+    fn needs(&self, _party: Party, _want: Self::Want) -> Needs {
+        self.owner().map_or(Needs::Anyone, Needs::One)
+    }
 }
 
 /// The line of one primitive. In a forked child it is empty.

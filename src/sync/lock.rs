@@ -147,6 +147,10 @@ impl Resource for Lock {
         let _ = self.release();
     }
 
+    fn owner(&self) -> Option<Party> {
+        self.holder()
+    }
+
     fn needs(&self, _: Party, (): ()) -> Needs {
         self.holder().map_or(Needs::Nothing, Needs::One)
     }
