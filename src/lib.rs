@@ -57,5 +57,9 @@ mod _core {
         PySemaphore,
     };
     #[pymodule_export]
+    use crate::sync::graph::face::{
+        Ending, Joining, find_deadlocks, look_for_deadlock, untimed_waits,
+    };
+    #[pymodule_export]
     use crate::thread::face::{Job, PyLane, Worker};
 }
