@@ -680,12 +680,19 @@ def test_a_barriers_action(other: ThreadPoolExecutor) -> None:
 
 def test_readers_read_together_and_writers_do_not_starve() -> None:
     table = plait.RWLock()
+
+    def read() -> bool:
+        taken = table.acquire_read(blocking=False)
+        if taken:
+            table.release_read()
+        return taken
+
     with table.read():
-        assert in_thread(lambda: table.acquire_read(blocking=False)).result(LONG)
+        assert in_thread(read).result(LONG)
         writing = in_thread(lambda: table.acquire_write())
         until(lambda: statistics(table).waiters == 1)
         # Who comes now waits behind the writer; who reads already may read again.
-        assert not in_thread(lambda: table.acquire_read(blocking=False)).result(LONG)
+        assert not in_thread(read).result(LONG)
         assert table.acquire_read(blocking=False)
         table.release_read()
         assert not writing.done()

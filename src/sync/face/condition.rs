@@ -340,11 +340,20 @@ impl PyCondition {
         }
     }
 
-    #[pyo3(signature = (*exc: "object"))]
-    fn __exit__(&self, py: Python<'_>, exc: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (kind=None, error=None, traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
         match &self.lock {
             Some(lock) if lock.is_reentrant() => exit(py, lock).map(|()| py.None()),
-            _ => above_python(|| self.object.call_method1(py, intern!(py, "__exit__"), exc)),
+            _ => above_python(|| {
+                let exit = intern!(py, "__exit__");
+                self.object.call_method1(py, exit, (kind, error, traceback))
+            }),
         }
     }
 

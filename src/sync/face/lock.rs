@@ -119,8 +119,13 @@ impl PyLock {
         self.take(py, Patience::Until(None))
     }
 
-    #[pyo3(signature = (*_exc: "object"))]
-    fn __exit__(&self, _exc: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         self.release()
     }
 

@@ -132,8 +132,14 @@ impl PyRLock {
         enter(py, &self.lock, Patience::Until(None))
     }
 
-    #[pyo3(signature = (*_exc: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         exit(py, &self.lock)
     }
 
