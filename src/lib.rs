@@ -11,6 +11,7 @@ mod future;
 mod os;
 mod parallel;
 mod process;
+mod sync;
 mod thread;
 
 #[cfg(feature = "python")]
@@ -51,6 +52,15 @@ mod _core {
     use crate::future::{face::BaseFuture, promise::Promise};
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
+    #[pymodule_export]
+    use crate::sync::face::{
+        PyAccess, PyBarrier, PyBoundedSemaphore, PyCondition, PyEvent, PyLock, PyRLock, PyRWLock,
+        PySemaphore,
+    };
+    #[pymodule_export]
+    use crate::sync::graph::face::{
+        Ending, Joining, find_deadlocks, look_for_deadlock, untimed_waits,
+    };
     #[pymodule_export]
     use crate::thread::face::{Job, PyLane, Worker};
 }

@@ -23,6 +23,35 @@ use std::task::{Context, Poll, Waker};
 /// A future that is polled on its loop's thread only, attached to the interpreter.
 pub type Work = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
+/// Gives back what came of a future, when nobody takes it: see [`Awaitable::with_rollback`].
+pub type Undo = Box<dyn FnOnce(Py<PyAny>) + Send>;
+
+/// Tells a future that its task was cancelled: see [`Awaitable::deferring`].
+#[derive(Default)]
+pub struct Notice {
+    given: AtomicBool,
+    message: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Notice {
+    pub fn is_given(&self) -> bool {
+        self.given.load(Ordering::Acquire)
+    }
+
+    pub(super) fn give(&self, message: Option<Py<PyAny>>) {
+        // The first one counts; no lock is held when the other is dropped.
+        if !self.given.swap(true, Ordering::AcqRel) {
+            *self.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
+        }
+    }
+
+    /// What the future ends with.
+    pub fn error(&self, py: Python<'_>) -> PyErr {
+        let message = self.message.lock().unwrap_or_else(PoisonError::into_inner).take();
+        cancelled_error(py, message.as_ref())
+    }
+}
+
 /// What starting means.
 pub enum Start {
     Poll(Work),
@@ -62,6 +91,11 @@ pub(super) struct Inner {
     pub(super) blocking: bool,
     pub(super) callbacks: Vec<Callback>,
     pub(super) groups: Vec<Py<Group>>,
+    /// Until the value is taken.
+    pub(super) undo: Option<Undo>,
+    /// `result()` gave the value; a task does that before it goes on, and may be cancelled then.
+    pub(super) looked_at: bool,
+    pub(super) notice: Option<Arc<Notice>>,
 }
 
 #[pyclass(frozen, weakref)]
@@ -87,6 +121,14 @@ impl Settled {
                 wrapped.set_cause(py, Some(error));
                 Self::Error(wrapped)
             }
+            Err(error) if error.is_instance_of::<CancelledError>(py) => Self::Cancelled(
+                error
+                    .value(py)
+                    .getattr("args")
+                    .and_then(|args| args.get_item(0))
+                    .ok()
+                    .map(Bound::unbind),
+            ),
             Err(error) => Self::Error(error),
         }
     }
@@ -109,13 +151,38 @@ pub fn cancelled_error(py: Python<'_>, message: Option<&Py<PyAny>>) -> PyErr {
 
 impl Awaitable {
     pub fn new(start: Start) -> Self {
-        let (callbacks, groups) = (Vec::new(), Vec::new());
         let state = State::New(start);
-        Self { inner: Mutex::new(Inner { state, home: None, blocking: false, callbacks, groups }) }
+        Self { inner: Mutex::new(Inner::new(state)) }
     }
 
     pub fn of(future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static) -> Self {
         Self::new(Start::Poll(Box::pin(future)))
+    }
+
+    /// A future whose value is something to be given back, such as a lock: asyncio may cancel a
+    /// task after this has settled and before the task went on. Then, and when it is dropped
+    /// with a value that nobody took, `undo` gets the value. It is called attached, and must not
+    /// run Python code.
+    pub fn with_rollback(
+        future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
+        undo: impl FnOnce(Py<PyAny>) + Send + 'static,
+    ) -> Self {
+        let mut made = Self::of(future);
+        made.inner.get_mut().unwrap_or_else(PoisonError::into_inner).undo = Some(Box::new(undo));
+        made
+    }
+
+    /// As `with_rollback`, for a future that has something to do before it can end: when its task
+    /// is cancelled it is not dropped but given notice and polled, and ends when it likes.
+    pub fn deferring(
+        notice: Arc<Notice>,
+        future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
+        undo: impl FnOnce(Py<PyAny>) + Send + 'static,
+    ) -> Self {
+        let mut made = Self::with_rollback(future, undo);
+        let inner = made.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.notice = Some(notice);
+        made
     }
 
     pub(super) fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Inner> {
@@ -196,6 +263,11 @@ impl Awaitable {
         let (old, groups, callbacks, waited_for, home) = {
             let mut inner = slf.get().lock(py);
             if matches!(inner.state, State::Done(_)) {
+                let undo = inner.undo.take();
+                drop(inner);
+                if let (Settled::Value(value), Some(undo)) = (settled, undo) {
+                    undo(value); // it was cancelled while it was polled
+                }
                 return;
             }
             let old = std::mem::replace(&mut inner.state, State::Done(settled));
@@ -278,11 +350,62 @@ impl Awaitable {
         }
     }
 
+    /// Its outcome, when it is done, for who takes it: it is not to be given back then.
+    pub fn take(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
+        let outcome = self.settled(py)?;
+        let undo = self.lock(py).undo.take();
+        drop(undo);
+        Some(outcome)
+    }
+
+    /// Gives its value back, if it has one that nobody took.
+    pub(super) fn roll_back(&self, py: Python<'_>) {
+        let given_back = {
+            let mut inner = self.lock(py);
+            match &inner.state {
+                State::Done(Settled::Value(value)) => {
+                    let value = value.clone_ref(py);
+                    inner.undo.take().map(|undo| (undo, value))
+                }
+                _ => None,
+            }
+        };
+        if let Some((undo, value)) = given_back {
+            undo(value);
+        }
+    }
+
     /// Its outcome, when it is done.
     pub fn settled(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
         match &self.lock(py).state {
             State::Done(settled) => Some(settled.outcome(py)),
             _ => None,
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn new(state: State) -> Self {
+        Self {
+            state,
+            home: None,
+            blocking: false,
+            callbacks: Vec::new(),
+            groups: Vec::new(),
+            undo: None,
+            looked_at: false,
+            notice: None,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(undo) = self.undo.take().filter(|_| !self.looked_at) {
+            let state = std::mem::replace(&mut self.state, State::Done(Settled::Cancelled(None)));
+            if let State::Done(Settled::Value(value)) = state {
+                undo(value);
+            }
         }
     }
 }

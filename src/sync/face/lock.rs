@@ -1,0 +1,161 @@
+//! `plait.Lock`.
+
+use super::{
+    Patience, Seconds, Standing, Truth, acquired, belongs_here, standing, task_party, truth, wait,
+};
+use crate::aio::awaitable::Awaitable;
+use crate::aio::ready::Ready;
+use crate::sync::line::Acquire;
+use crate::sync::lock::Lock;
+use crate::sync::party::Party;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+/// A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
+///
+/// It may be shared by threads, tasks of several event loops and Rust tasks. As with the
+/// standard library's, any of them may release it. Who has waited for 1 ms is handed the lock
+/// when it becomes free; else whoever comes first takes it.
+///
+/// >>> import asyncio
+/// >>> from plait import Lock
+/// >>> lock = Lock()
+/// >>> with lock:
+/// ...     lock.locked()
+/// True
+/// >>> async def main():
+/// ...     async with lock:
+/// ...         return lock.acquire(blocking=False)
+/// >>> asyncio.run(main())
+/// False
+#[pyclass(frozen, weakref, name = "Lock", module = "plait.sync")]
+pub struct PyLock {
+    lock: Arc<Lock>,
+}
+
+impl PyLock {
+    pub(super) fn create() -> Self {
+        Self { lock: Arc::new(Lock::new(false)) }
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Lock> {
+        &self.lock
+    }
+
+    fn take(&self, py: Python<'_>, patience: Patience) -> PyResult<bool> {
+        let me = Party::this_thread();
+        Ok(self.lock.try_acquire(me) || wait_for(py, &self.lock, me, patience)?)
+    }
+}
+
+/// Takes a lock that was not free just now.
+#[cold]
+pub(super) fn wait_for(
+    py: Python<'_>,
+    lock: &Arc<Lock>,
+    party: Party,
+    patience: Patience,
+) -> PyResult<bool> {
+    let Patience::Until(deadline) = patience else { return Ok(false) };
+    let acquire = Acquire::new(Arc::clone(lock), party, (), deadline.is_some());
+    Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
+}
+
+/// Awaiting it takes the lock for a task, and gives `value`.
+pub(super) fn take_async(lock: &Arc<Lock>, party: Party, value: Py<PyAny>) -> Awaitable {
+    let acquire = Acquire::new(Arc::clone(lock), party, (), false);
+    let lock = Arc::clone(lock);
+    acquired(acquire, value, move || {
+        let _ = lock.release(); // it fails if somebody else released it, and that is fine
+    })
+}
+
+#[pymethods]
+impl PyLock {
+    #[new]
+    fn new() -> Self {
+        Self::create()
+    }
+
+    /// Take the lock, waiting for it if need be.
+    ///
+    /// Args:
+    ///     blocking: wait while another thread or task has it.
+    ///     timeout: the most seconds to wait; -1: no limit. Honoured to a millisecond.
+    ///
+    /// Returns:
+    ///     Whether it was taken.
+    ///
+    /// Raises:
+    ///     ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+    ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
+    #[pyo3(signature = (blocking: "bool" = Truth(true), timeout: "float" = Seconds::FOR_EVER))]
+    fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: Seconds) -> PyResult<bool> {
+        self.take(py, Patience::of_lock(blocking, timeout)?)
+    }
+
+    /// Take the lock in a coroutine: ``await lock.acquire_async()`` gives True.
+    ///
+    /// Cancelling the task leaves the line; a lock that it had been handed goes to the next.
+    fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
+        Ok(take_async(&self.lock, task_party(py)?, truth(py)))
+    }
+
+    /// Let the lock go; any thread or task may.
+    ///
+    /// Raises:
+    ///     RuntimeError: nobody has it.
+    fn release(&self) -> PyResult<()> {
+        self.lock.release().map_err(|_| PyRuntimeError::new_err("release unlocked lock"))
+    }
+
+    /// Whether it is taken.
+    fn locked(&self) -> bool {
+        self.lock.is_locked()
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.take(py, Patience::Until(None))
+    }
+
+    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.release()
+    }
+
+    fn __aenter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if !self.lock.is_locked() && self.lock.try_acquire(task_party(py)?) {
+            return Ready::get(py);
+        }
+        Ok(Py::new(py, take_async(&self.lock, task_party(py)?, py.None()))?.into_any())
+    }
+
+    #[pyo3(signature = (*_exc: "object"))]
+    fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.release()?;
+        Ready::get(py)
+    }
+
+    fn _statistics(&self) -> Standing {
+        standing(&*self.lock)
+    }
+
+    fn _at_fork_reinit(&self) {
+        self.lock.reset();
+    }
+
+    fn __reduce__(&self) -> PyResult<Py<PyAny>> {
+        Err(belongs_here("Lock"))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        let state = if slf.get().lock.is_locked() { "locked" } else { "unlocked" };
+        format!("<{state} plait.Lock object at {:p}>", slf.as_ptr())
+    }
+}
