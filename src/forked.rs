@@ -9,7 +9,20 @@
 #![allow(unsafe_code, reason = "one dereference, of memory that is never freed")]
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// How many forks lie between this process and the one that asked first: what was made at
+/// another number has lost its threads, and its locks may be held by one of them.
+pub fn generation() -> u64 {
+    static HOOK: Once = Once::new();
+    extern "C" fn count() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    HOOK.call_once(|| crate::os::at_fork_in_child(count));
+    FORKS.load(Ordering::Relaxed)
+}
 
 /// Declared as a `static`; `hook` is a plain function that calls [`Forked::forget`] on it.
 pub struct Forked<T: 'static> {

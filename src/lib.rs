@@ -14,6 +14,8 @@ mod process;
 mod thread;
 
 #[cfg(feature = "python")]
+mod context;
+#[cfg(feature = "python")]
 mod python;
 
 /// `plait._core`: private. Users import `plait`, whose Python modules carry the
@@ -51,5 +53,8 @@ mod _core {
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
     #[pymodule_export]
-    use crate::thread::face::{Job, PyLane, Worker};
+    use crate::thread::{
+        face::{Job, PyLane, Worker},
+        pool::face::{Attempt, BaseThreadPool, PoolThread, blocked},
+    };
 }

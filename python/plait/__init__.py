@@ -8,7 +8,8 @@ module           what it holds                                          engine
 plait.process    Process, get_context, install, current_process …       src/process/
 plait.thread     Thread, current_thread                                 src/thread/
 plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
-plait.executors  ProcessPoolExecutor, Future, wait, as_completed        src/process/pool/
+plait.executors  ThreadPoolExecutor, ProcessPoolExecutor, Future …      src/thread/pool/,
+                                                                        src/process/pool/
 plait.parallel   map, explain                                           src/parallel/
 plait.kernels    count_primes, mandelbrot, word_count, crc32            src/parallel/kernels/
 plait.lab        compare, tour, workloads, models                       -
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from . import lab as lab
     from .executors import Future as Future
     from .executors import ProcessPoolExecutor as ProcessPoolExecutor
+    from .executors import ThreadPoolExecutor as ThreadPoolExecutor
     from .executors import as_completed as as_completed
     from .executors import wait as wait
     from .kernels import cpu_count as cpu_count
@@ -54,6 +56,7 @@ _HOMES = {
     "lab": "lab",
     "Future": "executors",
     "ProcessPoolExecutor": "executors",
+    "ThreadPoolExecutor": "executors",
     "as_completed": "executors",
     "wait": "executors",
     "cpu_count": "kernels",

@@ -1,7 +1,11 @@
-//! Threads: the crew of parked workers that runs Python jobs for `aio.to_thread` and
-//! `plait.map(how="thread")`.
+//! Threads that are kept for the next use.
+//!
+//! - `crew`: parked workers that run Python jobs for `aio.to_thread` and
+//!   `plait.map(how="thread")`; `face` is what Python sees of it.
+//! - `pool`: the threads of a `plait.ThreadPoolExecutor`.
 
 pub mod crew;
+pub mod pool;
 
 #[cfg(feature = "python")]
 pub mod face;
