@@ -5,16 +5,16 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// A copy of the current context.
-pub fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+/// A new, empty one.
+pub fn new(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: attached; a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New()) }
 }
 
 /// A copy of the current context, `None` if no variable is set in it.
-#[cfg(target_os = "linux")]
 pub fn variables(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    let context = copy(py)?;
+    // SAFETY: attached; a new reference, or null with an exception set.
+    let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
     Ok((context.len()? > 0).then_some(context))
 }
 

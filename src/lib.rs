@@ -5,6 +5,7 @@
 #![cfg_attr(not(feature = "python"), allow(dead_code, reason = "the faces are the users"))]
 
 mod aio;
+mod atomic;
 mod error;
 mod forked;
 mod future;
@@ -44,10 +45,16 @@ mod _core {
         worker::PoolWorker,
     };
 
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::thread::cached::face::{CachedThread, RunEnd, close_threads, name_thread};
+
     #[pymodule_export]
     use crate::aio::face::{
         Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
     };
+    #[pymodule_export]
+    use crate::atomic::face::{AtomicInt, AtomicRef};
     #[pymodule_export]
     use crate::future::{face::BaseFuture, promise::Promise};
     #[pymodule_export]

@@ -11,6 +11,7 @@ plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
 plait.executors  ThreadPoolExecutor, ProcessPoolExecutor, Future …      src/thread/pool/,
                                                                         src/process/pool/
 plait.parallel   map, explain                                           src/parallel/
+plait.atomic     AtomicInt, AtomicRef, AtomicCounter                    src/atomic/
 plait.kernels    count_primes, mandelbrot, word_count, crc32            src/parallel/kernels/
 plait.lab        compare, tour, workloads, models                       -
 plait.lessons    the tutorial's sections, which the tour runs           -
@@ -28,6 +29,7 @@ import importlib
 TYPE_CHECKING = False  # typing's own would cost half of the import time
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import atomic as atomic
     from . import errors as errors
     from . import kernels as kernels
     from . import lab as lab
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 # Where each public name lives; a module's own name stands for the module.
 _HOMES = {
     "aio": "aio",
+    "atomic": "atomic",
     "errors": "errors",
     "kernels": "kernels",
     "lab": "lab",

@@ -44,7 +44,7 @@ class ThreadMap(PoolMap):
         length: int | None,
         limits: Limits | None,
     ) -> None:
-        super().__init__(items, threading.Lock(), is_ordered=is_ordered, deadline=deadline)
+        super().__init__(items, threading.RLock(), is_ordered=is_ordered, deadline=deadline)
         self._executor = executor
         self._function = functools.partial(_apply, function) if star else function
         self._context = contextvars.copy_context()

@@ -193,7 +193,7 @@ impl Pool {
         let started = Started::new(py, task, &call, core);
         let attempt = started.and_then(|started| Attempt::watch(py, started));
         here.begin(core);
-        let outcome = call.invoke(py);
+        let outcome = call.invoke(py, &here.blank);
         here.end();
         drop(call);
         if attempt.is_some_and(|attempt| !attempt.get().finish()) {

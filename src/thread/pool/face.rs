@@ -57,7 +57,7 @@ impl BaseThreadPool {
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        let context = context::copy(py)?.unbind();
+        let context = context::variables(py)?.map(Bound::unbind);
         self.pool()?.submit(py, Call { function: r#fn, args, kwargs, context }, None)
     }
 
@@ -73,7 +73,7 @@ impl BaseThreadPool {
         retries: u32,
         name: Option<String>,
     ) -> PyResult<Py<PyAny>> {
-        let context = context::copy(py)?.unbind();
+        let context = context::variables(py)?.map(Bound::unbind);
         let limits = Some(Box::new(Limits { timeout, retries, name }));
         self.pool()?.submit(py, Call { function, args, kwargs, context }, limits)
     }

@@ -9,6 +9,7 @@
 #![allow(unsafe_code, reason = "PyO3 has no binding for asynchronous exceptions")]
 
 use super::engine::Pool;
+use crate::context;
 use crate::error::locked;
 use crate::future::Core;
 use pyo3::ffi;
@@ -30,6 +31,27 @@ pub struct Here {
     pub ident: c_ulong,
     frames: Mutex<Vec<Frame>>,
     pub counts: Counts,
+    pub blank: Blank,
+}
+
+/// An empty context, which tasks use one after the other as long as it stays empty.
+#[derive(Default)]
+pub struct Blank(Mutex<Option<Py<PyAny>>>);
+
+impl Blank {
+    pub fn within<T>(&self, py: Python<'_>, body: impl FnOnce() -> T) -> T {
+        let kept = locked(&self.0).take(); // a task inside of this one makes its own
+        let Some(context) = kept.or_else(|| context::new(py).ok().map(Bound::unbind)) else {
+            drop(PyErr::take(py)); // no memory
+            return body();
+        };
+        let context = context.into_bound(py);
+        let result = context::within(&context, body);
+        if context.len().is_ok_and(|length| length == 0) {
+            *locked(&self.0) = Some(context.unbind());
+        }
+        result
+    }
 }
 
 struct Frame {
@@ -67,7 +89,8 @@ impl Here {
             waited: AtomicU64::new(0),
             idle: AtomicBool::new(false),
         };
-        Arc::new(Self { pool, ident, frames: Mutex::new(Vec::new()), counts })
+        let frames = Mutex::new(Vec::new());
+        Arc::new(Self { pool, ident, frames, counts, blank: Blank::default() })
     }
 
     /// The pool's thread that this one is, if it is one.

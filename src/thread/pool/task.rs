@@ -1,7 +1,7 @@
 //! A task of a pool of threads: a call, and the answers to what its future asks.
 
 use super::engine::{Job, Pool};
-use super::here::Here;
+use super::here::{Blank, Here};
 use crate::context;
 use crate::error::locked;
 use crate::forked::generation;
@@ -24,14 +24,20 @@ pub struct Call {
     pub function: Py<PyAny>,
     pub args: Py<PyTuple>,
     pub kwargs: Option<Py<PyDict>>,
-    pub context: Py<PyAny>,
+    /// `None`: no variable was set. One that is not there is one less for the garbage collector.
+    pub context: Option<Py<PyAny>>,
 }
 
 impl Call {
-    pub fn invoke(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    /// `blank`: the thread's context for those that have none.
+    pub fn invoke(&self, py: Python<'_>, blank: &Blank) -> PyResult<Py<PyAny>> {
         let (args, kwargs) = (self.args.bind(py), self.kwargs.as_ref().map(|held| held.bind(py)));
         let call = || self.function.bind(py).call(args, kwargs);
-        context::within(self.context.bind(py), call).map(Bound::unbind)
+        let called = match &self.context {
+            Some(context) => context::within(context.bind(py), call),
+            None => blank.within(py, call),
+        };
+        called.map(Bound::unbind)
     }
 
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
@@ -39,7 +45,7 @@ impl Call {
             function: self.function.clone_ref(py),
             args: self.args.clone_ref(py),
             kwargs: self.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
-            context: self.context.clone_ref(py),
+            context: self.context.as_ref().map(|context| context.clone_ref(py)),
         }
     }
 }
