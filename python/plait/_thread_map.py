@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -45,7 +46,10 @@ class ThreadMap(PoolMap):
         limits: Limits | None,
     ) -> None:
         super().__init__(items, threading.RLock(), is_ordered=is_ordered, deadline=deadline)
-        self._executor = executor
+        # Until all items are sent: then its user may drop it, and it ends with the last of them.
+        self._executor: ThreadPoolExecutor | None = executor
+        self._pool = weakref.ref(executor)
+        self._workers = executor._max_workers
         self._function = functools.partial(_apply, function) if star else function
         self._context = contextvars.copy_context()
         self._buffersize, self._length, self._limits = buffersize, length, limits
@@ -56,10 +60,10 @@ class ThreadMap(PoolMap):
     # ---- items -------------------------------------------------------------------------------
 
     def _feed(self, everything: bool) -> None:
-        workers = self._executor._max_workers
-        window = self._buffersize or min(4 * workers + self._taken, _WINDOW)
+        window = self._buffersize or min(4 * self._workers + self._taken, _WINDOW)
         everything = everything or (self._length is not None and self._buffersize is None)
-        while self._items is not None and not self._is_closed:
+        executor = self._executor
+        while self._items is not None and not self._is_closed and executor is not None:
             if not everything and self._on_its_way() >= window:
                 return
             try:
@@ -69,23 +73,24 @@ class ThreadMap(PoolMap):
             except Exception as error:
                 self._items, self._failure = None, at_item(error, self._submitted)
             else:
-                self._send(item)
+                self._send(executor, item)
+        self._executor = None
 
-    def _send(self, item: Any) -> None:
+    def _send(self, executor: ThreadPoolExecutor, item: Any) -> None:
         index, self._submitted = self._submitted, self._submitted + 1
         if self._limits is not None:
-            future = self._executor._submit_limited(self._function, (item,), None, *self._limits)
+            future = executor._submit_limited(self._function, (item,), None, *self._limits)
             self._futures.add(future)
             future.add_done_callback(functools.partial(self._finish, index))
             return
         with self._changed:
             self._queue.append((index, item))
-            if self._runners >= min(self._executor._max_workers, len(self._queue)):
+            if self._runners >= min(self._workers, len(self._queue)):
                 return
             self._runners += 1
         # Not `executor.submit`, which a subclass may override.
         try:
-            runner = _core.BaseThreadPool.submit(self._executor, self._run)
+            runner = _core.BaseThreadPool.submit(executor, self._run)
         except BaseException:
             with self._changed:
                 self._runners -= 1
@@ -145,7 +150,8 @@ class ThreadMap(PoolMap):
     def _await(self, is_worth_it: Callable[[], bool]) -> None:
         """A worker of the same pool runs the items itself rather than wait for another; one that
         has to wait is not missing in its pool meanwhile."""
-        if self._executor._is_here() and self._deadline is None:
+        pool = self._pool()
+        if pool is not None and self._deadline is None and pool._is_here():
             with self._changed:
                 found = self._queue.popleft() if self._queue and not self._is_closed else None
             if found is not None:

@@ -26,7 +26,6 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// As many are kept at most.
 const KEPT: usize = 64;
-const IDLE: &CStr = c"plait-idle";
 
 /// What a thread runs. What it returns is called when the thread is in the cache.
 pub type Job = Box<dyn FnOnce() -> Ended + Send>;
@@ -198,14 +197,9 @@ fn put_back(slot: &Arc<Slot>) -> bool {
 /// The next job; `None`: the thread is not wanted, and out of the cache.
 fn next(slot: &Arc<Slot>) -> Option<Order> {
     let mut state = locked(&slot.state);
-    let mut is_named = false;
     loop {
         if let Some(order) = state.order.take() {
             return Some(order);
-        }
-        if !is_named {
-            set_name(IDLE);
-            is_named = true;
         }
         let waited = slot.changed.wait_timeout(state, PATIENCE);
         let (held, late) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
