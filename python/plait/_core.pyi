@@ -7,7 +7,94 @@ from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "BaseFuture", "BaseThreadPool", "Bridge", "CachedThread", "Child", "Job", "Lane", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "Response", "RunEnd", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+
+@disjoint_base
+class AtomicInt:
+    """
+    A whole number that threads change without a lock.
+    """
+    def __index__(self, /) -> int: ...
+    def __int__(self, /) -> int: ...
+    def __new__(cls, value: SupportsIndex = 0, /) -> AtomicInt: ...
+    def __repr__(self, /) -> str: ...
+    def add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns the sum.
+        """
+    def compare_exchange(self, /, expected: SupportsIndex, new: SupportsIndex) -> bool:
+        """
+        Sets it to `new` if it is `expected`; returns whether it was.
+        """
+    def exchange(self, /, value: SupportsIndex) -> int:
+        """
+        Sets it; returns what it was.
+        """
+    def fetch_add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns what it was before.
+        """
+    def fetch_max(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the larger of its value and `n`; returns what it was before.
+        """
+    def fetch_min(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the smaller of its value and `n`; returns what it was before.
+        """
+    def load(self, /) -> int:
+        """
+        Its value.
+        """
+    def store(self, /, value: SupportsIndex) -> None:
+        """
+        Sets it.
+        """
+    def sub(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Subtracts; returns the difference.
+        """
+
+@disjoint_base
+class AtomicRef:
+    """
+    A reference that threads change without a lock of theirs.
+    """
+    def __new__(cls, value: Any | None = None, /) -> AtomicRef: ...
+    def __repr__(self, /) -> str: ...
+    def compare_exchange(self, /, expected: Any, new: Any) -> bool:
+        """
+        Has it refer to `new` if it refers to `expected`, that very object; returns whether it did.
+        """
+    def exchange(self, /, value: Any) -> Any:
+        """
+        Has it refer to another one; returns the former.
+        """
+    def load(self, /) -> Any:
+        """
+        The object that it refers to.
+        """
+    def store(self, /, value: Any) -> None:
+        """
+        Has it refer to another one.
+        """
+
+@final
+class Attempt:
+    """
+    An attempt at a task with a time limit; see `plait._deadlines`.
+    """
+    def expire(self, /, error: Any) -> None:
+        """
+        Its time is over: `error` is what its future fails with, if it isn't tried again.
+        """
+    @property
+    def name(self, /) -> str | None: ...
+    @property
+    def timeout(self, /) -> float:
+        """
+        When its time is over; `time.monotonic`'s seconds are counted by who watches.
+        """
 
 @final
 class Awaitable:
@@ -138,6 +225,50 @@ class BaseFuture:
         For executors: the task begins (True), or was cancelled and must not run (False).
         """
 
+@disjoint_base
+class BaseThreadPool:
+    """
+    The base class of `plait.ThreadPoolExecutor`; its other base is the standard library's.
+    """
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseThreadPool:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def _close(self, /, cancel: bool) -> None:
+        """
+        Takes no more tasks; `cancel`: those that have not begun are cancelled.
+        """
+    def _counts(self, /) -> list[tuple[int, int, float, float, float, bool]]:
+        """
+        Of each thread: ident, tasks, seconds in tasks, without one, and since it began, idle.
+        """
+    @property
+    def _ended(self, /) -> str | None:
+        """
+        Why it takes no tasks: "closed", "broken", or None.
+        """
+    def _is_here(self, /) -> bool:
+        """
+        Whether the calling thread is one of its own.
+        """
+    def _open(self, /, limit: SupportsIndex, starter: Any, future: type) -> None:
+        """
+        Begins; once more in a forked child, which has none of the threads.
+        """
+    def _submit_limited(self, /, function: "object", args: "tuple[object, ...]", kwargs: "dict[str, object] | None", timeout: "float | None", retries: "int", name: "str | None") -> Any:
+        """
+        The same, with limits.
+        """
+    @property
+    def _waiting(self, /) -> int:
+        """
+        Tasks that wait for a thread.
+        """
+    def submit(self, fn: Any, /, *args: "object", **kwargs: "object") -> Any:
+        """
+        Schedules `fn(*args, **kwargs)` in a thread; its future.
+        """
+
 @final
 class Bridge:
     def __iter__(self, /) -> Bridge:
@@ -156,6 +287,27 @@ class Bridge:
     def ring(self, /) -> None:
         """
         Asks for another round: this one ended early.
+        """
+
+@final
+class CachedThread:
+    """
+    A cached thread that waits for its run.
+    """
+    def __new__(cls, /, stack: SupportsIndex) -> CachedThread:
+        """
+        Reserves a thread with a stack of this size, 0 for the system's default. Raises
+        RuntimeError if there is none and none can be made.
+        """
+    @property
+    def end(self, /) -> RunEnd: ...
+    @property
+    def ident(self, /) -> int: ...
+    @property
+    def native_id(self, /) -> int: ...
+    def run(self, /, function: Any, argument: Any, name: str) -> None:
+        """
+        Has the thread call `function(argument)`, under a name that the system shows.
         """
 
 @final
@@ -242,6 +394,24 @@ class PoolMap:
         """
         Without waiting: a tuple of the next result, None if it isn't there yet. Raises
         StopIteration at the end, or the result's exception.
+        """
+
+@final
+class PoolThread:
+    """
+    A thread that is to be started for a pool.
+    """
+    def begin(self, /) -> bool:
+        """
+        For the thread: it begins. False: it is not wanted any more.
+        """
+    def break_down(self, /, reason: str) -> None:
+        """
+        The thread could not begin: the pool is broken.
+        """
+    def serve(self, /, ident: SupportsIndex) -> None:
+        """
+        Runs the pool's tasks until the pool's end.
         """
 
 @final
@@ -410,6 +580,29 @@ class Response:
     def status(self, /) -> int: ...
 
 @final
+class RunEnd:
+    """
+    The end of a run: what `threading.Thread._handle` is since Python 3.13.
+    """
+    def _set_done(self, /) -> None: ...
+    def acquire(self, /, blocking: bool = True, timeout: SupportsFloat | SupportsIndex = ...) -> bool:
+        """
+        As a lock that the run holds: what exit waits for before Python 3.13.
+        """
+    @property
+    def ident(self, /) -> int: ...
+    def is_done(self, /) -> bool:
+        """
+        Whether it has ended.
+        """
+    def join(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> bool:
+        """
+        Waits for it, `timeout` seconds at most. Whether it has ended.
+        """
+    def locked(self, /) -> bool: ...
+    def release(self, /) -> None: ...
+
+@final
 class TaskOptions:
     """
     How tasks are to be run; see `plait.executors`.
@@ -513,6 +706,17 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     there will be none. It stays attached, being the only thread.
     """
 
+def blocked(wait: Any) -> Any:
+    """
+    Calls `wait()`, which blocks this thread; if it is one of a pool's, that has one thread more
+    for so long.
+    """
+
+def close_threads() -> None:
+    """
+    The interpreter is about to go away: no run begins any more.
+    """
+
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
@@ -541,6 +745,11 @@ def memfd(name: str) -> int:
     """
     A new file in memory, close-on-exec. (An interpreter that was built on an old C library
     lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+    """
+
+def name_thread(name: str) -> None:
+    """
+    Names the calling thread, for the system.
     """
 
 def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int, int] | None:

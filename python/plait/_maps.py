@@ -112,12 +112,12 @@ class PoolMap:
             found = self._take()
             if found is not None:
                 return found[0]
-            self._await(lambda: has_fed or self._fed == fed_before)
+            self._await(None if has_fed else fed_before)
 
-    def _await(self, is_worth_it: Callable[[], bool]) -> None:
-        """Waits for a change; `is_worth_it` is asked under the lock."""
+    def _await(self, fed_before: int | None) -> None:
+        """Waits for a change; not if another thread has fed it since the count was this."""
         with self._changed:
-            if is_worth_it():
+            if fed_before is None or self._fed == fed_before:
                 self._wait()
 
     def _wait(self) -> None:

@@ -136,6 +136,7 @@ class ThreadMap(PoolMap):
 
     def _finish(self, index: int, future: Any) -> None:
         self._futures.discard(future)
+        error: BaseException | None
         if future.cancelled():
             error = _thread_words.refusal("cancelled", None)
         else:
@@ -147,7 +148,7 @@ class ThreadMap(PoolMap):
 
     # ---- results -----------------------------------------------------------------------------
 
-    def _await(self, is_worth_it: Callable[[], bool]) -> None:
+    def _await(self, fed_before: int | None) -> None:
         """A worker of the same pool runs the items itself rather than wait for another; one that
         has to wait is not missing in its pool meanwhile."""
         pool = self._pool()
@@ -158,7 +159,7 @@ class ThreadMap(PoolMap):
                 self._run_item(*found)
                 return
         wait = super()._await
-        _core.blocked(functools.partial(wait, is_worth_it))
+        _core.blocked(functools.partial(wait, fed_before))
 
     # ---- its end -----------------------------------------------------------------------------
 

@@ -71,9 +71,7 @@ def _work(
             initializer(*initargs)
         except BaseException:
             LOGGER.critical("Exception in initializer:", exc_info=True)
-            served.break_down(
-                "A thread initializer failed, the thread pool is not usable anymore"
-            )
+            served.break_down("A thread initializer failed, the thread pool is not usable anymore")
             return
     del initializer, initargs
     served.serve(threading.get_ident())
@@ -86,8 +84,9 @@ class ThreadPoolExecutor(_core.BaseThreadPool, PoolMaps, concurrent.futures.Thre
     context of their `submit`, so they see its context variables; futures can be awaited; `map`
     takes items of iterables that have no length as results are asked for; and a task that waits
     for tasks of its own pool can't bring that to a halt: a thread that waits in ``result()``
-    for a task that has not begun runs it itself, and where it may not (the wait has a timeout, or is in
-    `wait` or `as_completed`, or for another pool's task) the pool has one thread more meanwhile.
+    for a task that has not begun runs it itself, and where it may not (the wait has a timeout, or
+    is in `wait` or `as_completed`, or for another pool's task) the pool has one thread more
+    meanwhile.
     After a fork the child's executor has threads of its own.
 
     ``future.cancel(running=True)`` raises an exception in the thread that is at the task, at its
@@ -130,22 +129,21 @@ class ThreadPoolExecutor(_core.BaseThreadPool, PoolMaps, concurrent.futures.Thre
             raise TypeError(f"initializer must be a callable, got {initializer!r}")
         self._max_workers = max_workers
         self._thread_name_prefix = thread_name_prefix or f"ThreadPoolExecutor-{next(_numbers)}"
-        self._initializer = initializer
+        self._initializer: Any = initializer
         self._initargs = tuple(initargs)
         self._shutdown = False
         self._begin()
         _pools.add(self)
 
     def _begin(self) -> None:
-        starter = _Starter(self._thread_name_prefix, self._initializer, self._initargs)
+        prefix: Any = self._thread_name_prefix  # the stubs say that it may be None
+        starter = _Starter(prefix, self._initializer, self._initargs)
         self._threads = starter.threads
         self._open(self._max_workers, starter, Future)
 
     if TYPE_CHECKING:  # the base class's, in Rust; here it gets T
 
-        def submit(  # type: ignore[override]
-            self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
-        ) -> Future[T]: ...
+        def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
 
     # The standard library's own names, which its users look at.
     @property

@@ -180,7 +180,7 @@ class AtomicCounter(Generic[K]):
         return 0 if cell is None else cell.load()
 
     def __contains__(self, key: object) -> bool:
-        return key in self._cells and self[key] != 0  # type: ignore[index]
+        return key in self._cells and self[key] != 0
 
     def __iter__(self) -> Iterator[K]:
         return iter(self.snapshot())

@@ -28,9 +28,14 @@ _HANDLE = next(
 _START = "_start_new_thread" if _HANDLE is None else "_start_joinable_thread"
 _ORIGINAL = getattr(_thread, _START.removeprefix("_"))
 
-# Running, not daemons: exit waits for them.
-_running: set[Thread] = set()
+# Of runs that are not daemons: exit waits for them. Before Python 3.13 threading has such a set
+# itself, and makes a new one after a fork.
+_running: set[_core.RunEnd] = set()
 _exiting = False
+
+
+def _awaited_at_exit() -> set[Any]:
+    return _running if _HANDLE is not None else threading._shutdown_locks  # type: ignore[attr-defined]
 
 
 class Thread(threading.Thread):
@@ -110,7 +115,7 @@ class Thread(threading.Thread):
             setattr(self, _HANDLE, cached.end)
         self._ident, self._native_id = ident, cached.native_id
         if not self.daemon:
-            _running.add(self)
+            _awaited_at_exit().add(cached.end)
         with threading._active_limbo_lock:  # type: ignore[attr-defined]
             threading._active[ident] = self  # type: ignore[attr-defined]
         # It is known by now, so start() need not wait until it runs.
@@ -119,10 +124,10 @@ class Thread(threading.Thread):
 
     def _start_new(self) -> None:
         """As the standard library does."""
-        run: Callable[[], Any] = self.run
+        run: Any = self.run
         if sys.version_info < (3, 14):  # from then on threading does it
             assert self._context is not None
-            run = functools.partial(self._context.run, run)
+            run = functools.partial(self._context.run, self.run)
 
         def run_and_keep() -> None:
             del self.run  # the instance's attribute, below: a second start finds its own
@@ -204,8 +209,8 @@ def _serve(thread: Thread) -> None:
     try:
         if threading._trace_hook:  # type: ignore[attr-defined]
             sys.settrace(threading._trace_hook)  # type: ignore[attr-defined]
-        if threading._profile_hook:  # type: ignore[attr-defined]
-            sys.setprofile(threading._profile_hook)  # type: ignore[attr-defined]
+        if threading._profile_hook:
+            sys.setprofile(threading._profile_hook)
         try:
             value = thread._context.run(thread.run)  # type: ignore[union-attr]
         except BaseException as error:
@@ -216,26 +221,31 @@ def _serve(thread: Thread) -> None:
                 thread._value = value
     finally:
         thread._delete()  # type: ignore[attr-defined]
-        _running.discard(thread)
+        _awaited_at_exit().discard(thread._end)
+
+
+def _join_all() -> None:
+    """Since Python 3.13: what threading does next, which knows its own threads only."""
+    main = threading.main_thread()
+    if main is current_thread():
+        getattr(main, str(_HANDLE))._set_done()  # threads may wait for it
+    while _running:
+        for end in list(_running):
+            end.join()
+            _running.discard(end)
 
 
 def _at_exit() -> None:
+    """From now on threads start as threading's do."""
     global _exiting
     _exiting = True
-    while _running:
-        for thread in list(_running):
-            thread.join()
-            _running.discard(thread)
-
-
-def _after_fork_in_child() -> None:
-    me = current_thread()
-    _running.intersection_update({me})
+    _core.close_threads()
 
 
 _CAN_REUSE = hasattr(_core, "CachedThread")
 if _CAN_REUSE:
-    threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
-    atexit.register(_core.close_threads)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    atexit.register(_at_exit)
+    if _HANDLE is not None:
+        threading._register_atexit(_join_all)  # type: ignore[attr-defined]
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_running.clear)

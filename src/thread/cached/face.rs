@@ -74,6 +74,22 @@ impl RunEnd {
     fn _set_done(&self) {
         self.flag.set();
     }
+
+    /// As a lock that the run holds: what exit waits for before Python 3.13.
+    #[pyo3(signature = (blocking=true, timeout=-1.0))]
+    fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
+        if blocking {
+            self.join(py, (timeout >= 0.0).then_some(timeout))
+        } else {
+            Ok(self.is_done())
+        }
+    }
+
+    fn release(&self) {}
+
+    fn locked(&self) -> bool {
+        !self.is_done()
+    }
 }
 
 /// A cached thread that waits for its run.
@@ -98,9 +114,8 @@ impl CachedThread {
             return Err(PyRuntimeError::new_err("can't start new thread at interpreter shutdown"));
         }
         let reserved = py.detach(|| Reserved::new(stack));
-        let reserved = reserved.map_err(|error| {
-            PyRuntimeError::new_err(format!("can't start new thread: {error}"))
-        })?;
+        let reserved = reserved
+            .map_err(|error| PyRuntimeError::new_err(format!("can't start new thread: {error}")))?;
         let (ident, native_id) = (reserved.ident, reserved.native_id);
         let end = RunEnd { flag: Arc::default(), generation: generation(), ident };
         let end = Py::new(py, end)?;

@@ -50,7 +50,9 @@ impl Inherited {
 
     fn apply(&self) {
         // SAFETY: a valid set; the old one is not asked for.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut()) };
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut())
+        };
     }
 }
 

@@ -62,6 +62,14 @@ impl BaseThreadPool {
     }
 
     /// The same, with limits.
+    #[pyo3(signature = (
+        function: "object",
+        args: "tuple[object, ...]",
+        kwargs: "dict[str, object] | None",
+        timeout: "float | None",
+        retries: "int",
+        name: "str | None",
+    ))]
     #[expect(clippy::too_many_arguments, reason = "Python's private caller names them")]
     fn _submit_limited(
         &self,
@@ -227,4 +235,3 @@ impl Attempt {
         locked(&self.started).take().is_some()
     }
 }
-

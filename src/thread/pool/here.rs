@@ -136,7 +136,8 @@ impl Here {
         let Ok(error) = stopped(py) else { return false };
         let mut frames = locked(&self.frames);
         let last = frames.len();
-        let found = frames.iter_mut().enumerate().find(|(_, frame)| frame.core == Arc::as_ptr(core));
+        let found =
+            frames.iter_mut().enumerate().find(|(_, frame)| frame.core == Arc::as_ptr(core));
         let Some((index, frame)) = found else { return false };
         if frame.stop == Stop::No {
             frame.stop = Stop::Wanted;

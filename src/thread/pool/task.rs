@@ -40,13 +40,15 @@ impl Call {
         called.map(Bound::unbind)
     }
 
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
+    /// For another attempt, which may run at the same time.
+    fn again(&self, py: Python<'_>) -> Option<Self> {
+        let context = self.context.as_ref().map(|context| context::copy(context.bind(py)));
+        Some(Self {
             function: self.function.clone_ref(py),
             args: self.args.clone_ref(py),
             kwargs: self.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
-            context: self.context.as_ref().map(|context| context.clone_ref(py)),
-        }
+            context: context.transpose().ok()?.map(Bound::unbind),
+        })
     }
 }
 
@@ -156,7 +158,7 @@ pub struct Started {
 impl Started {
     pub fn new(py: Python<'_>, task: &Task, call: &Call, core: &Arc<Core>) -> Option<Self> {
         let limits = task.limits.as_ref().filter(|limits| limits.timeout.is_some())?;
-        let again = (limits.retries > 0).then(|| call.clone_ref(py));
+        let again = if limits.retries > 0 { call.again(py) } else { None };
         let (core, pool) = (Arc::clone(core), Arc::clone(&task.pool));
         Some(Self { core, pool, limits: limits.clone(), again })
     }
