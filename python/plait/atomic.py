@@ -122,7 +122,7 @@ class AtomicCounter(Generic[K]):
     >>> words.add("or", 4)
     5
     >>> words["be"], words["question"], words.total()
-    (2, 0, 9)
+    (2, 0, 10)
     >>> words.most_common(1)
     [('or', 5)]
     """

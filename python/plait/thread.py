@@ -20,6 +20,7 @@ from .errors import TaskTimeout
 
 __all__ = ["Thread", "current_thread"]
 
+_Base = threading.Thread
 # Where threading keeps the end of a thread, since Python 3.13 and 3.14.
 _HANDLE = next(
     (name for name in ("_os_thread_handle", "_handle") if hasattr(current_thread(), name)), None
@@ -86,6 +87,10 @@ class Thread(threading.Thread):
         daemon: bool | None = None,
         context: contextvars.Context | None = None,
     ) -> None:
+        # threading's own kinds call this when `threading.Thread` is this class.
+        if not issubclass(type(self), Thread):
+            _Base.__init__(self, group, target, name, args, kwargs or {}, daemon=daemon)
+            return
         target = check_target(target, needed=type(self).run is Thread.run)
         self._value: object = None
         self._raised: tuple[BaseException, TracebackType | None] | None = None
