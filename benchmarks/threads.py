@@ -6,6 +6,7 @@ Read the ratios; the absolute figures are this machine's.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -46,6 +47,32 @@ def in_pool(
         list(executor.map(fn, range(count)))
 
 
+def batch(pool: type[ThreadPoolExecutor]) -> None:
+    with pool(2) as executor:
+        futures = [executor.submit(small, item) for item in range(20_000)]
+        for future in futures:
+            future.result()
+
+
+def round_trips(pool: type[ThreadPoolExecutor]) -> None:
+    with pool(2) as executor:
+        for item in range(2000):
+            executor.submit(small, item).result()
+
+
+def wrapped(pool: type[ThreadPoolExecutor], *, gathered: bool) -> None:
+    async def run() -> None:
+        with pool(2) as executor:
+            if gathered:
+                calls = (executor.submit(small, item) for item in range(2000))
+                await asyncio.gather(*map(asyncio.wrap_future, calls))
+                return
+            for item in range(2000):
+                await asyncio.wrap_future(executor.submit(small, item))
+
+    asyncio.run(run())
+
+
 def main() -> None:
     rows: list[tuple[str, int, Callable[[], object], Callable[[], object]]] = [
         (
@@ -53,6 +80,30 @@ def main() -> None:
             100,
             lambda: start_and_join(plait.Thread),
             lambda: start_and_join(threading.Thread),
+        ),
+        (
+            "pool: submit and result, a batch",
+            20_000,
+            lambda: batch(plait.ThreadPoolExecutor),
+            lambda: batch(ThreadPoolExecutor),
+        ),
+        (
+            "pool: a task's round trip",
+            2000,
+            lambda: round_trips(plait.ThreadPoolExecutor),
+            lambda: round_trips(ThreadPoolExecutor),
+        ),
+        (
+            "wrap_future, one by one",
+            2000,
+            lambda: wrapped(plait.ThreadPoolExecutor, gathered=False),
+            lambda: wrapped(ThreadPoolExecutor, gathered=False),
+        ),
+        (
+            "wrap_future, gathered",
+            2000,
+            lambda: wrapped(plait.ThreadPoolExecutor, gathered=True),
+            lambda: wrapped(ThreadPoolExecutor, gathered=True),
         ),
         (
             "map of 2000 tiny calls, threads",

@@ -23,7 +23,7 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_there_is_one_for_each_section() -> None:
-    assert {file.stem for file in EXAMPLES.glob("*.py")} == set(SECTIONS)
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == {*SECTIONS, "callbacks"}
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -49,6 +49,14 @@ def test_blocking_comes_in_the_tutorials_order() -> None:
     start = lines.index("Background 0 started")
     assert lines[start + 9] == "Background 4 finished"
     assert lines[start + 10] == "Main thread completed"
+
+
+def test_callbacks_get_each_result_while_the_main_thread_is_free() -> None:
+    done = run("callbacks", "0.01")
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in done.stdout.split("ThreadPoolExecutor:\n")[1:]:
+        told = [line.split(" (")[0].strip() for line in part.splitlines() if "told by" in line]
+        assert sorted(told) == ["0", "1", "4"]
 
 
 def test_bad_delays_are_refused() -> None:

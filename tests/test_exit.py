@@ -59,6 +59,33 @@ PROGRAMS = {
         for _ in range(3):
             lane.post(busy)
     """,
+    "daemon threads that start threads": """
+        def busy():
+            while True:
+                plait.Thread(target=int, daemon=True).start()
+
+        for _ in range(3):
+            plait.Thread(target=busy, daemon=True).start()
+    """,
+    "a pool with tasks queued and running": """
+        pool = plait.ThreadPoolExecutor(2)
+        futures = [pool.submit(sum, range(1000)) for _ in range(50)]
+        futures += [pool.submit(time.sleep, 0.001) for _ in range(5)]
+        found = pool.map(abs, range(100))
+    """,
+    "daemon threads that use a pool": """
+        def busy():
+            with plait.ThreadPoolExecutor(2) as pool:
+                try:
+                    while True:
+                        pool.submit(int).result()
+                        list(pool.map(abs, range(10)))
+                except RuntimeError as error:
+                    assert "interpreter shutdown" in str(error), error
+
+        for _ in range(2):
+            plait.Thread(target=busy, daemon=True).start()
+    """,
     "native kernels in daemon threads": """
         def busy():
             while True:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
+import os
+import pathlib
+import sys
 import threading
 import traceback
 
 import plait
 import pytest
+from plait import _core
 
 
 @pytest.fixture
@@ -148,3 +153,166 @@ def test_a_subclass_that_forgets_to_initialize_is_told():
         thread.start()
     with pytest.raises(RuntimeError, match="before it is started"):
         thread.result()
+
+
+# ---- on cached OS threads ------------------------------------------------------------------------
+
+cached = pytest.mark.skipif(not hasattr(_core, "CachedThread"), reason="needs Linux")
+
+
+def run(target, *args, **options):
+    thread = plait.Thread(target=target, args=args, **options)
+    thread.start()
+    return thread.result(60)
+
+
+@cached
+def test_an_os_thread_is_used_again_and_a_thread_state_is_not():
+    local, variable = threading.local(), contextvars.ContextVar("variable", default="none")
+
+    def look():
+        seen = getattr(local, "value", "none"), variable.get(), sys.gettrace()
+        local.value = "leaked"
+        variable.set("leaked")
+        sys.settrace(lambda *args: None)
+        return threading.get_native_id(), seen
+
+    found = [run(look) for _ in range(20)]
+    assert {seen for _, seen in found} == {("none", "none", None)}
+    assert len({native_id for native_id, _ in found}) < 20
+
+
+@cached
+def test_a_thread_that_must_not_be_reused_is_new():
+    class New(plait.Thread):
+        reuse = False
+
+    thread = New(target=threading.get_native_id)
+    thread.start()
+    assert thread.result(60) == thread.native_id
+    assert thread._end is None
+
+
+def test_ids_are_known_when_start_returns():
+    gate = threading.Event()
+    thread = plait.Thread(target=lambda: (gate.wait(), threading.get_ident()), daemon=True)
+    thread.start()
+    try:
+        assert threading._active[thread.ident] is thread
+        assert thread.native_id is not None
+    finally:
+        gate.set()
+    assert thread.result(60) == (True, thread.ident)
+    assert thread not in threading.enumerate()
+    assert not thread.is_alive()
+    assert "stopped" in repr(thread)
+
+
+def test_a_thread_runs_in_a_copy_of_its_starters_context():
+    variable = contextvars.ContextVar("variable", default=0)
+
+    def change():
+        before = variable.get()
+        variable.set(before + 1)
+        return before
+
+    def start():
+        variable.set(7)
+        return [run(change), run(change), variable.get()]
+
+    inherits = getattr(sys.flags, "thread_inherit_context", True)
+    assert contextvars.Context().run(start) == ([7, 7, 7] if inherits else [0, 0, 7])
+    own = contextvars.Context()
+    own.run(variable.set, 3)
+    assert run(change, context=own) == 3
+    assert own[variable] == 4
+
+
+@cached
+def test_the_system_sees_the_name():
+    def comm():
+        path = f"/proc/self/task/{threading.get_native_id()}/comm"
+        return pathlib.Path(path).read_text().strip()
+
+    assert run(comm, name="weft and warp and more") == "weft and warp a"
+    assert run(comm, name="other") == "other"
+
+
+@cached
+def test_a_thread_has_the_stack_that_was_asked_for():
+    def stack():
+        maps = pathlib.Path("/proc/self/maps").read_text()
+        here = id_of_stack()
+        for line in maps.splitlines():
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            if start <= here < end:
+                return end - start
+        return 0
+
+    def id_of_stack():
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        libc.pthread_self.restype = ctypes.c_size_t
+        return int(libc.pthread_self())
+
+    before = threading.stack_size(64 << 20)
+    try:
+        assert run(stack) >= 63 << 20  # the default is much less
+    finally:
+        threading.stack_size(before)
+
+
+def test_a_join_comes_after_the_last_finalizer():
+    class Last:
+        def __del__(self):
+            ended.append("finalizer")
+
+    local, ended = threading.local(), []
+    thread = plait.Thread(target=lambda: setattr(local, "value", Last()))
+    thread.start()
+    thread.join(60)
+    assert ended == ["finalizer"]
+
+
+def test_exit_waits_for_threads_that_are_no_daemons(run_script):
+    done = run_script("""
+        import threading, time, plait
+
+        def late(main):
+            main.join()
+            print("late")
+
+        plait.Thread(target=late, args=(threading.current_thread(),)).start()
+        plait.Thread(target=time.sleep, args=(600,), daemon=True).start()
+        print("main")
+    """)
+    assert done.stdout.split() == ["main", "late"]
+    assert done.stderr == ""
+
+
+def test_threads_in_a_forked_child():
+    if (pid := os.fork()) == 0:
+        code = 1
+        try:
+            code = 0 if run(abs, -3) == 3 else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    # And one that is forked from such a thread: it ends with that thread.
+    assert os.waitpid(run(os.fork), 0)[1] == 0
+    gate = threading.Event()
+    thread = plait.Thread(target=gate.wait, daemon=True)
+    thread.start()
+    if (pid := os.fork()) == 0:
+        os._exit(thread.is_alive())  # it is not in the child
+    gate.set()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert thread.result(60) is True
+
+
+def test_many_threads_at_once():
+    threads = [plait.Thread(target=abs, args=(-n,)) for n in range(100)]
+    for thread in threads:
+        thread.start()
+    assert [thread.result(60) for thread in threads] == list(range(100))

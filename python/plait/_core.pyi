@@ -3,11 +3,98 @@
 documentation and the types.
 """
 
-from _typeshed import Incomplete, SupportsGetItem
+from _typeshed import SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "Barrier", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Condition", "Ending", "Event", "Job", "Joining", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "RLock", "RWLock", "RWLockAccess", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "look_for_deadlock", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "BaseFuture", "BaseThreadPool", "Bridge", "CachedThread", "Child", "Job", "Lane", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "Response", "RunEnd", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+
+@disjoint_base
+class AtomicInt:
+    """
+    A whole number that threads change without a lock.
+    """
+    def __index__(self, /) -> int: ...
+    def __int__(self, /) -> int: ...
+    def __new__(cls, value: SupportsIndex = 0, /) -> AtomicInt: ...
+    def __repr__(self, /) -> str: ...
+    def add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns the sum.
+        """
+    def compare_exchange(self, /, expected: SupportsIndex, new: SupportsIndex) -> bool:
+        """
+        Sets it to `new` if it is `expected`; returns whether it was.
+        """
+    def exchange(self, /, value: SupportsIndex) -> int:
+        """
+        Sets it; returns what it was.
+        """
+    def fetch_add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns what it was before.
+        """
+    def fetch_max(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the larger of its value and `n`; returns what it was before.
+        """
+    def fetch_min(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the smaller of its value and `n`; returns what it was before.
+        """
+    def load(self, /) -> int:
+        """
+        Its value.
+        """
+    def store(self, /, value: SupportsIndex) -> None:
+        """
+        Sets it.
+        """
+    def sub(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Subtracts; returns the difference.
+        """
+
+@disjoint_base
+class AtomicRef:
+    """
+    A reference that threads change without a lock of theirs.
+    """
+    def __new__(cls, value: Any | None = None, /) -> AtomicRef: ...
+    def __repr__(self, /) -> str: ...
+    def compare_exchange(self, /, expected: Any, new: Any) -> bool:
+        """
+        Has it refer to `new` if it refers to `expected`, that very object; returns whether it did.
+        """
+    def exchange(self, /, value: Any) -> Any:
+        """
+        Has it refer to another one; returns the former.
+        """
+    def load(self, /) -> Any:
+        """
+        The object that it refers to.
+        """
+    def store(self, /, value: Any) -> None:
+        """
+        Has it refer to another one.
+        """
+
+@final
+class Attempt:
+    """
+    An attempt at a task with a time limit; see `plait._deadlines`.
+    """
+    def expire(self, /, error: Any) -> None:
+        """
+        Its time is over: `error` is what its future fails with, if it isn't tried again.
+        """
+    @property
+    def name(self, /) -> str | None: ...
+    @property
+    def timeout(self, /) -> float:
+        """
+        When its time is over; `time.monotonic`'s seconds are counted by who watches.
+        """
 
 @final
 class Awaitable:
@@ -26,7 +113,7 @@ class Awaitable:
     def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
     def cancel(self, /, msg: Any | None = None) -> bool:
         """
-        Ends it: the Rust future is dropped, or told to end. False if it was done.
+        Ends it: the Rust future is dropped. False if it was done.
         """
     def cancelled(self, /) -> bool: ...
     def close(self, /) -> None:
@@ -50,75 +137,6 @@ class Awaitable:
         Starts it now, without waiting for it.
         """
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
-
-@disjoint_base
-class Barrier:
-    """
-    A meeting point of a fixed number of threads and tasks: `threading.Barrier` for both.
-
-    Unlike the standard library's, the barrier is ready for the next round at once: nobody waits
-    for those who have passed to be on their way.
-
-    Args:
-        parties: how many have to meet.
-        action: called by the last to come, before the others go on.
-        timeout: seconds, for calls of `wait` that give none.
-
-    Raises:
-        ValueError: ``parties`` is below 1.
-
-    >>> from plait import Barrier, Thread
-    >>> barrier = Barrier(2, action=lambda: print("met"))
-    >>> Thread(target=barrier.wait).start(); _ = barrier.wait()
-    met
-    """
-    def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def abort(self, /) -> None:
-        """
-        Break it: who waits, and who comes, gets `threading.BrokenBarrierError`.
-        """
-    @property
-    def broken(self, /) -> bool:
-        """
-        Whether it is broken.
-        """
-    @property
-    def n_waiting(self, /) -> int:
-        """
-        How many are waiting.
-        """
-    @property
-    def parties(self, /) -> int:
-        """
-        How many have to meet.
-        """
-    def reset(self, /) -> None:
-        """
-        Make it as new; who waits gets `threading.BrokenBarrierError`.
-        """
-    def wait(self, /, timeout: Incomplete | None = None) -> int:
-        """
-        Wait until all are there.
-
-        Args:
-            timeout: the most seconds to wait; None: the barrier's own. When they are over, the
-                barrier is broken.
-
-        Returns:
-            As the how-many-th the caller came, from 0.
-
-        Raises:
-            threading.BrokenBarrierError: it was broken or reset, or time was up.
-        """
-    def wait_async(self, /) -> Awaitable:
-        """
-        Wait in a coroutine until all are there; gives as the how-many-th it came.
-
-        A task that is cancelled is no longer there; the barrier stays whole.
-        """
 
 @disjoint_base
 class BaseFuture:
@@ -207,16 +225,49 @@ class BaseFuture:
         For executors: the task begins (True), or was cancelled and must not run (False).
         """
 
-class BoundedSemaphore(Semaphore):
+@disjoint_base
+class BaseThreadPool:
     """
-    A semaphore that never has more permits than at first; see `Semaphore`.
-
-    >>> from plait import BoundedSemaphore
-    >>> BoundedSemaphore(1).release()
-    Traceback (most recent call last):
-    ValueError: Semaphore released too many times
+    The base class of `plait.ThreadPoolExecutor`; its other base is the standard library's.
     """
-    def __new__(cls, /, value: SupportsIndex = 1) -> BoundedSemaphore: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseThreadPool:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def _close(self, /, cancel: bool) -> None:
+        """
+        Takes no more tasks; `cancel`: those that have not begun are cancelled.
+        """
+    def _counts(self, /) -> list[tuple[int, int, float, float, float, bool]]:
+        """
+        Of each thread: ident, tasks, seconds in tasks, without one, and since it began, idle.
+        """
+    @property
+    def _ended(self, /) -> str | None:
+        """
+        Why it takes no tasks: "closed", "broken", or None.
+        """
+    def _is_here(self, /) -> bool:
+        """
+        Whether the calling thread is one of its own.
+        """
+    def _open(self, /, limit: SupportsIndex, starter: Any, future: type) -> None:
+        """
+        Begins; once more in a forked child, which has none of the threads.
+        """
+    def _submit_limited(self, /, function: "object", args: "tuple[object, ...]", kwargs: "dict[str, object] | None", timeout: "float | None", retries: "int", name: "str | None") -> Any:
+        """
+        The same, with limits.
+        """
+    @property
+    def _waiting(self, /) -> int:
+        """
+        Tasks that wait for a thread.
+        """
+    def submit(self, fn: Any, /, *args: "object", **kwargs: "object") -> Any:
+        """
+        Schedules `fn(*args, **kwargs)` in a thread; its future.
+        """
 
 @final
 class Bridge:
@@ -229,10 +280,6 @@ class Bridge:
         """
         The next `(callback, context, awaitable)`; polls futures until one is due.
         """
-    def count_waiting(self, /) -> int:
-        """
-        How many awaitables are not done yet.
-        """
     def fileno(self, /) -> int:
         """
         The descriptor that the loop watches.
@@ -240,6 +287,27 @@ class Bridge:
     def ring(self, /) -> None:
         """
         Asks for another round: this one ended early.
+        """
+
+@final
+class CachedThread:
+    """
+    A cached thread that waits for its run.
+    """
+    def __new__(cls, /, stack: SupportsIndex) -> CachedThread:
+        """
+        Reserves a thread with a stack of this size, 0 for the system's default. Raises
+        RuntimeError if there is none and none can be made.
+        """
+    @property
+    def end(self, /) -> RunEnd: ...
+    @property
+    def ident(self, /) -> int: ...
+    @property
+    def native_id(self, /) -> int: ...
+    def run(self, /, function: Any, argument: Any, name: str) -> None:
+        """
+        Has the thread call `function(argument)`, under a name that the system shows.
         """
 
 @final
@@ -278,181 +346,6 @@ class Child:
         A pidfd, readable when it has ended; -1 after close().
         """
 
-@disjoint_base
-class Condition:
-    """
-    A condition variable: `threading.Condition` and `asyncio.Condition` in one.
-
-    Threads and tasks wait in one line, and either may notify.
-
-    Args:
-        lock: what it waits under; None: a new `plait.RLock`. Any other lock will do for threads,
-            coroutines need a `plait.Lock` or `plait.RLock`.
-
-    >>> import asyncio
-    >>> from plait import Condition, Thread
-    >>> changed, stock = Condition(), []
-    >>> def produce():
-    ...     with changed:
-    ...         stock.append("apple")
-    ...         changed.notify()
-    >>> async def main():
-    ...     async with changed:
-    ...         Thread(target=produce).start()
-    ...         await changed.wait_for_async(lambda: stock)
-    ...         return stock.pop()
-    >>> asyncio.run(main())
-    'apple'
-    """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *exc: "object") -> Any: ...
-    def __enter__(self, /) -> Any: ...
-    def __exit__(self, /, *exc: "object") -> Any: ...
-    def __new__(cls, /, lock: Any | None = None) -> Condition: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    def _is_owned(self, /) -> bool: ...
-    @property
-    def _lock(self, /) -> Any: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    @property
-    def acquire(self, /) -> Any:
-        """
-        The lock's own `acquire`.
-        """
-    @property
-    def acquire_async(self, /) -> Any:
-        """
-        The lock's own `acquire_async`.
-        """
-    def notify(self, /, n: SupportsIndex = 1) -> None:
-        """
-        Notify the first ``n`` who wait, threads or tasks.
-
-        Raises:
-            RuntimeError: the caller has not taken the lock.
-        """
-    def notifyAll(self, /) -> None:
-        """
-        An old name of `notify_all`.
-        """
-    def notify_all(self, /) -> None:
-        """
-        Notify all who wait.
-        """
-    @property
-    def release(self, /) -> Any:
-        """
-        The lock's own `release`.
-        """
-    def wait(self, /, timeout: Incomplete | None = None) -> bool:
-        """
-        Let the lock go, wait to be notified, and take the lock again.
-
-        However it ends, the lock is held again: an exception of a signal handler (^C) comes
-        once it is.
-
-        Args:
-            timeout: the most seconds to wait to be notified; None: no limit.
-
-        Returns:
-            Whether it was notified.
-
-        Raises:
-            RuntimeError: the caller has not taken the lock.
-            ValueError: the timeout is nan.
-            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
-        """
-    def wait_async(self, /) -> Awaitable:
-        """
-        Wait to be notified, in a coroutine that has taken the lock; gives True.
-
-        A task that is cancelled goes on once it has the lock again, so that ``async with`` can
-        let it go; a notification that it had got goes to the next.
-        """
-    def wait_for(self, /, predicate: Any, timeout: Incomplete | None = None) -> Any:
-        """
-        Wait until ``predicate()`` is true.
-
-        Args:
-            predicate: called with the lock held, at first and after each notification.
-            timeout: the most seconds to wait; None: no limit.
-
-        Returns:
-            What it returned last: something false when time was up.
-
-        Raises:
-            RuntimeError: the caller has not taken the lock.
-        """
-    def wait_for_async(self, /, predicate: Any) -> Awaitable:
-        """
-        Wait in a coroutine until ``predicate()``, a plain function, is true; gives its value.
-        """
-
-@final
-class Ending:
-    """
-    Whether it is over is told by `end()`: a thread's run, which can be joined.
-    """
-    def __new__(cls, /) -> Ending: ...
-    def end(self, /) -> None:
-        """
-        Called when nothing of the run is to come.
-        """
-
-@disjoint_base
-class Event:
-    """
-    A flag that threads and coroutines wait for: `threading.Event` and `asyncio.Event` in one.
-
-    >>> import asyncio
-    >>> from plait import Event, Thread
-    >>> event = Event()
-    >>> async def main():
-    ...     Thread(target=event.set).start()
-    ...     return await event.wait_async()
-    >>> asyncio.run(main()), event.wait()
-    (True, True)
-    """
-    def __new__(cls, /) -> Event: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    @property
-    def _cond(self, /) -> Any: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def clear(self, /) -> None:
-        """
-        Take the flag back.
-        """
-    def is_set(self, /) -> bool:
-        """
-        Whether the flag is set.
-        """
-    def set(self, /) -> None:
-        """
-        Set the flag; all who wait go on.
-        """
-    def wait(self, /, timeout: Incomplete | None = None) -> bool:
-        """
-        Wait until the flag is set.
-
-        Args:
-            timeout: the most seconds to wait; None: no limit; 0 or less: don't wait.
-
-        Returns:
-            Whether it was set.
-
-        Raises:
-            ValueError: the timeout is nan.
-            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
-        """
-    def wait_async(self, /) -> Awaitable:
-        """
-        Wait in a coroutine until the flag is set; gives True.
-        """
-
 @final
 class Job:
     """
@@ -470,15 +363,6 @@ class Job:
         """
 
 @final
-class Joining:
-    """
-    `with Joining("Thread", thread, ident, ending):` around a join without a time limit.
-    """
-    def __enter__(self, /) -> None: ...
-    def __exit__(self, /, *_exc) -> None: ...
-    def __new__(cls, /, kind: str, object: Any, ident: SupportsIndex | None = None, ending: Ending | None = None) -> Joining: ...
-
-@final
 class Lane:
     """
     A queue of calls that at most `limit` threads of the crew serve at once.
@@ -488,69 +372,6 @@ class Lane:
         """
         Has a worker call `call()`. Nobody sees its result; an exception is reported as that
         of a thread.
-        """
-
-@final
-class Lock:
-    """
-    A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
-
-    It may be shared by threads, tasks of several event loops and Rust tasks. As with the
-    standard library's, any of them may release it. Who has waited for 1 ms is handed the lock
-    when it becomes free; else whoever comes first takes it.
-
-    >>> import asyncio
-    >>> from plait import Lock
-    >>> lock = Lock()
-    >>> with lock:
-    ...     lock.locked()
-    True
-    >>> async def main():
-    ...     async with lock:
-    ...         return lock.acquire(blocking=False)
-    >>> asyncio.run(main())
-    False
-    """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
-    def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
-    def __new__(cls, /) -> Lock: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
-        """
-        Take the lock, waiting for it if need be.
-
-        Args:
-            blocking: wait while another thread or task has it.
-            timeout: the most seconds to wait; -1: no limit. Honoured to a millisecond.
-
-        Returns:
-            Whether it was taken.
-
-        Raises:
-            ValueError: the timeout is negative, nan, or given with ``blocking=False``.
-            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
-        """
-    def acquire_async(self, /) -> Awaitable:
-        """
-        Take the lock in a coroutine: ``await lock.acquire_async()`` gives True.
-
-        Cancelling the task leaves the line; a lock that it had been handed goes to the next.
-        """
-    def locked(self, /) -> bool:
-        """
-        Whether it is taken.
-        """
-    def release(self, /) -> None:
-        """
-        Let the lock go; any thread or task may.
-
-        Raises:
-            RuntimeError: nobody has it.
         """
 
 @final
@@ -573,6 +394,24 @@ class PoolMap:
         """
         Without waiting: a tuple of the next result, None if it isn't there yet. Raises
         StopIteration at the end, or the result's exception.
+        """
+
+@final
+class PoolThread:
+    """
+    A thread that is to be started for a pool.
+    """
+    def begin(self, /) -> bool:
+        """
+        For the thread: it begins. False: it is not wanted any more.
+        """
+    def break_down(self, /, reason: str) -> None:
+        """
+        The thread could not begin: the pool is broken.
+        """
+    def serve(self, /, ident: SupportsIndex) -> None:
+        """
+        Runs the pool's tasks until the pool's end.
         """
 
 @final
@@ -728,171 +567,6 @@ class Promise:
         """
 
 @final
-class RLock:
-    """
-    A lock that its owner may take again: `threading.RLock`, for coroutines too.
-
-    The owner is the thread for `acquire` and ``with``, the task for `acquire_async` and
-    ``async with``: two tasks of one loop exclude each other, as asyncio's own locks have it.
-
-    >>> import asyncio
-    >>> from plait import RLock
-    >>> lock = RLock()
-    >>> with lock, lock:
-    ...     lock.locked()
-    True
-    >>> async def main():
-    ...     async with lock:
-    ...         async with lock:
-    ...             return lock.locked()
-    >>> asyncio.run(main()), lock.locked()
-    (True, False)
-    """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
-    def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
-    def __new__(cls, /) -> RLock: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _acquire_restore(self, /, state: tuple[SupportsIndex, SupportsIndex]) -> None: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    def _is_owned(self, /) -> bool: ...
-    def _recursion_count(self, /) -> int: ...
-    def _release_save(self, /) -> tuple[int, int]:
-        """
-        `(how often, by whom)`, for `_acquire_restore`.
-        """
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
-        """
-        Take the lock, again if this thread has it, waiting for it if need be.
-
-        Args:
-            blocking: wait while another thread or task has it.
-            timeout: the most seconds to wait; -1: no limit.
-
-        Returns:
-            Whether it was taken.
-
-        Raises:
-            ValueError: the timeout is negative, nan, or given with ``blocking=False``.
-            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
-        """
-    def acquire_async(self, /) -> Awaitable:
-        """
-        Take the lock for the task that calls this: ``await lock.acquire_async()`` gives True.
-        """
-    def locked(self, /) -> bool:
-        """
-        Whether anybody holds it.
-        """
-    def release(self, /) -> None:
-        """
-        Undo one `acquire` of this thread, or one `acquire_async` of this task.
-
-        Raises:
-            RuntimeError: neither has the lock.
-        """
-
-@disjoint_base
-class RWLock:
-    """
-    A lock for many readers or one writer; the standard library has none.
-
-    Threads and tasks wait in one line: a reader that comes after a waiting writer waits behind
-    it, so that neither readers nor writers starve. Who reads may read again at once. Who reads
-    cannot take it for writing too, nor who writes take it again: that would wait for ever.
-
-    >>> import asyncio
-    >>> from plait import RWLock
-    >>> table = RWLock()
-    >>> with table.read(), table.read():
-    ...     table.acquire_write(blocking=False)
-    False
-    >>> async def main():
-    ...     async with table.write():
-    ...         return table.acquire_read(timeout=0.001)
-    >>> asyncio.run(main())
-    False
-    """
-    def __new__(cls, /) -> RWLock: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def acquire_read(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
-        """
-        Take it for reading, beside other readers.
-
-        Args:
-            blocking: wait while a writer has it or waits for it.
-            timeout: the most seconds to wait; -1: no limit.
-
-        Returns:
-            Whether it was taken.
-
-        Raises:
-            ValueError: the timeout is negative, nan, or given with ``blocking=False``.
-            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
-        """
-    def acquire_read_async(self, /) -> Awaitable:
-        """
-        Take it for reading, for the task that calls this; gives True.
-        """
-    def acquire_write(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
-        """
-        Take it for writing, alone.
-
-        Args:
-            blocking: wait while anybody has it.
-            timeout: the most seconds to wait; -1: no limit.
-
-        Returns:
-            Whether it was taken.
-
-        Raises:
-            ValueError: the timeout is negative, nan, or given with ``blocking=False``.
-            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
-        """
-    def acquire_write_async(self, /) -> Awaitable:
-        """
-        Take it for writing, for the task that calls this; gives True.
-        """
-    def read(self, /) -> RWLockAccess:
-        """
-        ``with rw.read():`` or ``async with rw.read():``
-        """
-    def release_read(self, /) -> None:
-        """
-        Undo one `acquire_read` of this thread or task.
-
-        Raises:
-            RuntimeError: neither reads.
-        """
-    def release_write(self, /) -> None:
-        """
-        Undo `acquire_write`.
-
-        Raises:
-            RuntimeError: neither this thread nor this task writes.
-        """
-    def write(self, /) -> RWLockAccess:
-        """
-        ``with rw.write():`` or ``async with rw.write():``
-        """
-
-@final
-class RWLockAccess:
-    """
-    One way to hold an `RWLock`, for ``with`` and ``async with``.
-    """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
-    def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
-
-@final
 class Response:
     """
     What a server answered.
@@ -905,65 +579,28 @@ class Response:
     @property
     def status(self, /) -> int: ...
 
-@disjoint_base
-class Semaphore:
+@final
+class RunEnd:
     """
-    A number of permits: `threading.Semaphore` and `asyncio.Semaphore` in one.
-
-    Args:
-        value: the number of permits at first.
-
-    Raises:
-        ValueError: it is negative.
-
-    >>> import asyncio
-    >>> from plait import Semaphore
-    >>> permits = Semaphore(2)
-    >>> with permits:
-    ...     permits.acquire(), permits.acquire(blocking=False)
-    (True, False)
-    >>> async def main():
-    ...     async with permits:
-    ...         return permits.acquire(timeout=0.001)
-    >>> asyncio.run(main())
-    False
+    The end of a run: what `threading.Thread._handle` is since Python 3.13.
     """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
-    def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
-    def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def _set_done(self, /) -> None: ...
+    def acquire(self, /, blocking: bool = True, timeout: SupportsFloat | SupportsIndex = ...) -> bool:
+        """
+        As a lock that the run holds: what exit waits for before Python 3.13.
+        """
     @property
-    def _value(self, /) -> int: ...
-    def acquire(self, /, blocking: "bool" = ..., timeout: Incomplete | None = None) -> bool:
+    def ident(self, /) -> int: ...
+    def is_done(self, /) -> bool:
         """
-        Take a permit, waiting for one if need be.
-
-        Args:
-            blocking: wait while there is none.
-            timeout: the most seconds to wait; None: no limit; 0 or less: don't wait.
-
-        Returns:
-            Whether one was taken.
-
-        Raises:
-            ValueError: the timeout is nan, or given with ``blocking=False``.
-            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
+        Whether it has ended.
         """
-    def acquire_async(self, /) -> Awaitable:
+    def join(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> bool:
         """
-        Take a permit in a coroutine: ``await semaphore.acquire_async()`` gives True.
+        Waits for it, `timeout` seconds at most. Whether it has ended.
         """
-    def release(self, /, n: SupportsIndex = 1) -> None:
-        """
-        Give back a permit, or ``n`` of them.
-
-        Raises:
-            ValueError: ``n`` is below 1, or there would be more than a bounded one may have.
-        """
+    def locked(self, /) -> bool: ...
+    def release(self, /) -> None: ...
 
 @final
 class TaskOptions:
@@ -1069,6 +706,17 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     there will be none. It stays attached, being the only thread.
     """
 
+def blocked(wait: Any) -> Any:
+    """
+    Calls `wait()`, which blocks this thread; if it is one of a pool's, that has one thread more
+    for so long.
+    """
+
+def close_threads() -> None:
+    """
+    The interpreter is about to go away: no run begins any more.
+    """
+
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
@@ -1076,11 +724,6 @@ def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
 def end_with_parent(pidfd: SupportsIndex) -> None:
     """
     Ends this process as soon as the one behind `pidfd` (handed over) has ended.
-    """
-
-def find_deadlocks(on: bool) -> bool:
-    """
-    Turns the search on or off; gives what it was.
     """
 
 def fork_sibling() -> int:
@@ -1096,18 +739,17 @@ def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitab
     `timeout` is the number of seconds for the whole request; None: no limit.
     """
 
-def look_for_deadlock() -> bool:
-    """
-    Called by a loop that has nothing to do at the moment: refuses the wait of one of its tasks
-    if nothing else in the process can go on either.
-    """
-
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
 
 def memfd(name: str) -> int:
     """
     A new file in memory, close-on-exec. (An interpreter that was built on an old C library
     lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+    """
+
+def name_thread(name: str) -> None:
+    """
+    Names the calling thread, for the system.
     """
 
 def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int, int] | None:
@@ -1180,11 +822,6 @@ def to_thread(call: Any) -> Awaitable:
 def unblock(bytes: bytes) -> None:
     """
     Blocks the signals that these attributes block, and no others.
-    """
-
-def untimed_waits() -> list:
-    """
-    The waits of this moment that have no time limit.
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...

@@ -77,6 +77,21 @@ def test_concurrent_futures(tmp_path: Path, executor: str) -> None:
     assert ran > 60
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("runner", "suite", "least"),
+    [
+        ("on_plait_threads", "test.test_concurrent_futures", 50),
+        ("on_plait_threading", "test.test_threading", 100),
+    ],
+)
+def test_threads(tmp_path: Path, runner: str, suite: str, least: int) -> None:
+    needs(suite)
+    ran, _ = run(runner, tmp_path)
+    assert ran > least
+
+
 @pytest.mark.parametrize("entry", [e for entries in SKIPS.values() for e in entries], ids=str)
 def test_what_is_skipped_has_a_reason_and_a_replacement(entry: dict[str, Any]) -> None:
     assert entry["reason"]
