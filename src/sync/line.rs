@@ -54,13 +54,27 @@ pub trait Resource: Send + Sync + 'static {
     /// The primitive's name, such as `"Lock"`.
     const KIND: &'static str;
 
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
     fn line(&self) -> &Line<Self::Want, Self::Got>;
 
-    /// Takes it if it is free; without the line's mutex, past those in line.
+    /// Takes it if it is free, past those in line; with or without the line's mutex.
     fn take(&self, party: Party, want: Self::Want) -> Option<Self::Got>;
 
     /// Under the line's mutex: takes it if it is free, else sets the mark.
     fn take_or_mark(&self, party: Party, want: Self::Want) -> Option<Self::Got>;
+
+    /// Under the line's mutex: as `take_or_mark`, for primitives that look at those in line.
+    fn join(
+        &self,
+        party: Party,
+        want: Self::Want,
+        _waiting: &mut Waiting<Self::Want, Self::Got>,
+    ) -> Option<Self::Got> {
+        self.take_or_mark(party, want)
+    }
 
     /// Under the line's mutex: nobody is left in line; clears the mark.
     fn unmark(&self);
@@ -82,6 +96,30 @@ pub trait Resource: Send + Sync + 'static {
     fn needs(&self, _party: Party, _want: Self::Want) -> Needs {
         self.owner().map_or(Needs::Anyone, Needs::One)
     }
+
+    /// How often it was taken, waited for, passed.
+    fn acquisitions(&self) -> u64;
+
+    fn statistics(&self) -> Statistics {
+        let waiting = self.line().lock();
+        Statistics {
+            waiters: waiting.len(),
+            owner: self.owner(),
+            acquisitions: self.acquisitions(),
+            contended: waiting.came(),
+        }
+    }
+}
+
+/// How a primitive stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Statistics {
+    /// How many are in line.
+    pub waiters: usize,
+    pub owner: Option<Party>,
+    pub acquisitions: u64,
+    /// How many ever had to wait.
+    pub contended: u64,
 }
 
 /// The line of one primitive. In a forked child it is empty.
@@ -189,6 +227,15 @@ impl<W: Copy, G> Waiting<W, G> {
         Some(InLine { ticket: *ticket, party: waiter.party, want: waiter.want, is_due })
     }
 
+    /// In their order, whoever they are.
+    pub fn all(&self) -> Vec<InLine<W>> {
+        let in_line = |(ticket, waiter): (&u64, &Waiter<W, G>)| {
+            let (ticket, party, want) = (*ticket, waiter.party, waiter.want);
+            InLine { ticket, party, want, is_due: true }
+        };
+        self.places.iter().map(in_line).collect()
+    }
+
     /// Hands `got` to one in line, who leaves it.
     pub fn grant(&mut self, to: InLine<W>, got: G) {
         let Some(waiter) = self.remove(to.ticket) else { return };
@@ -286,8 +333,16 @@ impl<D: Handle> Acquire<D> {
         Self { resource, party, want, timed, place: None }
     }
 
+    /// Joins the line now, before it is polled; unless there is something to take, which the
+    /// first poll will find.
+    pub fn enlist(&mut self) {
+        if let Some(got) = self.join(Waker::noop()) {
+            self.resource.give_back(self.party, got);
+        }
+    }
+
     /// Joins the line, unless there is something to take by now.
-    fn join(&mut self, waker: &Waker) -> Result<Option<GotOf<D>>, Refused> {
+    fn join(&mut self, waker: &Waker) -> Option<GotOf<D>> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let resource = &*self.resource;
         let slot = Arc::new(Slot { granted: AtomicBool::new(false), got: Mutex::new(None) });
@@ -303,30 +358,39 @@ impl<D: Handle> Acquire<D> {
             slot: Arc::clone(&slot),
         };
         let mut waiting = resource.line().lock();
-        if let Some(got) = resource.take_or_mark(self.party, self.want) {
-            return Ok(Some(got));
+        if let Some(got) = resource.join(self.party, self.want, &mut waiting) {
+            return Some(got);
         }
         waiting.came += 1;
         waiting.threads += usize::from(self.party.is_thread());
         waiting.places.insert(ticket, waiter);
         drop(waiting);
-        let mut place = Place { ticket, slot, watched: None };
-        if !self.timed {
-            let watching = || Watching {
-                resource: self.resource.clone(),
-                party: self.party,
-                want: self.want,
-                slot: Arc::clone(&place.slot),
-                waker: waker.clone(),
-                summons: Summons::default(),
-            };
-            match before_wait(self.party, || Arc::new(watching())) {
-                Ok(watched) => place.watched = Some(watched),
-                Err(refused) => return self.refuse(&place, refused),
+        self.place = Some(Place { ticket, slot, watched: None });
+        None
+    }
+
+    /// In line, with nothing to take: tells the graph, which may know that nothing ever comes.
+    fn watch(&mut self, waker: &Waker) -> Result<Option<GotOf<D>>, Refused> {
+        let Some(place) = &mut self.place else { return Ok(None) };
+        let looked = match &place.watched {
+            Some(watched) => watched.look_again(),
+            None if self.timed => Ok(()),
+            None => {
+                let watching = || Watching {
+                    resource: self.resource.clone(),
+                    party: self.party,
+                    want: self.want,
+                    slot: Arc::clone(&place.slot),
+                    waker: waker.clone(),
+                    summons: Summons::default(),
+                };
+                let watched = before_wait(self.party, || Arc::new(watching()));
+                watched.map(|watched| place.watched = Some(watched))
             }
-        }
-        self.place = Some(place);
-        Ok(None)
+        };
+        let Err(refused) = looked else { return Ok(None) };
+        let place = self.place.take();
+        place.map_or(Ok(None), |place| self.refuse(&place, refused))
     }
 
     /// Leaves the line, unless it has been granted something by now.
@@ -345,22 +409,16 @@ impl<D: Handle> Acquire<D> {
 
     /// In line: takes what it was granted or hinted. `None`: it is in line no more, since this is
     /// a forked child.
-    fn retry(&mut self, waker: &Waker) -> Option<Result<Option<GotOf<D>>, Refused>> {
+    fn retry(&mut self, waker: &Waker) -> Option<Option<GotOf<D>>> {
         let place = self.place.as_ref()?;
         let got = match place.slot.take() {
             None => self.take_in_line(place, waker)?,
             granted => granted,
         };
-        let result = match (got, &place.watched) {
-            (None, Some(watched)) => match watched.look_again() {
-                Ok(()) => return Some(Ok(None)),
-                Err(refused) => self.refuse(place, refused),
-            },
-            (None, None) => return Some(Ok(None)),
-            (got, _) => Ok(got),
-        };
-        self.place = None;
-        Some(result)
+        if got.is_some() {
+            self.place = None;
+        }
+        Some(got)
     }
 
     fn take_in_line(&self, place: &Place<GotOf<D>>, waker: &Waker) -> Option<Option<GotOf<D>>> {
@@ -371,7 +429,7 @@ impl<D: Handle> Acquire<D> {
         }
         let waiter = waiting.places.get_mut(&place.ticket)?;
         waiter.hinted = false;
-        let Some(got) = resource.take_or_mark(self.party, self.want) else {
+        let Some(got) = resource.take(self.party, self.want) else {
             waiter.waker.clone_from(waker);
             waiter.home = Parker::here();
             return Some(None);
@@ -397,18 +455,12 @@ impl<D: Handle + Unpin> Future for Acquire<D> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let waker = context.waker();
-        if this.place.is_some() {
-            match this.retry(waker) {
-                Some(Ok(Some(got))) => return Poll::Ready(Ok(got)),
-                Some(Ok(None)) => return Poll::Pending,
-                Some(Err(refused)) => return Poll::Ready(Err(refused)),
-                None => this.place = None,
-            }
-        }
-        if let Some(got) = this.resource.take(this.party, this.want) {
-            return Poll::Ready(Ok(got));
-        }
-        match this.join(waker) {
+        let in_line = if this.place.is_some() { this.retry(waker) } else { None };
+        let got = in_line.unwrap_or_else(|| {
+            this.place = None;
+            this.resource.take(this.party, this.want).or_else(|| this.join(waker))
+        });
+        match got.map_or_else(|| this.watch(waker), |got| Ok(Some(got))) {
             Ok(Some(got)) => Poll::Ready(Ok(got)),
             Ok(None) => Poll::Pending,
             Err(refused) => Poll::Ready(Err(refused)),

@@ -15,10 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const MARK: u64 = 1;
 
-#[derive(Default)]
 pub struct Lock {
-    word: AtomicU64,
+    pub(super) word: AtomicU64,
     taken: AtomicU64,
+    /// How often its owner took it again: an RLock (`super::rlock`), if it can.
+    pub(super) depth: AtomicU64,
+    reentrant: bool,
     line: Line<(), ()>,
 }
 
@@ -27,6 +29,15 @@ pub struct Lock {
 pub struct NotHeld;
 
 impl Lock {
+    pub fn new(reentrant: bool) -> Self {
+        let (word, taken, depth) = Default::default();
+        Self { word, taken, depth, reentrant, line: Line::default() }
+    }
+
+    pub fn is_reentrant(&self) -> bool {
+        self.reentrant
+    }
+
     #[inline]
     pub fn try_acquire(&self, party: Party) -> bool {
         if self.word.compare_exchange(0, party.word(), Ordering::Acquire, Ordering::Relaxed).is_ok()
@@ -90,12 +101,8 @@ impl Lock {
     /// Makes it free, and forgets who waits.
     pub fn reset(&self) {
         self.line.forget();
+        self.depth.store(0, Ordering::Relaxed);
         self.word.store(0, Ordering::Release);
-    }
-
-    /// How often it was taken.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
     }
 
     /// The caller holds the lock, so this is no race, and need not be one instruction.
@@ -109,6 +116,10 @@ impl Resource for Lock {
     type Want = ();
     type Got = ();
     const KIND: &'static str = "Lock";
+
+    fn kind(&self) -> &'static str {
+        if self.reentrant { "RLock" } else { "Lock" }
+    }
 
     fn line(&self) -> &Line<(), ()> {
         &self.line
@@ -151,7 +162,16 @@ impl Resource for Lock {
         self.holder()
     }
 
-    fn needs(&self, _: Party, (): ()) -> Needs {
-        self.holder().map_or(Needs::Nothing, Needs::One)
+    fn needs(&self, party: Party, (): ()) -> Needs {
+        match self.holder() {
+            None => Needs::Nothing,
+            // Granted to it, this very moment: it could enter an RLock of its own otherwise.
+            Some(owner) if owner == party && self.reentrant => Needs::Nothing,
+            Some(owner) => Needs::One(owner),
+        }
+    }
+
+    fn acquisitions(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 }

@@ -6,17 +6,23 @@
 //!   that every wait is; [`line::Resource`], what a primitive has to tell.
 //! - `observe`: where the wait-for graph looks on.
 //! - `graph/`: the wait-for graph, which finds deadlocks.
-//! - `lock`, `semaphore`: the primitives. None knows of Python.
+//! - `lock`, `rlock`, `semaphore`, `event`, `condition`, `barrier`, `rwlock`: the primitives.
+//!   None knows of Python.
 //! - `face`: what Python sees, `plait.sync`.
 
 #![allow(dead_code, reason = "the other primitives and statistics come next")]
 
+pub mod barrier;
+pub mod condition;
+pub mod event;
 pub mod graph;
 pub mod line;
 pub mod lock;
 pub mod observe;
 pub mod park;
 pub mod party;
+pub mod rlock;
+pub mod rwlock;
 pub mod semaphore;
 
 #[cfg(feature = "python")]

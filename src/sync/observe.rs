@@ -22,7 +22,7 @@ pub struct Watching<D: Handle> {
 
 impl<D: Handle> Waited for Watching<D> {
     fn kind(&self) -> &'static str {
-        <D::Target as Resource>::KIND
+        self.resource.kind()
     }
 
     fn needs(&self) -> Needs {

@@ -36,6 +36,7 @@
 //! Source: waits as a graph of AND and OR nodes, reduced from its ends, is Holt's ("Some deadlock
 //! properties of computer systems", 1972).
 
+pub mod order;
 pub mod search;
 pub mod waits;
 pub mod watch;
