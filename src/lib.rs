@@ -61,5 +61,7 @@ mod _core {
         Ending, Joining, find_deadlocks, look_for_deadlock, untimed_waits,
     };
     #[pymodule_export]
+    use crate::sync::graph::places::{lock_inversions, locks_held, record_places};
+    #[pymodule_export]
     use crate::thread::face::{Job, PyLane, Worker};
 }

@@ -7,7 +7,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "Barrier", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Condition", "Event", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "RLock", "RWLock", "RWLockAccess", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["Awaitable", "Barrier", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Condition", "Ending", "Event", "Job", "Joining", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "RLock", "RWLock", "RWLockAccess", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "record_places", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
 
 @final
 class Awaitable:
@@ -59,6 +59,8 @@ class Barrier:
     def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def abort(self, /) -> None:
         """
@@ -196,6 +198,10 @@ class Bridge:
         """
         The next `(callback, context, awaitable)`; polls futures until one is due.
         """
+    def count_waiting(self, /) -> int:
+        """
+        How many awaitables are not done yet.
+        """
     def fileno(self, /) -> int:
         """
         The descriptor that the loop watches.
@@ -255,6 +261,8 @@ class Condition:
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _is_owned(self, /) -> bool: ...
     @property
     def _lock(self, /) -> Any: ...
@@ -303,6 +311,17 @@ class Condition:
         Wait in a coroutine until ``predicate()`` is true; its value.
         """
 
+@final
+class Ending:
+    """
+    Whether it is over is told by `end()`: a thread's run, which can be joined.
+    """
+    def __new__(cls, /) -> Ending: ...
+    def end(self, /) -> None:
+        """
+        Called when nothing of the run is to come.
+        """
+
 @disjoint_base
 class Event:
     """
@@ -314,6 +333,8 @@ class Event:
     def _at_fork_reinit(self, /) -> None: ...
     @property
     def _cond(self, /) -> Any: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def clear(self, /) -> None:
         """
@@ -353,6 +374,15 @@ class Job:
         """
 
 @final
+class Joining:
+    """
+    `with Joining("Thread", thread, ident, ending):` around a join without a time limit.
+    """
+    def __enter__(self, /) -> None: ...
+    def __exit__(self, /, *_exc) -> None: ...
+    def __new__(cls, /, kind: str, object: Any, ident: SupportsIndex | None = None, ending: Ending | None = None) -> Joining: ...
+
+@final
 class Lane:
     """
     A queue of calls that at most `limit` threads of the crew serve at once.
@@ -377,6 +407,8 @@ class Lock:
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
@@ -583,6 +615,8 @@ class RLock:
     def __repr__(self, /) -> str: ...
     def _acquire_restore(self, /, state: tuple[SupportsIndex, SupportsIndex]) -> None: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _is_owned(self, /) -> bool: ...
     def _recursion_count(self, /) -> int: ...
     def _release_save(self, /) -> tuple[int, int]:
@@ -616,6 +650,8 @@ class RWLock:
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def acquire_read(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
@@ -685,6 +721,8 @@ class Semaphore:
     def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     @property
     def _value(self, /) -> int: ...
@@ -814,6 +852,11 @@ def end_with_parent(pidfd: SupportsIndex) -> None:
     Ends this process as soon as the one behind `pidfd` (handed over) has ended.
     """
 
+def find_deadlocks(on: bool) -> bool:
+    """
+    Turns the search on or off; gives what it was.
+    """
+
 def fork_sibling() -> int:
     """
     In the zygote: forks a sibling. 0 in the child, its pid in the zygote; a failed fork is
@@ -825,6 +868,23 @@ def gather(children: SupportsGetItem[int, Awaitable], return_exceptions: bool) -
 def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitable:
     """
     `timeout` is the number of seconds for the whole request; None: no limit.
+    """
+
+def lock_inversions() -> list[list[tuple[int, tuple[str, int, str, int], tuple[str, int, str, int]]]]:
+    """
+    Pairs of locks that were taken in both orders: for each order who did so first, and the two
+    locks with their places.
+    """
+
+def locks_held(party: SupportsIndex) -> list[tuple[str, int, str, int]]:
+    """
+    What a party holds, by its word, as far as that was recorded.
+    """
+
+def look_for_deadlock() -> bool:
+    """
+    Called by a loop that has nothing to do at the moment: refuses the wait of one of its tasks
+    if nothing else in the process can go on either.
     """
 
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
@@ -861,6 +921,11 @@ def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, lis
     """
     Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
     there yet.
+    """
+
+def record_places(on: bool) -> bool:
+    """
+    Turns it on or off; gives what it was.
     """
 
 def resume_watch() -> None:
@@ -905,6 +970,11 @@ def to_thread(call: Any) -> Awaitable:
 def unblock(bytes: bytes) -> None:
     """
     Blocks the signals that these attributes block, and no others.
+    """
+
+def untimed_waits() -> list:
+    """
+    The waits of this moment that have no time limit.
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...

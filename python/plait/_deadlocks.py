@@ -254,16 +254,51 @@ def suspects() -> list[DeadlockError]:
     return [_error([wait], 0, in_cycle=False) for wait in suspected]
 
 
+def order_report() -> str:
+    """For `lock_order_report`."""
+    inversions = _core.lock_inversions()
+    things = _things({taken[1] for pairs in inversions for _, *both in pairs for taken in both})
+    lines = []
+    for pairs in inversions:
+        lines.append("2 locks were taken in both orders: this can become a deadlock")
+        for party, *both in pairs:
+            first, second = (
+                f"{describe(things.get(address, f'{kind} at {address:#x}'))} ({file}:{line})"
+                for kind, address, file, line in both
+            )
+            lines.append(f"  {_name(party, None)!r} took {first}, then {second}")
+    return "\n".join(lines)
+
+
+def _things(addresses: set[int]) -> dict[int, Any]:
+    """The locks and their kin whose engines have these addresses."""
+    import gc
+
+    from . import sync
+
+    if not addresses:
+        return {}
+    kinds: tuple[Any, ...] = tuple(
+        kind for name in sync.__all__ if isinstance(kind := getattr(sync, name), type)
+    )
+    found = {}
+    for one in gc.get_objects():
+        if issubclass(type(one), kinds) and hasattr(one, "_engine"):
+            found[one._engine] = one
+    return {address: found[address] for address in addresses & found.keys()}
+
+
 def _error(waits: list[Wait], caller: int, *, in_cycle: bool) -> DeadlockError:
     frames = sys._current_frames()
     tasks = _tasks_by_address(waits)
     names = {wait.party: _name(wait.party, wait.task or tasks.get(wait.party)) for wait in waits}
     parties = []
     everything = [Wait(*record) for record in _core.untimed_waits()]
+    things = _things({wait.address for wait in (*waits, *everything) if wait.thing is None})
     for wait in waits:
         task = wait.task or tasks.get(wait.party)
         holds = {
-            other.address: _thing(other)
+            other.address: _thing(other, things)
             for other in everything
             if wait.party in (other.needs or ()) and other.kind not in ("Thread", "Future")
         }
@@ -271,7 +306,7 @@ def _error(waits: list[Wait], caller: int, *, in_cycle: bool) -> DeadlockError:
             DeadlockParty(
                 name=names[wait.party],
                 holds=list(holds.values()),
-                waits_for=None if wait.kind is None else _thing(wait),
+                waits_for=None if wait.kind is None else _thing(wait, things),
                 stack=_stack(wait, task, frames),
             )
         )
@@ -298,8 +333,11 @@ def _name(party: int, task: Any) -> str:
     return f"task at {party:#x}"
 
 
-def _thing(wait: Wait) -> Any:
-    return f"{wait.kind} at {wait.address:#x}" if wait.thing is None else wait.thing
+def _thing(wait: Wait, things: dict[int, Any]) -> Any:
+    """What is waited for: the object, or if that cannot be had its description."""
+    if wait.thing is not None:
+        return wait.thing
+    return things.get(wait.address, f"{wait.kind} at {wait.address:#x}")
 
 
 def _stack(wait: Wait, task: Any, frames: dict[int, types.FrameType]) -> StackSummary:
@@ -337,9 +375,7 @@ def _frames_of(task: Any) -> Iterator[types.FrameType]:
         if inner is None:
             return
         yield inner
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(
-            coroutine, "gi_yieldfrom", None
-        )
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
 
 
 # ---- words -------------------------------------------------------------------------------
@@ -364,7 +400,7 @@ def _message(
     lines = [_headline(waits, in_cycle, bool(caller)), ""]
     for wait, party in zip(waits, parties, strict=True):
         lines.append(f"  {_who(wait, names)} {_waits_for(wait, names, party)}")
-        lines += [f"    holds {describe(thing)}" for thing in party.holds]
+        lines += [f"    holds {describe(thing)}{_taken(wait, thing)}" for thing in party.holds]
         if party.stack:
             place = party.stack[-1]
             code = f": {place.line}" if place.line else ""
@@ -373,6 +409,14 @@ def _message(
         lines += ["", f"Raised in {names.get(caller)!r}, so that it can let go of what it holds."]
     lines.append(_advice(waits, in_cycle))
     return "\n".join(lines)
+
+
+def _taken(wait: Wait, thing: Any) -> str:
+    """Where the party took it, if places are recorded."""
+    for _, address, file, line in _core.locks_held(wait.party):
+        if address == getattr(thing, "_engine", None):
+            return f", taken at {file}:{line}"
+    return ""
 
 
 def _headline(waits: list[Wait], in_cycle: bool, raised: bool) -> str:

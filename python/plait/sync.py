@@ -12,6 +12,7 @@ from ._core import (
     RWLock,
     Semaphore,
 )
+from ._waits import deadlocks, find_deadlocks, lock_order_report, record_places
 
 __all__ = [
     "Barrier",
@@ -22,4 +23,8 @@ __all__ = [
     "RLock",
     "RWLock",
     "Semaphore",
+    "deadlocks",
+    "find_deadlocks",
+    "lock_order_report",
+    "record_places",
 ]

@@ -333,6 +333,14 @@ impl<D: Handle> Acquire<D> {
         Self { resource, party, want, timed, place: None }
     }
 
+    pub fn resource(&self) -> &D {
+        &self.resource
+    }
+
+    pub fn party(&self) -> Party {
+        self.party
+    }
+
     /// Joins the line now, before it is polled; unless there is something to take, which the
     /// first poll will find.
     pub fn enlist(&mut self) {

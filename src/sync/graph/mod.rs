@@ -4,7 +4,7 @@
 //! - `search.rs`: whether a wait can end.
 //! - `watch.rs`: what a wait goes through before it sleeps.
 //! - `order.rs`: where locks were taken, and in which order.
-//! - `face.rs`: what of it needs Python: stacks, threads outside plait, event loops.
+//! - `face.rs`, `places.rs`: what of it needs Python: stacks, threads outside plait, event loops.
 //!
 //! **What is a deadlock.** Only waits without a time limit are entered. Each says of whom it
 //! needs something (`Needs`): all of some parties (a lock's owner, an RWLock's readers, a thread
@@ -43,6 +43,8 @@ pub mod watch;
 
 #[cfg(feature = "python")]
 pub mod face;
+#[cfg(feature = "python")]
+pub mod places;
 
 use super::party::Party;
 use crate::error::locked;
