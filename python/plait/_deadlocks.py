@@ -6,6 +6,7 @@ that it knows of stand still; never otherwise, so nothing here need be quick.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -156,10 +157,11 @@ def tasks_of(loops: list[Any]) -> list[tuple[int, int]]:
 
 
 def look_soon(delay: float) -> None:
-    """Has the running loop look for a deadlock when it had that many seconds to come to rest."""
-    import asyncio
-
-    asyncio.get_running_loop().call_later(delay, _look)
+    """Has the loops look for a deadlock when they had that many seconds to come to rest."""
+    for loop in _loops():
+        if loop.is_running():
+            with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                loop.call_soon_threadsafe(loop.call_later, delay, _look)
 
 
 def _look() -> None:

@@ -15,9 +15,9 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
-use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The objects of a wait.
@@ -119,23 +119,32 @@ pub(super) fn place(party: Party) -> Place {
     })
 }
 
-/// False: there surely is a thread that runs, or it is not the time to look.
+/// False: there surely is a thread that runs, or a look at the task's loop is under way.
 pub(super) fn may_be_alone(party: Party) -> bool {
-    thread_local!(static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) });
-    // A loop is looked at after a while, and not for each of its tasks.
-    if party.is_task() {
-        let now = Instant::now();
-        if LOOKED.get().is_some_and(|last| now.duration_since(last) < LOOK) {
-            return false;
-        }
-        LOOKED.set(Some(now));
-    }
     waits().with(|state| {
         // Each task may stand for a thread, whose loop is idle.
-        let tasks = state.by_party.len() - state.threads;
-        let known = state.threads + state.idle.len() + tasks;
-        known >= THREADS.load(Ordering::Relaxed) && state.stands_still()
+        let known = state.by_party.len() + state.idle.len();
+        known >= THREADS.load(Ordering::Relaxed)
+            && if party.is_task() { LOOKED.with(is_due) } else { state.stands_still() }
     })
+}
+
+thread_local! {
+    /// When a look at the loop of this thread was last asked for, in nanoseconds.
+    static LOOKED: AtomicU64 = const { AtomicU64::new(0) };
+}
+
+/// At most once in `LOOK`.
+fn is_due(looked: &AtomicU64) -> bool {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let since = START.get_or_init(Instant::now).elapsed() + LOOK;
+    let now = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    let before = looked.load(Ordering::Relaxed);
+    let due = now - before.min(now) >= LOOK.as_nanos() as u64;
+    if due {
+        looked.store(now, Ordering::Relaxed);
+    }
+    due
 }
 
 fn record(py: Python<'_>, state: &State, party: Party) -> Record {
@@ -224,12 +233,13 @@ fn find_homes(py: Python<'_>) -> PyResult<Homes> {
 }
 
 fn find_alone<'py>(py: Python<'py>, guard: &Guard<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if guard.party.is_task() {
-        // Its loop has more to do just now: it is looked at again once that is done.
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let found = if guard.party.is_task() { None } else { alone(py, Some(guard.party))? };
+    // Loops have more to do just now: they are looked at again once that is done.
+    if found.is_none() && (guard.party.is_task() || is_due(&ASKED)) {
         words(py, "look_soon")?.call1((LOOK.as_secs_f64(),))?;
-        return Ok(None);
     }
-    Ok(alone(py, Some(guard.party))?.map(|(error, _)| error))
+    Ok(found.map(|(error, _)| error))
 }
 
 /// The error for one who waits, if nothing in the process can go on, and the party it is for:
