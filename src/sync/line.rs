@@ -343,6 +343,8 @@ impl<D: Handle> Acquire<D> {
 
     /// Joins the line now, before it is polled; unless there is something to take, which the
     /// first poll will find.
+    /// The wait-for graph hears of the wait at the first poll: until then the caller may have to
+    /// let go of what others wait for.
     pub fn enlist(&mut self) {
         if let Some(got) = self.join(Waker::noop()) {
             self.resource.give_back(self.party, got);
@@ -377,39 +379,43 @@ impl<D: Handle> Acquire<D> {
         None
     }
 
-    /// In line, with nothing to take: tells the graph, which may know that nothing ever comes.
-    fn watch(&mut self, waker: &Waker) -> Result<Option<GotOf<D>>, Refused> {
-        let Some(place) = &mut self.place else { return Ok(None) };
-        let looked = match &place.watched {
-            Some(watched) => watched.look_again(),
-            None if self.timed => Ok(()),
-            None => {
-                let watching = || Watching {
-                    resource: self.resource.clone(),
-                    party: self.party,
-                    want: self.want,
-                    slot: Arc::clone(&place.slot),
-                    waker: waker.clone(),
-                    summons: Summons::default(),
-                };
-                let watched = before_wait(self.party, || Arc::new(watching()));
-                watched.map(|watched| place.watched = Some(watched))
-            }
+    /// Tells the graph of a wait that begins, or looks whether it found a deadlock meanwhile.
+    fn watch(&mut self, waker: &Waker) -> Result<(), Refused> {
+        let Some(place) = &mut self.place else { return Ok(()) };
+        if let Some(watched) = &place.watched {
+            return watched.look_again();
+        }
+        if self.timed {
+            return Ok(());
+        }
+        let watching = || Watching {
+            resource: self.resource.clone(),
+            party: self.party,
+            want: self.want,
+            slot: Arc::clone(&place.slot),
+            waker: waker.clone(),
+            summons: Summons::default(),
         };
-        let Err(refused) = looked else { return Ok(None) };
-        let place = self.place.take();
-        place.map_or(Ok(None), |place| self.refuse(&place, refused))
+        let watched = before_wait(self.party, || Arc::new(watching()))?;
+        place.watched = Some(watched);
+        Ok(())
+    }
+
+    /// In line, with nothing to take: waits, unless that would never end.
+    fn wait(&mut self, waker: &Waker) -> Poll<Result<GotOf<D>, Refused>> {
+        let Err(refused) = self.watch(waker) else { return Poll::Pending };
+        let result = self.place.take().map(|place| self.refuse(&place, refused));
+        match result {
+            Some(result) => Poll::Ready(result),
+            None => Poll::Pending,
+        }
     }
 
     /// Leaves the line, unless it has been granted something by now.
-    fn refuse(
-        &self,
-        place: &Place<GotOf<D>>,
-        refused: Refused,
-    ) -> Result<Option<GotOf<D>>, Refused> {
+    fn refuse(&self, place: &Place<GotOf<D>>, refused: Refused) -> Result<GotOf<D>, Refused> {
         let mut waiting = self.resource.line().lock();
         if let Some(got) = place.slot.take() {
-            return Ok(Some(got));
+            return Ok(got);
         }
         leave(&*self.resource, &mut waiting, place.ticket);
         Err(refused)
@@ -463,16 +469,15 @@ impl<D: Handle + Unpin> Future for Acquire<D> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let waker = context.waker();
-        let in_line = if this.place.is_some() { this.retry(waker) } else { None };
-        let got = in_line.unwrap_or_else(|| {
-            this.place = None;
-            this.resource.take(this.party, this.want).or_else(|| this.join(waker))
-        });
-        match got.map_or_else(|| this.watch(waker), |got| Ok(Some(got))) {
-            Ok(Some(got)) => Poll::Ready(Ok(got)),
-            Ok(None) => Poll::Pending,
-            Err(refused) => Poll::Ready(Err(refused)),
+        if this.place.is_some() {
+            match this.retry(waker) {
+                Some(Some(got)) => return Poll::Ready(Ok(got)),
+                Some(None) => return this.wait(waker),
+                None => this.place = None,
+            }
         }
+        let got = this.resource.take(this.party, this.want).or_else(|| this.join(waker));
+        got.map_or_else(|| this.wait(waker), |got| Poll::Ready(Ok(got)))
     }
 }
 

@@ -216,6 +216,14 @@ impl Resource for RwLock {
         Party::of_word(self.writer.load(Ordering::Relaxed))
     }
 
+    fn needs(&self, _: Party, _: Access) -> Needs {
+        if let Some(writer) = self.owner() {
+            return Needs::One(writer);
+        }
+        let readers = self.readers();
+        if readers.is_empty() { Needs::Nothing } else { Needs::All(readers) }
+    }
+
     fn acquisitions(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
