@@ -9,7 +9,19 @@
 #![allow(unsafe_code, reason = "one dereference, of memory that is never freed")]
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// A number that is another one in each forked child: who finds it changed has been forked.
+pub fn generation() -> u64 {
+    static HOOKED: Once = Once::new();
+    extern "C" fn next() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    HOOKED.call_once(|| crate::os::at_fork_in_child(next));
+    GENERATION.load(Ordering::Relaxed)
+}
 
 /// Declared as a `static`; `hook` is a plain function that calls [`Forked::forget`] on it.
 pub struct Forked<T: 'static> {

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from .executors import ProcessPoolExecutor as ProcessPoolExecutor
     from .executors import as_completed as as_completed
     from .executors import wait as wait
+    from ._queues import Empty as Empty
+    from ._queues import Full as Full
+    from ._queues import LifoQueue as LifoQueue
+    from ._queues import PriorityQueue as PriorityQueue
+    from ._queues import Queue as Queue
+    from ._queues import ShutDown as ShutDown
+    from ._queues import SimpleQueue as SimpleQueue
     from .kernels import cpu_count as cpu_count
     from .parallel import explain as explain
     from .parallel import map as map
@@ -56,6 +63,10 @@ _HOMES = {
     "ProcessPoolExecutor": "executors",
     "as_completed": "executors",
     "wait": "executors",
+    **dict.fromkeys(
+        ("Empty", "Full", "LifoQueue", "PriorityQueue", "Queue", "ShutDown", "SimpleQueue"),
+        "_queues",
+    ),
     "cpu_count": "kernels",
     "explain": "parallel",
     "map": "parallel",

@@ -1,0 +1,3 @@
+//! Synchronization for threads, coroutines and Rust tasks at once.
+
+pub mod queue;

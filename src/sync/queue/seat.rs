@@ -1,0 +1,74 @@
+//! Coroutines that wait at a queue.
+//!
+//! A coroutine of `plait._queues` has a `QueueSeat` while it waits: it awaits `told()`, then looks
+//! itself for what it wants, as a thread would. So there is nothing that a cancelled task would
+//! have to undo; what its seat stands for (a wake-up, or a token that is held) goes back when
+//! the coroutine is left, or dropped.
+
+use super::channel::Want;
+use super::line::Seat;
+use super::wait::{Items, Wake};
+use crate::aio::awaitable::Awaitable;
+use crate::error::locked;
+use pyo3::prelude::*;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+/// A coroutine's place in the line.
+#[pyclass(frozen)]
+pub struct QueueSeat(Arc<Inner>);
+
+struct Inner {
+    items: Arc<Items>,
+    want: Want,
+    /// Locked before the queue is, and never the other way round.
+    seat: Mutex<Option<Seat>>,
+}
+
+impl Inner {
+    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut seat = locked(&self.seat);
+        if seat.as_ref().is_some_and(Seat::was_told) {
+            return Poll::Ready(());
+        }
+        let wake = || Wake::Task(context.waker().clone());
+        if self.items.join(self.want, &mut seat, wake) { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let seat = locked(&self.seat).take();
+        self.items.leave(self.want, seat);
+    }
+}
+
+impl QueueSeat {
+    pub fn new(items: &Arc<Items>, want: Want) -> Self {
+        Self(Arc::new(Inner { items: Arc::clone(items), want, seat: Mutex::default() }))
+    }
+
+    /// Works with the seat, under its lock.
+    pub fn with<R>(&self, work: impl FnOnce(&mut Option<Seat>) -> R) -> R {
+        work(&mut locked(&self.0.seat))
+    }
+}
+
+#[pymethods]
+impl QueueSeat {
+    /// Await it, then look again.
+    fn told(&self, py: Python<'_>) -> Awaitable {
+        let (inner, none) = (Arc::clone(&self.0), py.None());
+        let mut none = Some(none);
+        Awaitable::of(poll_fn(move |context| {
+            inner.poll(context).map(|()| Ok(none.take().expect("a future is ready once")))
+        }))
+    }
+
+    /// The coroutine waits no more.
+    fn leave(&self) {
+        let seat = self.with(Option::take);
+        self.0.items.leave(self.0.want, seat);
+    }
+}
