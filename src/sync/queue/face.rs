@@ -308,6 +308,16 @@ impl BaseQueue {
         QueueSeat::new(&self.items, Want::Done)
     }
 
+    /// For tests: how many wait for an "item", a "slot" or for all to be "done".
+    fn _waiting(&self, what: &str) -> usize {
+        let want = match what {
+            "item" => Want::Item,
+            "slot" => Want::Slot,
+            _ => Want::Done,
+        };
+        self.items.waiting(want)
+    }
+
     /// For `open_queue`: the queue is served by this from now on. Its items so far; None: it was
     /// open before.
     fn _hand_over(slf: &Bound<'_, Self>, opened: Py<PyAny>) -> PyResult<Option<Vec<Py<PyAny>>>> {
