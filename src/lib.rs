@@ -52,6 +52,8 @@ mod _core {
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
     #[pymodule_export]
+    use crate::sync::face::{PyBoundedSemaphore, PyLock, PySemaphore};
+    #[pymodule_export]
     use crate::sync::queue::{face::BaseQueue, seat::QueueSeat, simple::BaseSimpleQueue};
     #[pymodule_export]
     use crate::thread::face::{Job, PyLane, Worker};

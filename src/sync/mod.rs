@@ -1,3 +1,23 @@
-//! Synchronization for threads, coroutines and Rust tasks at once.
+//! Synchronization of threads, asyncio tasks and Rust tasks: one object serves all of them.
+//!
+//! - `party`: who can hold something and who can wait.
+//! - `park`: a thread that waits for a Rust future.
+//! - `line`: those who wait for a primitive, in their order; [`line::Acquire`], the one future
+//!   that every wait is; [`line::Resource`], what a primitive has to tell.
+//! - `observe`: where the wait-for graph looks on.
+//! - `lock`, `semaphore`: the primitives. None knows of Python.
+//! - `queue`: the queues, with a line of their own.
+//! - `face`: what Python sees, `plait.sync`.
 
+#![allow(dead_code, reason = "the other primitives and statistics come next")]
+
+pub mod line;
+pub mod lock;
+pub mod observe;
+pub mod park;
+pub mod party;
 pub mod queue;
+pub mod semaphore;
+
+#[cfg(feature = "python")]
+pub mod face;

@@ -127,24 +127,35 @@ impl<T, W: Wakes> State<T, W> {
     }
 
     /// After an item was put: who is to be woken.
-    pub(super) fn was_put(&mut self) -> Wakeups<W> {
+    #[inline]
+    pub(super) fn was_put(&mut self) -> Vec<W> {
         self.unfinished += 1;
-        self.next(Want::Item)
+        if self.getters.length() == 0 {
+            return Vec::new();
+        }
+        self.next(Want::Item).into_iter().flatten().collect()
     }
 
-    /// After an item was taken: who is to be woken, those first who get an error: once the last
-    /// item of a queue that was shut down is gone, nobody need wait.
-    pub(super) fn was_taken(&mut self) -> (Vec<W>, Wakeups<W>) {
+    /// After an item was taken: who is to be woken. Once the last item of a queue that was shut
+    /// down is gone, no getter need wait.
+    #[inline]
+    pub(super) fn was_taken(&mut self) -> Vec<W> {
+        if self.getters.length() + self.putters.length() == 0 {
+            return Vec::new();
+        }
         let over = self.shut && self.items.is_empty();
-        (if over { self.getters.all() } else { Vec::new() }, self.next(Want::Slot))
+        let mut woken = if over { self.getters.all() } else { Vec::new() };
+        woken.extend(self.next(Want::Slot).into_iter().flatten());
+        woken
     }
 }
 
 /// Wakes who is to be woken, once the mutex was let go of.
-pub(super) fn wake<W: Wakes>(woken: impl IntoIterator<Item = Option<W>>) {
+fn wake<W: Wakes>(woken: impl IntoIterator<Item = Option<W>>) {
     woken.into_iter().flatten().for_each(W::wake);
 }
 
+#[inline]
 fn wake_all<W: Wakes>(woken: Vec<W>) {
     woken.into_iter().for_each(W::wake);
 }
@@ -171,6 +182,7 @@ impl<T, W: Wakes> Channel<T, W> {
         self.order
     }
 
+    #[inline]
     pub(super) fn state(&self) -> MutexGuard<'_, State<T, W>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation != forked::generation() {
@@ -196,6 +208,7 @@ impl<T, W: Wakes> Channel<T, W> {
     }
 
     /// Puts, if it need not wait; not for `Order::Least`.
+    #[inline]
     pub fn try_put(&self, item: T) -> Result<(), (Refused, T)> {
         let mut state = self.state();
         if let Some(refused) = state.refusal(Want::Slot) {
@@ -207,11 +220,12 @@ impl<T, W: Wakes> Channel<T, W> {
         state.items.push_back(item);
         let woken = state.was_put();
         drop(state);
-        wake(woken);
+        wake_all(woken);
         Ok(())
     }
 
     /// Gets, if it need not wait; not for `Order::Least`.
+    #[inline]
     pub fn try_get(&self) -> Result<T, Refused> {
         let mut state = self.state();
         if let Some(refused) = state.refusal(Want::Item) {
@@ -221,10 +235,9 @@ impl<T, W: Wakes> Channel<T, W> {
             return Err(Refused::Empty);
         }
         let item = self.remove(&mut state).ok_or(Refused::Empty)?;
-        let (over, woken) = state.was_taken();
+        let woken = state.was_taken();
         drop(state);
-        wake_all(over);
-        wake(woken);
+        wake_all(woken);
         Ok(item)
     }
 
@@ -283,7 +296,7 @@ impl<T, W: Wakes> Channel<T, W> {
         state.items.push_back(item);
         let woken = state.was_put();
         drop(state);
-        wake(woken);
+        wake_all(woken);
         Ok(())
     }
 
@@ -296,10 +309,9 @@ impl<T, W: Wakes> Channel<T, W> {
         }
         // Held tokens are items that nobody else takes, so there is one.
         let item = self.remove(&mut state).ok_or(Refused::Empty)?;
-        let (over, woken) = state.was_taken();
+        let woken = state.was_taken();
         drop(state);
-        wake_all(over);
-        wake(woken);
+        wake_all(woken);
         Ok(item)
     }
 

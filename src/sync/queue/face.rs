@@ -10,8 +10,9 @@ use super::channel::{Order, Refused, Want};
 use super::seat::QueueSeat;
 use super::wait::{Claimed, Items, Patience, get, obtain, put, put_held, take_held};
 use crate::python::above_python;
+use crate::sync::face::{Truth, belongs_here};
 use pyo3::call::PyCallArgs;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -34,10 +35,6 @@ mod traits {
     pub const GET: u8 = 1 << 4;
 }
 
-pub fn truth(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    above_python(|| object.is_truthy())
-}
-
 pub fn check_timeout(block: bool, timeout: Option<f64>) -> PyResult<()> {
     match timeout {
         Some(timeout) if block && timeout < 0.0 => {
@@ -45,12 +42,6 @@ pub fn check_timeout(block: bool, timeout: Option<f64>) -> PyResult<()> {
         }
         _ => Ok(()),
     }
-}
-
-pub fn no_pickle(name: Bound<'_, PyString>) -> PyErr {
-    PyTypeError::new_err(format!(
-        "a {name} cannot be handed to another process; plait.get_context().Queue() can be"
-    ))
 }
 
 pub fn error(refused: Refused) -> PyErr {
@@ -144,39 +135,39 @@ impl BaseQueue {
         Ok(())
     }
 
-    #[pyo3(signature = (item, block=true, timeout=None))]
+    #[pyo3(signature = (item, block: "bool" = Truth(true), timeout=None))]
     fn put(
         slf: &Bound<'_, Self>,
         item: Py<PyAny>,
-        #[pyo3(from_py_with = truth)] block: bool,
+        block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let (py, items) = (slf.py(), &slf.get().items);
         if timeout.is_some() && items.limit() != 0 && !items.is_shut() {
-            check_timeout(block, timeout)?;
+            check_timeout(block.0, timeout)?;
         }
-        match put(py, items, item, block, timeout)? {
+        match put(py, items, item, block.0, timeout)? {
             Ok(()) => Ok(()),
             Err((Refused::Open, item)) => {
-                Self::served(slf, intern!(py, "put"), (item, block, timeout)).map(drop)
+                Self::served(slf, intern!(py, "put"), (item, block.0, timeout)).map(drop)
             }
             Err((refused, _)) => Err(error(refused)),
         }
     }
 
-    #[pyo3(signature = (block=true, timeout=None))]
+    #[pyo3(signature = (block: "bool" = Truth(true), timeout=None))]
     fn get<'py>(
         slf: &Bound<'py, Self>,
-        #[pyo3(from_py_with = truth)] block: bool,
+        block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, items) = (slf.py(), &slf.get().items);
         if timeout.is_some() && !(items.is_shut() && items.length() == 0) {
-            check_timeout(block, timeout)?;
+            check_timeout(block.0, timeout)?;
         }
-        match get(py, items, block, timeout)? {
+        match get(py, items, block.0, timeout)? {
             Ok(item) => Ok(item.into_bound(py)),
-            Err(Refused::Open) => Self::served(slf, intern!(py, "get"), (block, timeout)),
+            Err(Refused::Open) => Self::served(slf, intern!(py, "get"), (block.0, timeout)),
             Err(refused) => Err(error(refused)),
         }
     }
@@ -186,14 +177,14 @@ impl BaseQueue {
             let put = intern!(slf.py(), "put");
             return above_python(|| slf.call_method1(put, (item, false))).map(drop);
         }
-        Self::put(slf, item, false, None)
+        Self::put(slf, item, Truth(false), None)
     }
 
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         if slf.get().is(traits::GET) {
             return above_python(|| slf.call_method1(intern!(slf.py(), "get"), (false,)));
         }
-        Self::get(slf, false, None)
+        Self::get(slf, Truth(false), None)
     }
 
     fn qsize<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -237,16 +228,13 @@ impl BaseQueue {
         Ok(())
     }
 
-    #[pyo3(signature = (immediate=false))]
-    fn shutdown(
-        slf: &Bound<'_, Self>,
-        #[pyo3(from_py_with = truth)] immediate: bool,
-    ) -> PyResult<()> {
+    #[pyo3(signature = (immediate: "bool" = Truth(false)))]
+    fn shutdown(slf: &Bound<'_, Self>, immediate: Truth) -> PyResult<()> {
         let (py, items) = (slf.py(), &slf.get().items);
         if items.is_open() {
-            return Self::served(slf, intern!(py, "shutdown"), (immediate,)).map(drop);
+            return Self::served(slf, intern!(py, "shutdown"), (immediate.0,)).map(drop);
         }
-        let dropped = items.shut_down(immediate);
+        let dropped = items.shut_down(immediate.0);
         above_python(|| drop(dropped));
         Ok(())
     }
@@ -414,8 +402,8 @@ impl BaseQueue {
     }
 
     #[pyo3(signature = (_protocol=None))]
-    fn __reduce_ex__(slf: &Bound<'_, Self>, _protocol: Option<i32>) -> PyResult<Py<PyAny>> {
-        Err(no_pickle(slf.get_type().name()?))
+    fn __reduce_ex__(&self, _protocol: Option<i32>) -> PyResult<Py<PyAny>> {
+        Err(belongs_here("Queue"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -174,6 +174,10 @@ impl Compare<u32> for Numbers {
         Ok(left < right)
     }
 
+    fn quick(&mut self, _: &u32, _: &u32) -> Option<bool> {
+        None
+    }
+
     fn share(&self, item: &u32) -> u32 {
         *item
     }

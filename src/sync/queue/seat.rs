@@ -7,9 +7,10 @@
 
 use super::channel::Want;
 use super::line::Seat;
-use super::wait::{Items, Wake};
+use super::wait::{Items, Wake, watch_task};
 use crate::aio::awaitable::Awaitable;
 use crate::error::locked;
+use crate::sync::observe::Watched;
 use pyo3::prelude::*;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -27,13 +28,11 @@ struct Inner {
 }
 
 impl Inner {
-    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+    /// Whether there is something to look for; else it is in line.
+    fn poll(&self, context: &mut Context<'_>) -> bool {
         let mut seat = locked(&self.seat);
-        if seat.as_ref().is_some_and(Seat::was_told) {
-            return Poll::Ready(());
-        }
-        let wake = || Wake::Task(context.waker().clone());
-        if self.items.join(self.want, &mut seat, wake) { Poll::Pending } else { Poll::Ready(()) }
+        seat.as_ref().is_some_and(Seat::was_told)
+            || !self.items.join(self.want, &mut seat, || Wake::task(context.waker().clone()))
     }
 }
 
@@ -58,11 +57,20 @@ impl QueueSeat {
 #[pymethods]
 impl QueueSeat {
     /// Await it, then look again.
-    fn told(&self, py: Python<'_>) -> Awaitable {
-        let (inner, none) = (Arc::clone(&self.0), py.None());
-        let mut none = Some(none);
+    fn told(&self) -> Awaitable {
+        let (inner, mut watched) = (Arc::clone(&self.0), None::<Watched>);
         Awaitable::of(poll_fn(move |context| {
-            inner.poll(context).map(|()| Ok(none.take().expect("a future is ready once")))
+            if inner.poll(context) {
+                watched = None;
+                return Poll::Ready(Ok(Python::attach(|py| py.None())));
+            }
+            if watched.is_none() {
+                match Python::attach(|py| watch_task(py, &inner.items)) {
+                    Ok(guard) => watched = Some(guard),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            Poll::Pending
         }))
     }
 

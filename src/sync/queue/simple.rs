@@ -1,9 +1,10 @@
 //! What Python sees of `SimpleQueue`: a queue without a limit, without tasks to be done.
 
 use super::channel::{Order, Want};
-use super::face::{check_timeout, error, get_now, no_pickle, truth};
+use super::face::{check_timeout, error, get_now};
 use super::seat::QueueSeat;
 use super::wait::{Items, Patience, get, put};
+use crate::sync::face::{Truth, belongs_here};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -36,18 +37,13 @@ impl BaseSimpleQueue {
         put(py, &self.items, item, false, None)?.map_err(|(refused, _)| error(refused))
     }
 
-    #[pyo3(signature = (block=true, timeout=None))]
-    fn get(
-        &self,
-        py: Python<'_>,
-        #[pyo3(from_py_with = truth)] block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (block: "bool" = Truth(true), timeout=None))]
+    fn get(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         if timeout.is_some() {
-            check_timeout(block, timeout)?;
-            Patience::new(block, timeout)?; // as in the standard library, checked in any case
+            check_timeout(block.0, timeout)?;
+            Patience::new(block.0, timeout)?; // as in the standard library, checked in any case
         }
-        get(py, &self.items, block, timeout)?.map_err(error)
+        get(py, &self.items, block.0, timeout)?.map_err(error)
     }
 
     fn put_nowait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<()> {
@@ -80,8 +76,8 @@ impl BaseSimpleQueue {
     }
 
     #[pyo3(signature = (_protocol=None))]
-    fn __reduce_ex__(slf: &Bound<'_, Self>, _protocol: Option<i32>) -> PyResult<Py<PyAny>> {
-        Err(no_pickle(slf.get_type().name()?))
+    fn __reduce_ex__(&self, _protocol: Option<i32>) -> PyResult<Py<PyAny>> {
+        Err(belongs_here("Queue"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

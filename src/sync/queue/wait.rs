@@ -3,40 +3,64 @@
 use super::channel::{Channel, Order, Refused, Want};
 use super::heap::{Claim, Compare, Failed};
 use super::line::{Seat, Wakes};
-use crate::os::{Flag, LOOK_UP, Woken, is_main_thread};
 use crate::python::above_python;
+use crate::sync::face::{TIMEOUT_MAX, task_party, wait};
+use crate::sync::observe::{Wait, Watched, before_wait};
+use crate::sync::park::Parker;
+use crate::sync::party::Party;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use std::cell::Cell;
+use pyo3::types::{PyFloat, PyInt, PyString, PyTuple};
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// A queue of Python objects.
 pub type Items = Channel<Py<PyAny>, Wake>;
 
 /// How one of Python's threads, or a task, is told to look again.
-pub enum Wake {
-    Thread(Arc<Flag>),
-    Task(Waker),
+pub struct Wake {
+    waker: Waker,
+    /// The thread that sleeps, or that runs the task's loop.
+    home: Arc<Parker>,
+    is_thread: bool,
+}
+
+impl Wake {
+    fn this_thread() -> Self {
+        let home = Parker::here();
+        Self { waker: Waker::from(Arc::clone(&home)), home, is_thread: true }
+    }
+
+    /// Of a task of the loop that the calling thread runs.
+    pub fn task(waker: Waker) -> Self {
+        Self { waker, home: Parker::here(), is_thread: false }
+    }
 }
 
 impl Wakes for Wake {
     fn wake(self) {
-        match self {
-            Self::Thread(flag) => flag.set(),
-            Self::Task(waker) => waker.wake(),
-        }
+        self.waker.wake();
     }
 
     fn is_thread(&self) -> bool {
-        matches!(self, Self::Thread(_))
+        self.is_thread
     }
 
     fn can_run(&self) -> bool {
-        true
+        self.is_thread || !self.home.is_parked()
     }
+}
+
+/// Tells the wait-for graph of a wait.
+pub fn watch(items: &Items, party: Party, timed: bool) -> PyResult<Watched> {
+    let resource = std::ptr::from_ref(items).addr();
+    Ok(before_wait(&Wait { party, resource, kind: "Queue", owner: None, timed })?)
+}
+
+pub fn watch_task(py: Python<'_>, items: &Items) -> PyResult<Watched> {
+    watch(items, task_party(py)?, false)
 }
 
 /// How long one waits.
@@ -57,19 +81,26 @@ impl Patience {
         }
     }
 
-    /// `TIMEOUT_MAX` of `threading`, in seconds, is the most that it takes.
     fn seconds(timeout: f64) -> PyResult<Self> {
-        const MOST: f64 = i64::MAX as f64 / 1e9;
         if timeout.is_nan() {
             return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
         }
-        if timeout > MOST {
+        if timeout > TIMEOUT_MAX {
             return Err(PyOverflowError::new_err(format!(
                 "timeout value is too large: {timeout} s; leave it out to wait without limit"
             )));
         }
         let wait = Duration::try_from_secs_f64(timeout).unwrap_or_default();
         Ok(Instant::now().checked_add(wait).map_or(Self::Endless, Self::Until))
+    }
+
+    /// The outer `None`: there is no time at all.
+    fn deadline(self) -> Option<Option<Instant>> {
+        match self {
+            Self::None => None,
+            Self::Until(deadline) => Some(Some(deadline)),
+            Self::Endless => Some(None),
+        }
     }
 
     fn is_over(self) -> bool {
@@ -81,22 +112,13 @@ impl Patience {
     }
 }
 
-/// Sleeps, detached, until the flag is set or the time is over. `Err`: a signal handler raised.
-fn sleep(py: Python<'_>, flag: &Flag, patience: Patience) -> PyResult<()> {
-    let deadline = match patience {
-        Patience::None => return Ok(()),
-        Patience::Until(deadline) => Some(deadline),
-        Patience::Endless => None,
-    };
-    loop {
-        let look_up = is_main_thread().then(|| Instant::now() + LOOK_UP);
-        let until = deadline.into_iter().chain(look_up).min();
-        match py.detach(|| flag.wait(until)) {
-            Woken::Set => return Ok(()),
-            Woken::TimedOut if until == deadline => return Ok(()),
-            Woken::TimedOut | Woken::Interrupted => above_python(|| py.check_signals())?,
-        }
-    }
+/// Sleeps, detached, until the seat was told or the time is over. `Err`: a signal handler raised.
+fn sleep(py: Python<'_>, items: &Items, seat: Option<&Seat>, patience: Patience) -> PyResult<()> {
+    let (Some(seat), Some(deadline)) = (seat, patience.deadline()) else { return Ok(()) };
+    let _watched = watch(items, Party::this_thread(), deadline.is_some())?;
+    // It looks at the seat alone: the queue's mutex is for threads that are attached.
+    let told = poll_fn(|_| if seat.was_told() { Poll::Ready(()) } else { Poll::Pending });
+    wait(py, told, deadline).map(drop)
 }
 
 /// Waits until what is wanted is held for the caller. `Empty` or `Full`: the time is over.
@@ -121,9 +143,8 @@ pub fn obtain(
         if patience.is_over() {
             return Ok(Err(if want == Want::Slot { Refused::Full } else { Refused::Empty }));
         }
-        let flag = Arc::new(Flag::default());
-        if items.join(want, &mut place.seat, || Wake::Thread(Arc::clone(&flag))) {
-            sleep(py, &flag, patience)?;
+        if items.join(want, &mut place.seat, Wake::this_thread) {
+            sleep(py, items, place.seat.as_ref(), patience)?;
         }
     }
 }
@@ -135,11 +156,15 @@ pub fn get(
     block: bool,
     timeout: Option<f64>,
 ) -> PyResult<Result<Py<PyAny>, Refused>> {
-    if items.order() != Order::Least {
-        match items.try_get() {
-            Err(Refused::Empty) if block => {}
-            done => return Ok(done),
-        }
+    let quick = match items.order() {
+        Order::Least => items.take_quick(&mut ByPython(py)),
+        _ => items.try_get().map_err(Some),
+    };
+    match quick {
+        Ok(item) => return Ok(Ok(item)),
+        Err(Some(Refused::Empty)) if block => {}
+        Err(Some(refused)) => return Ok(Err(refused)),
+        Err(None) => {}
     }
     match obtain(py, items, Want::Item, || Patience::new(block, timeout))? {
         Ok(seat) => take_held(py, items, seat),
@@ -155,13 +180,15 @@ pub fn put(
     block: bool,
     timeout: Option<f64>,
 ) -> PyResult<Result<(), (Refused, Py<PyAny>)>> {
-    let item = if items.order() == Order::Least {
-        item
-    } else {
-        match items.try_put(item) {
-            Err((Refused::Full, item)) if block => item,
-            done => return Ok(done),
-        }
+    let quick = match items.order() {
+        Order::Least => items.put_quick(item, &mut ByPython(py)),
+        _ => items.try_put(item).map_err(|(refused, item)| (Some(refused), item)),
+    };
+    let item = match quick {
+        Ok(()) => return Ok(Ok(())),
+        Err((Some(Refused::Full), item)) if block => item,
+        Err((Some(refused), item)) => return Ok(Err((refused, item))),
+        Err((None, item)) => item,
     };
     match obtain(py, items, Want::Slot, || Patience::new(block, timeout))? {
         Ok(seat) => put_held(py, items, seat, item),
@@ -188,10 +215,9 @@ pub struct Claimed<'a>(&'a Items);
 impl<'a> Claimed<'a> {
     /// Waits as long as it takes others to compare.
     pub fn by_thread(py: Python<'_>, items: &'a Items) -> PyResult<Self> {
-        let (me, mut seat) = (this_thread(), None);
+        let (me, mut seat) = (Party::this_thread().word(), None);
         loop {
-            let flag = Arc::new(Flag::default());
-            match items.claim(me, &mut seat, || Wake::Thread(Arc::clone(&flag))) {
+            match items.claim(me, &mut seat, Wake::this_thread) {
                 Claim::Mine => return Ok(Self(items)),
                 Claim::Reentered => {
                     return Err(PyRuntimeError::new_err(
@@ -200,7 +226,7 @@ impl<'a> Claimed<'a> {
                     ));
                 }
                 Claim::Waits => {
-                    if let Err(error) = sleep(py, &flag, Patience::Endless) {
+                    if let Err(error) = sleep(py, items, seat.as_ref(), Patience::Endless) {
                         items.leave_claim(seat);
                         return Err(error);
                     }
@@ -216,20 +242,6 @@ impl Drop for Claimed<'_> {
     }
 }
 
-/// A number that no other thread has or had.
-fn this_thread() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    thread_local! {
-        static NUMBER: Cell<u64> = const { Cell::new(0) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == 0 {
-            number.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
-        }
-        number.get()
-    })
-}
-
 struct ByPython<'py>(Python<'py>);
 
 impl Compare<Py<PyAny>> for ByPython<'_> {
@@ -239,9 +251,37 @@ impl Compare<Py<PyAny>> for ByPython<'_> {
         above_python(|| left.bind(self.0).lt(right))
     }
 
+    fn quick(&mut self, left: &Py<PyAny>, right: &Py<PyAny>) -> Option<bool> {
+        let (left, right) = (left.bind(self.0), right.bind(self.0));
+        let (Ok(left), Ok(right)) = (left.cast_exact::<PyTuple>(), right.cast_exact::<PyTuple>())
+        else {
+            return plain(left, right).then(|| left.lt(right).ok())?;
+        };
+        for (one, other) in left.iter_borrowed().zip(right.iter_borrowed()) {
+            if !one.is(&other) {
+                if !plain(&one, &other) {
+                    return None;
+                }
+                if !one.eq(&other).ok()? {
+                    return one.lt(&other).ok();
+                }
+            }
+        }
+        Some(left.len() < right.len())
+    }
+
     fn share(&self, item: &Py<PyAny>) -> Py<PyAny> {
         item.clone_ref(self.0)
     }
+}
+
+/// Whether comparing the two runs no foreign code, and cannot fail.
+fn plain(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> bool {
+    let is_number = |item: &Bound<'_, PyAny>| {
+        item.is_exact_instance_of::<PyInt>() || item.is_exact_instance_of::<PyFloat>()
+    };
+    let is_text = |item: &Bound<'_, PyAny>| item.is_exact_instance_of::<PyString>();
+    (is_number(left) && is_number(right)) || (is_text(left) && is_text(right))
 }
 
 /// Puts into the slot that is held.
