@@ -261,7 +261,13 @@ def with_coroutines() -> list[Row]:
         return channel.sync_q.put, channel.async_q.get
 
     return [
-        ("thread to coroutine", MESSAGES, ours, "janus", lambda: to_coroutine(janus.Queue, two_sides)),
+        (
+            "thread to coroutine",
+            MESSAGES,
+            ours,
+            "janus",
+            lambda: to_coroutine(janus.Queue, two_sides),
+        ),
         (
             "thread to coroutine",
             MESSAGES,

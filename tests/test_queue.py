@@ -16,9 +16,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
-
 import plait
+import pytest
 
 KINDS = [plait.Queue, plait.LifoQueue, plait.PriorityQueue]
 Script = Callable[..., subprocess.CompletedProcess[str]]
@@ -68,11 +67,9 @@ def drain(queue: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), zip(KINDS, ([2, 3, 1], [1, 3, 2], [1, 2, 3]), strict=True)
+    ("kind", "expected"), list(zip(KINDS, ([2, 3, 1], [1, 3, 2], [1, 2, 3]), strict=True))
 )
-def test_the_order_of_each_kind(
-    make: Callable[..., Any], kind: type, expected: list[int]
-) -> None:
+def test_the_order_of_each_kind(make: Callable[..., Any], kind: type, expected: list[int]) -> None:
     channel = make(kind)
     for item in 2, 3, 1:
         channel.put(item)
@@ -221,9 +218,7 @@ def test_shutdown_ends_all_waits(make: Callable[..., Any]) -> None:
     full.put(1)
 
     async def main() -> list[Any]:
-        waiting = asyncio.gather(
-            empty.get_async(), full.put_async(2), return_exceptions=True
-        )
+        waiting = asyncio.gather(empty.get_async(), full.put_async(2), return_exceptions=True)
         await asyncio.sleep(0)
         for channel in empty, full:
             channel.shutdown()
@@ -255,9 +250,11 @@ def test_threads_and_the_tasks_of_two_loops_share_a_queue(make: Callable[..., An
             await channel.put_async(item)
         await channel.join_async()
 
-    with thread(lambda: asyncio.run(consume())) as one, thread(
-        lambda: asyncio.run(consume())
-    ) as other, thread(lambda: [channel.put(item) for item in range(count)]):
+    with (
+        thread(lambda: asyncio.run(consume())) as one,
+        thread(lambda: asyncio.run(consume())) as other,
+        thread(lambda: [channel.put(item) for item in range(count)]),
+    ):
         asyncio.run(produce())
         channel.shutdown()
     assert sorted(one[0] + other[0]) == sorted([*range(count), *range(count)])
@@ -552,4 +549,4 @@ def test_a_forked_child_has_a_queue_that_works(run_script: Script) -> None:
         channel.put("the parent's")
         waiting.join()
     """)
-    assert done.stdout == "([\"the child's\"], 0)"
+    assert done.stdout == '(["the child\'s"], 0)'

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from . import kernels as kernels
     from . import lab as lab
     from . import sync as sync
-    from .executors import Future as Future
-    from .executors import ProcessPoolExecutor as ProcessPoolExecutor
-    from .executors import as_completed as as_completed
-    from .executors import wait as wait
     from ._queues import Empty as Empty
     from ._queues import Full as Full
     from ._queues import LifoQueue as LifoQueue
@@ -43,6 +39,10 @@ if TYPE_CHECKING:
     from ._queues import Queue as Queue
     from ._queues import ShutDown as ShutDown
     from ._queues import SimpleQueue as SimpleQueue
+    from .executors import Future as Future
+    from .executors import ProcessPoolExecutor as ProcessPoolExecutor
+    from .executors import as_completed as as_completed
+    from .executors import wait as wait
     from .kernels import cpu_count as cpu_count
     from .parallel import explain as explain
     from .parallel import map as map

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from queue import Empty, Full
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _core
 
@@ -175,7 +175,7 @@ class LifoQueue(Queue[T], queue.LifoQueue[T]):
     _traits = _LAST
 
 
-class PriorityQueue(Queue[T], queue.PriorityQueue[T]):
+class PriorityQueue(Queue[T], queue.PriorityQueue[T]):  # type: ignore[type-var]
     """A `Queue` that gives the least item first.
 
     Where comparing two items raises, `put` has not put its item and `get` has not removed one
@@ -193,7 +193,7 @@ class PriorityQueue(Queue[T], queue.PriorityQueue[T]):
     _traits = _LEAST
 
 
-class SimpleQueue(_core.BaseSimpleQueue):
+class SimpleQueue(_core.BaseSimpleQueue, Generic[T]):
     """An unbounded first-in, first-out queue without `join`, that coroutines share too.
 
     `queue.SimpleQueue`'s interface, and beyond that ``get_async`` and ``put_async``.
@@ -207,9 +207,7 @@ class SimpleQueue(_core.BaseSimpleQueue):
 
     __slots__ = ()
 
-    __class_getitem__ = classmethod(type(queue.Queue[Any]))
-
-    async def get_async(self) -> Any:
+    async def get_async(self) -> T:
         """Remove and return an item; wait for one if need be.
 
         Returns:
@@ -224,12 +222,23 @@ class SimpleQueue(_core.BaseSimpleQueue):
                     item = self._get_now(seat)
             finally:
                 seat.leave()
-        return item
+        return item  # type: ignore[no-any-return]
 
-    async def put_async(self, item: Any) -> None:
+    async def put_async(self, item: T) -> None:
         """Put an item; there is always room for it.
 
         Args:
             item: what to put.
         """
         self.put(item)
+
+    if TYPE_CHECKING:
+
+        def put(  # type: ignore[override]
+            self, item: T, block: bool = True, timeout: float | None = None
+        ) -> None: ...
+        def get(  # type: ignore[override]
+            self, block: bool = True, timeout: float | None = None
+        ) -> T: ...
+        def put_nowait(self, item: T) -> None: ...
+        def get_nowait(self) -> T: ...

@@ -10,21 +10,17 @@
 //! of the number of items, not one of the items) held for it. So a cancelled or interrupted
 //! waiter cannot lose an item, nor change the order of the others.
 //!
-//! Memory order: all of the state is under the mutex.
+//! Memory order: all of the state is under the mutex (in `guard`, which may be the GIL).
 //!
-//! **Fork.** In the face the mutex is only taken by threads that are attached to the
-//! interpreter, which no other thread is while one forks; so a child never finds it locked. Those
-//! who waited are threads that the child does not have: it forgets them when it first looks.
+//! **Fork.** For Python the mutex is only taken by threads that are attached to the interpreter,
+//! which no other thread is while one forks; so a child never finds it locked. Those who waited
+//! are threads that the child does not have: it forgets them when it first looks.
 
+use super::guard::{Guard, Guarded};
 use super::line::{Line, Seat, Wakes, Wakeups};
 use crate::forked;
 use std::collections::VecDeque;
 use std::sync::PoisonError;
-
-#[cfg(feature = "model")]
-use loom::sync::{Mutex, MutexGuard};
-#[cfg(not(feature = "model"))]
-use std::sync::{Mutex, MutexGuard};
 
 /// In which order items leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +55,7 @@ pub enum Want {
 
 pub struct Channel<T, W> {
     order: Order,
-    state: Mutex<State<T, W>>,
+    state: Guard<State<T, W>>,
 }
 
 pub(super) struct State<T, W> {
@@ -157,7 +153,9 @@ fn wake<W: Wakes>(woken: impl IntoIterator<Item = Option<W>>) {
 
 #[inline]
 fn wake_all<W: Wakes>(woken: Vec<W>) {
-    woken.into_iter().for_each(W::wake);
+    if !woken.is_empty() {
+        woken.into_iter().for_each(W::wake);
+    }
 }
 
 impl<T, W: Wakes> Channel<T, W> {
@@ -175,7 +173,7 @@ impl<T, W: Wakes> Channel<T, W> {
             open: false,
             generation: forked::generation(),
         };
-        Self { order, state: Mutex::new(state) }
+        Self { order, state: Guard::new(state) }
     }
 
     pub fn order(&self) -> Order {
@@ -183,7 +181,7 @@ impl<T, W: Wakes> Channel<T, W> {
     }
 
     #[inline]
-    pub(super) fn state(&self) -> MutexGuard<'_, State<T, W>> {
+    pub(super) fn state(&self) -> Guarded<'_, State<T, W>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation != forked::generation() {
             state.generation = forked::generation();

@@ -150,6 +150,7 @@ pub fn obtain(
 }
 
 /// Gets an item. `Empty`: not in this time.
+#[inline]
 pub fn get(
     py: Python<'_>,
     items: &Items,
@@ -166,6 +167,16 @@ pub fn get(
         Err(Some(refused)) => return Ok(Err(refused)),
         Err(None) => {}
     }
+    get_slowly(py, items, block, timeout)
+}
+
+#[cold]
+fn get_slowly(
+    py: Python<'_>,
+    items: &Items,
+    block: bool,
+    timeout: Option<f64>,
+) -> PyResult<Result<Py<PyAny>, Refused>> {
     match obtain(py, items, Want::Item, || Patience::new(block, timeout))? {
         Ok(seat) => take_held(py, items, seat),
         Err(refused) => Ok(Err(refused)),
@@ -173,6 +184,7 @@ pub fn get(
 }
 
 /// Puts an item, or gives it back with why not. `Full`: not in this time.
+#[inline]
 pub fn put(
     py: Python<'_>,
     items: &Items,
@@ -190,6 +202,17 @@ pub fn put(
         Err((Some(refused), item)) => return Ok(Err((refused, item))),
         Err((None, item)) => item,
     };
+    put_slowly(py, items, item, block, timeout)
+}
+
+#[cold]
+fn put_slowly(
+    py: Python<'_>,
+    items: &Items,
+    item: Py<PyAny>,
+    block: bool,
+    timeout: Option<f64>,
+) -> PyResult<Result<(), (Refused, Py<PyAny>)>> {
     match obtain(py, items, Want::Slot, || Patience::new(block, timeout))? {
         Ok(seat) => put_held(py, items, seat, item),
         Err(refused) => Ok(Err((refused, item))),
