@@ -52,7 +52,10 @@ mod _core {
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
     #[pymodule_export]
-    use crate::sync::face::{PyBoundedSemaphore, PyLock, PySemaphore};
+    use crate::sync::face::{
+        PyAccess, PyBarrier, PyBoundedSemaphore, PyCondition, PyEvent, PyLock, PyRLock, PyRWLock,
+        PySemaphore,
+    };
     #[pymodule_export]
     use crate::sync::queue::{face::BaseQueue, seat::QueueSeat, simple::BaseSimpleQueue};
     #[pymodule_export]

@@ -52,8 +52,13 @@ if TYPE_CHECKING:
     from .process import get_context as get_context
     from .process import install as install
     from .process import parent_process as parent_process
+    from .sync import Barrier as Barrier
     from .sync import BoundedSemaphore as BoundedSemaphore
+    from .sync import Condition as Condition
+    from .sync import Event as Event
     from .sync import Lock as Lock
+    from .sync import RLock as RLock
+    from .sync import RWLock as RWLock
     from .sync import Semaphore as Semaphore
     from .thread import Thread as Thread
     from .thread import current_thread as current_thread
@@ -82,8 +87,13 @@ _HOMES = {
     "get_context": "process",
     "install": "process",
     "parent_process": "process",
+    "Barrier": "sync",
     "BoundedSemaphore": "sync",
+    "Condition": "sync",
+    "Event": "sync",
     "Lock": "sync",
+    "RLock": "sync",
+    "RWLock": "sync",
     "Semaphore": "sync",
     "Thread": "thread",
     "current_thread": "thread",

@@ -7,7 +7,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["Awaitable", "Barrier", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Condition", "Event", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "RLock", "RWLock", "RWLockAccess", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
 
 @final
 class Awaitable:
@@ -26,7 +26,7 @@ class Awaitable:
     def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
     def cancel(self, /, msg: Any | None = None) -> bool:
         """
-        Ends it: the Rust future is dropped. False if it was done.
+        Ends it: the Rust future is dropped, or told to end. False if it was done.
         """
     def cancelled(self, /) -> bool: ...
     def close(self, /) -> None:
@@ -50,6 +50,47 @@ class Awaitable:
         Starts it now, without waiting for it.
         """
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@disjoint_base
+class Barrier:
+    """
+    A meeting point of a fixed number of threads and coroutines.
+    """
+    def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def abort(self, /) -> None:
+        """
+        Break it: who waits, and who comes, gets `threading.BrokenBarrierError`.
+        """
+    @property
+    def broken(self, /) -> bool:
+        """
+        Whether it is broken.
+        """
+    @property
+    def n_waiting(self, /) -> int:
+        """
+        How many are waiting.
+        """
+    @property
+    def parties(self, /) -> int:
+        """
+        How many have to meet.
+        """
+    def reset(self, /) -> None:
+        """
+        Make it as new; who waits gets `threading.BrokenBarrierError`.
+        """
+    def wait(self, /, timeout: Incomplete | None = None) -> int:
+        """
+        Wait until all are there.
+        """
+    def wait_async(self, /) -> Awaitable:
+        """
+        Wait in a coroutine until all are there.
+        """
 
 @disjoint_base
 class BaseFuture:
@@ -200,6 +241,101 @@ class Child:
         A pidfd, readable when it has ended; -1 after close().
         """
 
+@disjoint_base
+class Condition:
+    """
+    A condition variable for threads and coroutines: `threading.Condition` and
+    `asyncio.Condition` in one.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *exc: "object") -> Any: ...
+    def __enter__(self, /) -> Any: ...
+    def __exit__(self, /, *exc: "object") -> Any: ...
+    def __new__(cls, /, lock: Any | None = None) -> Condition: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    def _is_owned(self, /) -> bool: ...
+    @property
+    def _lock(self, /) -> Any: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    @property
+    def acquire(self, /) -> Any:
+        """
+        The lock's own `acquire`.
+        """
+    @property
+    def acquire_async(self, /) -> Any:
+        """
+        The lock's own `acquire_async`.
+        """
+    def notify(self, /, n: SupportsIndex = 1) -> None:
+        """
+        Notify ``n`` who wait, threads or tasks, in their order.
+        """
+    def notifyAll(self, /) -> None:
+        """
+        An old name of `notify_all`.
+        """
+    def notify_all(self, /) -> None:
+        """
+        Notify all who wait.
+        """
+    @property
+    def release(self, /) -> Any:
+        """
+        The lock's own `release`.
+        """
+    def wait(self, /, timeout: Incomplete | None = None) -> bool:
+        """
+        Let the lock go, wait to be notified, and take the lock again.
+        """
+    def wait_async(self, /) -> Awaitable:
+        """
+        Wait in a coroutine that holds the lock.
+        """
+    def wait_for(self, /, predicate: Any, timeout: Incomplete | None = None) -> Any:
+        """
+        Wait until ``predicate()`` is true; its last value.
+        """
+    def wait_for_async(self, /, predicate: Any) -> Awaitable:
+        """
+        Wait in a coroutine until ``predicate()`` is true; its value.
+        """
+
+@disjoint_base
+class Event:
+    """
+    A flag that threads and coroutines wait for: `threading.Event` and `asyncio.Event` in one.
+    """
+    def __new__(cls, /) -> Event: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _cond(self, /) -> Any: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def clear(self, /) -> None:
+        """
+        Take the flag back.
+        """
+    def is_set(self, /) -> bool:
+        """
+        Whether the flag is set.
+        """
+    def set(self, /) -> None:
+        """
+        Set the flag; all who wait go on.
+        """
+    def wait(self, /, timeout: Incomplete | None = None) -> bool:
+        """
+        Wait until the flag is set.
+        """
+    def wait_async(self, /) -> Awaitable:
+        """
+        Wait in a coroutine until the flag is set.
+        """
+
 @final
 class Job:
     """
@@ -241,6 +377,7 @@ class Lock:
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
         Take the lock, waiting for it if need be.
@@ -433,6 +570,97 @@ class Promise:
         """
 
 @final
+class RLock:
+    """
+    A lock that its owner may take again: `threading.RLock`, for coroutines too.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /) -> RLock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _acquire_restore(self, /, state: tuple[SupportsIndex, SupportsIndex]) -> None: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    def _is_owned(self, /) -> bool: ...
+    def _recursion_count(self, /) -> int: ...
+    def _release_save(self, /) -> tuple[int, int]:
+        """
+        `(how often, by whom)`, for `_acquire_restore`.
+        """
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take the lock, waiting for it if need be.
+        """
+    def acquire_async(self, /) -> Awaitable:
+        """
+        Take the lock in a coroutine.
+        """
+    def locked(self, /) -> bool:
+        """
+        Whether anybody holds it.
+        """
+    def release(self, /) -> None:
+        """
+        Undo one `acquire`.
+        """
+
+@disjoint_base
+class RWLock:
+    """
+    A lock for many readers or one writer, threads and coroutines.
+    """
+    def __new__(cls, /) -> RWLock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def acquire_read(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take it for reading, beside other readers.
+        """
+    def acquire_read_async(self, /) -> Awaitable:
+        """
+        Take it for reading, in a coroutine.
+        """
+    def acquire_write(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take it for writing, alone.
+        """
+    def acquire_write_async(self, /) -> Awaitable:
+        """
+        Take it for writing, in a coroutine.
+        """
+    def read(self, /) -> RWLockAccess:
+        """
+        ``with rw.read():`` or ``async with rw.read():``
+        """
+    def release_read(self, /) -> None:
+        """
+        Undo one `acquire_read` of this thread or task.
+        """
+    def release_write(self, /) -> None:
+        """
+        Undo `acquire_write`.
+        """
+    def write(self, /) -> RWLockAccess:
+        """
+        ``with rw.write():`` or ``async with rw.write():``
+        """
+
+@final
+class RWLockAccess:
+    """
+    One way to hold an `RWLock`, for ``with`` and ``async with``.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+
+@final
 class Response:
     """
     What a server answered.
@@ -457,7 +685,7 @@ class Semaphore:
     def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /, value: SupportsIndex) -> None: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     @property
     def _value(self, /) -> int: ...
     def acquire(self, /, blocking: "bool" = ..., timeout: Incomplete | None = None) -> bool:

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from ._core import BoundedSemaphore, Lock, Semaphore
+from ._core import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Lock,
+    RLock,
+    RWLock,
+    Semaphore,
+)
 
-__all__ = ["BoundedSemaphore", "Lock", "Semaphore"]
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Lock",
+    "RLock",
+    "RWLock",
+    "Semaphore",
+]

@@ -26,6 +26,32 @@ pub type Work = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 /// Gives back what came of a future, when nobody takes it: see [`Awaitable::with_rollback`].
 pub type Undo = Box<dyn FnOnce(Py<PyAny>) + Send>;
 
+/// Tells a future that its task was cancelled: see [`Awaitable::deferring`].
+#[derive(Default)]
+pub struct Notice {
+    given: AtomicBool,
+    message: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Notice {
+    pub fn is_given(&self) -> bool {
+        self.given.load(Ordering::Acquire)
+    }
+
+    pub(super) fn give(&self, message: Option<Py<PyAny>>) {
+        // The first one counts; no lock is held when the other is dropped.
+        if !self.given.swap(true, Ordering::AcqRel) {
+            *self.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
+        }
+    }
+
+    /// What the future ends with.
+    pub fn error(&self, py: Python<'_>) -> PyErr {
+        let message = self.message.lock().unwrap_or_else(PoisonError::into_inner).take();
+        cancelled_error(py, message.as_ref())
+    }
+}
+
 /// What starting means.
 pub enum Start {
     Poll(Work),
@@ -69,6 +95,7 @@ pub(super) struct Inner {
     pub(super) undo: Option<Undo>,
     /// `result()` gave the value; a task does that before it goes on, and may be cancelled then.
     pub(super) looked_at: bool,
+    pub(super) notice: Option<Arc<Notice>>,
 }
 
 #[pyclass(frozen, weakref)]
@@ -94,6 +121,14 @@ impl Settled {
                 wrapped.set_cause(py, Some(error));
                 Self::Error(wrapped)
             }
+            Err(error) if error.is_instance_of::<CancelledError>(py) => Self::Cancelled(
+                error
+                    .value(py)
+                    .getattr("args")
+                    .and_then(|args| args.get_item(0))
+                    .ok()
+                    .map(Bound::unbind),
+            ),
             Err(error) => Self::Error(error),
         }
     }
@@ -116,11 +151,8 @@ pub fn cancelled_error(py: Python<'_>, message: Option<&Py<PyAny>>) -> PyErr {
 
 impl Awaitable {
     pub fn new(start: Start) -> Self {
-        let (callbacks, groups) = (Vec::new(), Vec::new());
         let state = State::New(start);
-        let (home, blocking, undo, looked_at) = (None, false, None, false);
-        let inner = Inner { state, home, blocking, callbacks, groups, undo, looked_at };
-        Self { inner: Mutex::new(inner) }
+        Self { inner: Mutex::new(Inner::new(state)) }
     }
 
     pub fn of(future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static) -> Self {
@@ -137,6 +169,19 @@ impl Awaitable {
     ) -> Self {
         let mut made = Self::of(future);
         made.inner.get_mut().unwrap_or_else(PoisonError::into_inner).undo = Some(Box::new(undo));
+        made
+    }
+
+    /// As `with_rollback`, for a future that has something to do before it can end: when its task
+    /// is cancelled it is not dropped but given notice and polled, and ends when it likes.
+    pub fn deferring(
+        notice: Arc<Notice>,
+        future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
+        undo: impl FnOnce(Py<PyAny>) + Send + 'static,
+    ) -> Self {
+        let mut made = Self::with_rollback(future, undo);
+        let inner = made.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.notice = Some(notice);
         made
     }
 
@@ -335,6 +380,21 @@ impl Awaitable {
         match &self.lock(py).state {
             State::Done(settled) => Some(settled.outcome(py)),
             _ => None,
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn new(state: State) -> Self {
+        Self {
+            state,
+            home: None,
+            blocking: false,
+            callbacks: Vec::new(),
+            groups: Vec::new(),
+            undo: None,
+            looked_at: false,
+            notice: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
+use std::sync::Arc;
 
 impl Awaitable {
     /// The bare yield of `sleep(0)`: done, once the task that yields goes on.
@@ -131,10 +132,22 @@ impl Awaitable {
         matches!(self.lock(py).state, State::Done(Settled::Cancelled(_)))
     }
 
-    /// Ends it: the Rust future is dropped. False if it was done.
+    /// Ends it: the Rust future is dropped, or told to end. False if it was done.
     #[pyo3(signature = (msg=None))]
     pub fn cancel(slf: Bound<'_, Self>, msg: Option<Py<PyAny>>) -> bool {
         let py = slf.py();
+        let deferred = {
+            let inner = slf.get().lock(py);
+            let waits = matches!(inner.state, State::Waiting(_));
+            let notice = inner.notice.as_ref().filter(|_| waits).map(Arc::clone);
+            let home = inner.home.as_ref();
+            notice.zip(home.map(|home| (home.bridge.clone_ref(py), home.wakeup.id)))
+        };
+        if let Some((notice, (bridge, id))) = deferred {
+            notice.give(msg);
+            Self::wake(&slf, bridge.get(), id);
+            return true;
+        }
         let group = match &slf.get().lock(py).state {
             State::Done(_) => return false,
             State::Gathering(group) => Some(group.clone_ref(py)),
@@ -247,10 +260,7 @@ impl Awaitable {
 
     fn __clear__(&self) {
         if let Ok(mut inner) = self.inner.try_lock() {
-            let state = State::Done(Settled::Cancelled(None));
-            let (callbacks, groups) = (Vec::new(), Vec::new());
-            let (home, blocking, undo, looked_at) = (None, false, None, false);
-            let empty = Inner { state, home, blocking, callbacks, groups, undo, looked_at };
+            let empty = Inner::new(State::Done(Settled::Cancelled(None)));
             let cleared = std::mem::replace(&mut *inner, empty);
             drop(inner);
             drop(cleared);

@@ -53,13 +53,27 @@ pub trait Resource: Send + Sync {
     /// The primitive's name, such as `"Lock"`.
     const KIND: &'static str;
 
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
     fn line(&self) -> &Line<Self::Want, Self::Got>;
 
-    /// Takes it if it is free; without the line's mutex, past those in line.
+    /// Takes it if it is free, past those in line; with or without the line's mutex.
     fn take(&self, party: Party, want: Self::Want) -> Option<Self::Got>;
 
     /// Under the line's mutex: takes it if it is free, else sets the mark.
     fn take_or_mark(&self, party: Party, want: Self::Want) -> Option<Self::Got>;
+
+    /// Under the line's mutex: as `take_or_mark`, for primitives that look at those in line.
+    fn join(
+        &self,
+        party: Party,
+        want: Self::Want,
+        _waiting: &mut Waiting<Self::Want, Self::Got>,
+    ) -> Option<Self::Got> {
+        self.take_or_mark(party, want)
+    }
 
     /// Under the line's mutex: nobody is left in line; clears the mark.
     fn unmark(&self);
@@ -75,6 +89,30 @@ pub trait Resource: Send + Sync {
     fn owner(&self) -> Option<Party> {
         None
     }
+
+    /// How often it was taken, waited for, passed.
+    fn acquisitions(&self) -> u64;
+
+    fn statistics(&self) -> Statistics {
+        let waiting = self.line().lock();
+        Statistics {
+            waiters: waiting.len(),
+            owner: self.owner(),
+            acquisitions: self.acquisitions(),
+            contended: waiting.came(),
+        }
+    }
+}
+
+/// How a primitive stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Statistics {
+    /// How many are in line.
+    pub waiters: usize,
+    pub owner: Option<Party>,
+    pub acquisitions: u64,
+    /// How many ever had to wait.
+    pub contended: u64,
 }
 
 /// The line of one primitive. In a forked child it is empty.
@@ -178,6 +216,15 @@ impl<W: Copy, G> Waiting<W, G> {
         Some(InLine { ticket: *ticket, party: waiter.party, want: waiter.want, is_due })
     }
 
+    /// In their order, whoever they are.
+    pub fn all(&self) -> Vec<InLine<W>> {
+        let in_line = |(ticket, waiter): (&u64, &Waiter<W, G>)| {
+            let (ticket, party, want) = (*ticket, waiter.party, waiter.want);
+            InLine { ticket, party, want, is_due: true }
+        };
+        self.places.iter().map(in_line).collect()
+    }
+
     /// Hands `got` to one in line, who leaves it.
     pub fn grant(&mut self, to: InLine<W>, got: G) {
         let Some(waiter) = self.remove(to.ticket) else { return };
@@ -272,6 +319,15 @@ impl<D: Deref<Target: Resource>> Acquire<D> {
         Self { resource, party, want, timed, place: None }
     }
 
+    /// Joins the line now, before it is polled; unless there is something to take, which the
+    /// first poll will find.
+    pub fn enlist(&mut self) -> Result<(), Refused> {
+        if let Some(got) = self.join(Waker::noop())? {
+            self.resource.give_back(self.party, got);
+        }
+        Ok(())
+    }
+
     /// Joins the line, unless there is something to take by now.
     fn join(&mut self, waker: &Waker) -> Result<Option<<D::Target as Resource>::Got>, Refused> {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -279,7 +335,7 @@ impl<D: Deref<Target: Resource>> Acquire<D> {
         let watched = before_wait(&Wait {
             party: self.party,
             resource: std::ptr::from_ref(resource).addr(),
-            kind: <D::Target as Resource>::KIND,
+            kind: resource.kind(),
             owner: resource.owner(),
             timed: self.timed,
         })?;
@@ -296,7 +352,7 @@ impl<D: Deref<Target: Resource>> Acquire<D> {
             slot: Arc::clone(&slot),
         };
         let mut waiting = resource.line().lock();
-        if let Some(got) = resource.take_or_mark(self.party, self.want) {
+        if let Some(got) = resource.join(self.party, self.want, &mut waiting) {
             return Ok(Some(got));
         }
         waiting.came += 1;
@@ -323,7 +379,7 @@ impl<D: Deref<Target: Resource>> Acquire<D> {
         }
         let Some(waiter) = waiting.places.get_mut(&place.ticket) else { return Err(()) };
         waiter.hinted = false;
-        let Some(got) = resource.take_or_mark(self.party, self.want) else {
+        let Some(got) = resource.take(self.party, self.want) else {
             waiter.waker.clone_from(waker);
             waiter.home = Parker::here();
             return Ok(None);

@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const MARK: u64 = 1;
 
-#[derive(Default)]
 pub struct Lock {
-    word: AtomicU64,
+    pub(super) word: AtomicU64,
     taken: AtomicU64,
+    /// How often its owner took it again: an RLock (`super::rlock`), if it can.
+    pub(super) depth: AtomicU64,
+    reentrant: bool,
     line: Line<(), ()>,
 }
 
@@ -26,6 +28,15 @@ pub struct Lock {
 pub struct NotHeld;
 
 impl Lock {
+    pub fn new(reentrant: bool) -> Self {
+        let (word, taken, depth) = Default::default();
+        Self { word, taken, depth, reentrant, line: Line::default() }
+    }
+
+    pub fn is_reentrant(&self) -> bool {
+        self.reentrant
+    }
+
     #[inline]
     pub fn try_acquire(&self, party: Party) -> bool {
         if self.word.compare_exchange(0, party.word(), Ordering::Acquire, Ordering::Relaxed).is_ok()
@@ -89,12 +100,8 @@ impl Lock {
     /// Makes it free, and forgets who waits.
     pub fn reset(&self) {
         self.line.forget();
+        self.depth.store(0, Ordering::Relaxed);
         self.word.store(0, Ordering::Release);
-    }
-
-    /// How often it was taken.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
     }
 
     /// The caller holds the lock, so this is no race, and need not be one instruction.
@@ -108,6 +115,10 @@ impl Resource for Lock {
     type Want = ();
     type Got = ();
     const KIND: &'static str = "Lock";
+
+    fn kind(&self) -> &'static str {
+        if self.reentrant { "RLock" } else { "Lock" }
+    }
 
     fn line(&self) -> &Line<(), ()> {
         &self.line
@@ -148,5 +159,9 @@ impl Resource for Lock {
 
     fn owner(&self) -> Option<Party> {
         self.holder()
+    }
+
+    fn acquisitions(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 }

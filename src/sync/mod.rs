@@ -5,18 +5,24 @@
 //! - `line`: those who wait for a primitive, in their order; [`line::Acquire`], the one future
 //!   that every wait is; [`line::Resource`], what a primitive has to tell.
 //! - `observe`: where the wait-for graph looks on.
-//! - `lock`, `semaphore`: the primitives. None knows of Python.
+//! - `lock`, `rlock`, `semaphore`, `event`, `condition`, `barrier`, `rwlock`: the primitives.
+//!   None knows of Python.
 //! - `queue`: the queues, with a line of their own.
 //! - `face`: what Python sees, `plait.sync`.
 
 #![allow(dead_code, reason = "the other primitives and statistics come next")]
 
+pub mod barrier;
+pub mod condition;
+pub mod event;
 pub mod line;
 pub mod lock;
 pub mod observe;
 pub mod park;
 pub mod party;
 pub mod queue;
+pub mod rlock;
+pub mod rwlock;
 pub mod semaphore;
 
 #[cfg(feature = "python")]

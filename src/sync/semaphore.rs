@@ -102,20 +102,14 @@ impl Semaphore {
         added.map(drop).map_err(|_| TooMany)
     }
 
+    /// The number of free permits that releasing must not exceed.
+    pub fn bound(&self) -> u64 {
+        self.bound
+    }
+
     /// The number of free permits.
     pub fn permits(&self) -> u64 {
         self.word.load(Ordering::Relaxed) / ONE
-    }
-
-    /// Has so many permits again, and forgets who waits.
-    pub fn reset(&self, permits: u64) {
-        self.line.forget();
-        self.word.store(permits * ONE, Ordering::Release);
-    }
-
-    /// How often a permit was taken.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -157,5 +151,9 @@ impl Resource for Semaphore {
     fn give_back(&self, _: Party, (): ()) {
         // Of a bounded one that was released too often meanwhile, it is one too many.
         let _ = self.release(1);
+    }
+
+    fn acquisitions(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 }

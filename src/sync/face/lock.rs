@@ -1,6 +1,8 @@
 //! `plait.Lock`.
 
-use super::{Patience, Seconds, Truth, belongs_here, task_party, wait};
+use super::{
+    Patience, Seconds, Standing, Truth, acquired, belongs_here, standing, task_party, truth, wait,
+};
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
 use crate::sync::line::Acquire;
@@ -17,32 +19,47 @@ pub struct PyLock {
 }
 
 impl PyLock {
-    fn take(&self, py: Python<'_>, patience: Patience) -> PyResult<bool> {
-        let me = Party::this_thread();
-        if self.lock.try_acquire(me) {
-            return Ok(true);
-        }
-        let Patience::Until(deadline) = patience else { return Ok(false) };
-        let acquire = Acquire::new(&*self.lock, me, (), deadline.is_some());
-        Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
+    pub(super) fn create() -> Self {
+        Self { lock: Arc::new(Lock::new(false)) }
     }
 
-    /// Awaiting it acquires, and gives `value`.
-    fn take_async(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<Awaitable> {
-        let acquire = Acquire::new(Arc::clone(&self.lock), task_party(py)?, (), false);
-        let lock = Arc::clone(&self.lock);
-        let undo = move |_| {
-            let _ = lock.release(); // it fails if somebody else released it, and that is fine
-        };
-        Ok(Awaitable::with_rollback(async move { Ok(acquire.await.map(|()| value)?) }, undo))
+    pub(super) fn engine(&self) -> &Arc<Lock> {
+        &self.lock
     }
+
+    fn take(&self, py: Python<'_>, patience: Patience) -> PyResult<bool> {
+        let me = Party::this_thread();
+        Ok(self.lock.try_acquire(me) || wait_for(py, &self.lock, me, patience)?)
+    }
+}
+
+/// Takes a lock that was not free just now.
+#[cold]
+pub(super) fn wait_for(
+    py: Python<'_>,
+    lock: &Lock,
+    party: Party,
+    patience: Patience,
+) -> PyResult<bool> {
+    let Patience::Until(deadline) = patience else { return Ok(false) };
+    let acquire = Acquire::new(lock, party, (), deadline.is_some());
+    Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
+}
+
+/// Awaiting it takes the lock for a task, and gives `value`.
+pub(super) fn take_async(lock: &Arc<Lock>, party: Party, value: Py<PyAny>) -> Awaitable {
+    let acquire = Acquire::new(Arc::clone(lock), party, (), false);
+    let lock = Arc::clone(lock);
+    acquired(acquire, value, move || {
+        let _ = lock.release(); // it fails if somebody else released it, and that is fine
+    })
 }
 
 #[pymethods]
 impl PyLock {
     #[new]
     fn new() -> Self {
-        Self { lock: Arc::default() }
+        Self::create()
     }
 
     /// Take the lock, waiting for it if need be.
@@ -53,7 +70,7 @@ impl PyLock {
 
     /// Take the lock in a coroutine: ``await lock.acquire_async()``.
     fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        self.take_async(py, true.into_pyobject(py)?.to_owned().into_any().unbind())
+        Ok(take_async(&self.lock, task_party(py)?, truth(py)))
     }
 
     /// Let the lock go; any thread or task may.
@@ -79,13 +96,17 @@ impl PyLock {
         if !self.lock.is_locked() && self.lock.try_acquire(task_party(py)?) {
             return Ready::get(py);
         }
-        Ok(Py::new(py, self.take_async(py, py.None())?)?.into_any())
+        Ok(Py::new(py, take_async(&self.lock, task_party(py)?, py.None()))?.into_any())
     }
 
     #[pyo3(signature = (*_exc: "object"))]
     fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.release()?;
         Ready::get(py)
+    }
+
+    fn _statistics(&self) -> Standing {
+        standing(&*self.lock)
     }
 
     fn _at_fork_reinit(&self) {
@@ -98,6 +119,6 @@ impl PyLock {
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
         let state = if slf.get().lock.is_locked() { "locked" } else { "unlocked" };
-        format!("<{state} plait.sync.Lock object at {:p}>", slf.as_ptr())
+        format!("<{state} plait.Lock object at {:p}>", slf.as_ptr())
     }
 }

@@ -1,23 +1,36 @@
 //! What Python sees of the primitives, each in a file of its own; what they share is here.
 
+pub mod barrier;
+pub mod condition;
+pub mod event;
 pub mod lock;
+pub mod rlock;
+pub mod rwlock;
 pub mod semaphore;
 
+pub use barrier::PyBarrier;
+pub use condition::PyCondition;
+pub use event::PyEvent;
 pub use lock::PyLock;
+pub use rlock::PyRLock;
+pub use rwlock::{PyAccess, PyRWLock};
 pub use semaphore::{PyBoundedSemaphore, PySemaphore};
 
+use super::line::{Acquire, Resource};
 use super::observe::Refused;
 use super::park::{Ended, block_on};
 use super::party::Party;
+use crate::aio::awaitable::Awaitable;
 use crate::aio::bridge::running_loop;
 use crate::os::is_main_thread;
 use crate::python::above_python;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyFloat;
+use pyo3::types::{PyBool, PyFloat};
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A signal that comes just before a wait does not end it. So the first look up is early; in
@@ -53,6 +66,53 @@ pub fn wait<F: Future<Output: Send> + Send>(
         }
         above_python(|| py.check_signals())?;
     }
+}
+
+/// As `wait`, without a limit, and to the end: what a signal handler raised meanwhile comes with
+/// the value.
+pub fn wait_through<F: Future<Output: Send> + Send>(
+    py: Python<'_>,
+    future: F,
+) -> (F::Output, PyResult<()>) {
+    let mut future = pin!(future);
+    let mut raised = Ok(());
+    loop {
+        match wait(py, future.as_mut(), None) {
+            Ok(Some(value)) => return (value, raised),
+            Ok(None) => {}
+            Err(error) => raised = raised.and(Err(error)),
+        }
+    }
+}
+
+/// Awaiting it takes the primitive and gives `value`; `undo` gives back.
+pub fn acquired<R: Resource<Got = ()> + 'static>(
+    acquire: Acquire<Arc<R>>,
+    value: Py<PyAny>,
+    undo: impl FnOnce() + Send + 'static,
+) -> Awaitable {
+    Awaitable::with_rollback(async move { Ok(acquire.await.map(|()| value)?) }, |_| undo())
+}
+
+pub fn truth(py: Python<'_>) -> Py<PyAny> {
+    PyBool::new(py, true).to_owned().into_any().unbind()
+}
+
+/// `<plait.Event at 0x…: …>`, for a subclass with its own name.
+pub fn describe(object: &Bound<'_, PyAny>, name: &str, state: &str) -> PyResult<String> {
+    let class = object.get_type();
+    let (module, own) = (class.module()?, class.qualname()?);
+    let (module, own) = (module.to_cow()?, own.to_cow()?);
+    let module = if module == "plait.sync" && own == name { "plait" } else { &*module };
+    Ok(format!("<{module}.{own} at {:p}: {state}>", object.as_ptr()))
+}
+
+/// `(waiters, owner's ident, acquisitions, contended)`.
+pub type Standing = (usize, Option<u64>, u64, u64);
+
+pub fn standing(resource: &impl Resource) -> Standing {
+    let now = resource.statistics();
+    (now.waiters, now.owner.map(Party::ident), now.acquisitions, now.contended)
 }
 
 /// The running task, if the caller is one.
@@ -94,6 +154,7 @@ impl FromPyObject<'_, '_> for Seconds {
             Ok(float) => float.value(),
             Err(_) => object.extract().map_err(|error: PyErr| {
                 let kind = object.get_type();
+                let kind = kind.name().map_or_else(|_| String::new(), |name| name.to_string());
                 if error.is_instance_of::<PyOverflowError>(object.py()) {
                     PyOverflowError::new_err("timeout value is too large")
                 } else {
@@ -114,6 +175,15 @@ impl FromPyObject<'_, '_> for Seconds {
 impl Seconds {
     /// What `Lock.acquire` takes for no limit.
     pub const FOR_EVER: Self = Self(-1.0);
+
+    /// What is left until then; never less than nothing.
+    pub fn until(deadline: Instant) -> Self {
+        Self(deadline.saturating_duration_since(Instant::now()).as_secs_f64())
+    }
+
+    pub fn is_over(self) -> bool {
+        self.0 <= 0.0
+    }
 
     /// From now; a negative number is a moment that has passed.
     pub fn deadline(self) -> Option<Instant> {

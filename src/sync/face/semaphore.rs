@@ -1,12 +1,15 @@
 //! `plait.Semaphore` and `plait.BoundedSemaphore`.
 
-use super::{Patience, Seconds, Truth, belongs_here, task_party, wait};
+use super::{
+    Patience, Seconds, Standing, Truth, acquired, belongs_here, describe, standing, task_party,
+    truth, wait,
+};
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
 use crate::sync::line::Acquire;
 use crate::sync::party::Party;
 use crate::sync::semaphore::{MOST, Semaphore};
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -41,10 +44,9 @@ impl PySemaphore {
     fn take_async(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<Awaitable> {
         let acquire = Acquire::new(Arc::clone(&self.semaphore), task_party(py)?, (), false);
         let semaphore = Arc::clone(&self.semaphore);
-        let undo = move |_| {
+        Ok(acquired(acquire, value, move || {
             let _ = semaphore.release(1); // fails only if others released too often
-        };
-        Ok(Awaitable::with_rollback(async move { Ok(acquire.await.map(|()| value)?) }, undo))
+        }))
     }
 
     fn give(&self, permits: u64) -> PyResult<()> {
@@ -70,7 +72,7 @@ impl PySemaphore {
 
     /// Take a permit in a coroutine.
     fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        self.take_async(py, true.into_pyobject(py)?.to_owned().into_any().unbind())
+        self.take_async(py, truth(py))
     }
 
     /// Give back one permit, or several.
@@ -109,10 +111,8 @@ impl PySemaphore {
         self.semaphore.permits()
     }
 
-    fn _at_fork_reinit(&self, value: i64) -> PyResult<()> {
-        let too_few = |_| PyOverflowError::new_err("value must be >= 0");
-        self.semaphore.reset(u64::try_from(value).map_err(too_few)?);
-        Ok(())
+    fn _statistics(&self) -> Standing {
+        standing(&*self.semaphore)
     }
 
     fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -120,9 +120,11 @@ impl PySemaphore {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let name = slf.get_type().fully_qualified_name()?;
-        let value = slf.get().semaphore.permits();
-        Ok(format!("<{name} at {:p}: value={value}>", slf.as_ptr()))
+        let (value, bound) = (slf.get().semaphore.permits(), slf.get().semaphore.bound());
+        if bound == MOST {
+            return describe(slf, "Semaphore", &format!("value={value}"));
+        }
+        describe(slf, "BoundedSemaphore", &format!("value={value}/{bound}"))
     }
 }
 

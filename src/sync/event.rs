@@ -1,0 +1,84 @@
+//! A flag that can be waited for.
+//!
+//! Algorithm: one bit of the word is the flag, the lowest is the line's mark. Setting it grants
+//! all who are in line at that moment, so that they go on even if it is cleared at once.
+//!
+//! Memory order: `set` is Release and looking Acquire, so what was done before `set` is seen.
+
+use super::line::{Line, Resource, Waiting};
+use super::party::Party;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const MARK: u32 = 1;
+const SET: u32 = 2;
+
+#[derive(Default)]
+pub struct Event {
+    word: AtomicU32,
+    line: Line<(), ()>,
+}
+
+impl Event {
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        self.word.load(Ordering::Acquire) & SET != 0
+    }
+
+    #[inline]
+    pub fn set(&self) {
+        if self.word.fetch_or(SET, Ordering::AcqRel) & MARK != 0 {
+            self.grant_all();
+        }
+    }
+
+    #[cold]
+    fn grant_all(&self) {
+        let mut waiting = self.line.lock();
+        for waiter in waiting.all() {
+            waiting.grant(waiter, ());
+        }
+        self.unmark();
+    }
+
+    #[inline]
+    pub fn clear(&self) {
+        self.word.fetch_and(!SET, Ordering::Relaxed);
+    }
+
+    /// Forgets who waits; the flag stays.
+    pub fn forget_waiters(&self) {
+        self.line.forget();
+        self.unmark();
+    }
+}
+
+impl Resource for Event {
+    type Want = ();
+    type Got = ();
+    const KIND: &'static str = "Event";
+
+    fn line(&self) -> &Line<(), ()> {
+        &self.line
+    }
+
+    fn take(&self, _: Party, (): ()) -> Option<()> {
+        self.is_set().then_some(())
+    }
+
+    fn take_or_mark(&self, _: Party, (): ()) -> Option<()> {
+        let mark = |word| (word & SET == 0).then_some(word | MARK);
+        self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, mark).is_err().then_some(())
+    }
+
+    fn unmark(&self) {
+        self.word.fetch_and(!MARK, Ordering::Relaxed);
+    }
+
+    fn serve(&self, _: &mut Waiting<(), ()>) {}
+
+    fn give_back(&self, _: Party, (): ()) {}
+
+    fn acquisitions(&self) -> u64 {
+        0 // counting would make a write of each look
+    }
+}

@@ -1,0 +1,156 @@
+//! `plait.Barrier`.
+
+use super::{Seconds, Standing, belongs_here, describe, standing, task_party, wait};
+use crate::aio::awaitable::Awaitable;
+use crate::python::above_python;
+use crate::sync::barrier::{Arrival, Barrier};
+use crate::sync::line::Acquire;
+use crate::sync::party::Party;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::{PyTraverseError, PyVisit};
+use std::pin::pin;
+use std::sync::Arc;
+
+/// A meeting point of a fixed number of threads and coroutines.
+#[pyclass(frozen, weakref, subclass, name = "Barrier", module = "plait.sync")]
+pub struct PyBarrier {
+    barrier: Arc<Barrier>,
+    action: Option<Py<PyAny>>,
+    timeout: Option<Seconds>,
+}
+
+fn broken() -> PyErr {
+    Python::attach(|py| {
+        static BROKEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = BROKEN.import(py, "threading", "BrokenBarrierError");
+        class.and_then(Bound::call0).map_or_else(|error| error, PyErr::from_value)
+    })
+}
+
+/// Arrives, acts if it is the last to, and passes; as the so-maniest.
+async fn meet(
+    barrier: Arc<Barrier>,
+    action: Option<Py<PyAny>>,
+    party: Party,
+    timed: bool,
+) -> PyResult<usize> {
+    loop {
+        match Acquire::new(Arc::clone(&barrier), party, (), timed).await? {
+            Arrival::Passed(index) => return Ok(index),
+            Arrival::Broken => return Err(broken()),
+            Arrival::Closed => {
+                Acquire::new(Arc::clone(barrier.gate()), party, (), timed).await?;
+            }
+            Arrival::Last { index, round } => {
+                if let Some(action) = &action
+                    && let Err(error) =
+                        Python::attach(|py| above_python(|| action.call0(py)).map(drop))
+                {
+                    barrier.abort();
+                    return Err(error);
+                }
+                return if barrier.release(round) { Ok(index) } else { Err(broken()) };
+            }
+        }
+    }
+}
+
+impl PyBarrier {
+    fn meeting(
+        &self,
+        py: Python<'_>,
+        party: Party,
+        timed: bool,
+    ) -> impl Future<Output = PyResult<usize>> + Send + use<> {
+        let action = self.action.as_ref().map(|action| action.clone_ref(py));
+        meet(Arc::clone(&self.barrier), action, party, timed)
+    }
+}
+
+#[pymethods]
+impl PyBarrier {
+    #[new]
+    #[pyo3(signature = (parties, action=None, timeout=None))]
+    fn new(parties: i64, action: Option<Py<PyAny>>, timeout: Option<Seconds>) -> PyResult<Self> {
+        let parties = usize::try_from(parties).ok().filter(|parties| *parties > 0);
+        let parties = parties.ok_or_else(|| PyValueError::new_err("parties must be > 0"))?;
+        Ok(Self { barrier: Arc::new(Barrier::new(parties)), action, timeout })
+    }
+
+    /// Wait until all are there.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<usize> {
+        let timeout = timeout.or(self.timeout);
+        let mut meeting = pin!(self.meeting(py, Party::this_thread(), timeout.is_some()));
+        let passed = wait(py, meeting.as_mut(), timeout.and_then(Seconds::deadline))?;
+        if let Some(passed) = passed {
+            return passed;
+        }
+        if self.barrier.is_acting() {
+            // All were there in time; it is the action that takes long.
+            return wait(py, meeting, None)?.unwrap_or_else(|| Err(broken()));
+        }
+        self.barrier.abort();
+        Err(broken())
+    }
+
+    /// Wait in a coroutine until all are there.
+    fn wait_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
+        let meeting = self.meeting(py, task_party(py)?, false);
+        Ok(Awaitable::of(async move {
+            let index = meeting.await?;
+            Python::attach(|py| Ok(index.into_pyobject(py)?.into_any().unbind()))
+        }))
+    }
+
+    /// Make it as new; who waits gets `threading.BrokenBarrierError`.
+    fn reset(&self) {
+        self.barrier.reset();
+    }
+
+    /// Break it: who waits, and who comes, gets `threading.BrokenBarrierError`.
+    fn abort(&self) {
+        self.barrier.abort();
+    }
+
+    /// How many have to meet.
+    #[getter]
+    fn parties(&self) -> usize {
+        self.barrier.parties()
+    }
+
+    /// How many are waiting.
+    #[getter]
+    fn n_waiting(&self) -> usize {
+        self.barrier.waiting()
+    }
+
+    /// Whether it is broken.
+    #[getter]
+    fn broken(&self) -> bool {
+        self.barrier.is_broken()
+    }
+
+    fn _statistics(&self) -> Standing {
+        standing(&*self.barrier)
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(belongs_here(&slf.get_type().name()?.to_cow()?))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let barrier = &slf.get().barrier;
+        if barrier.is_broken() {
+            return describe(slf, "Barrier", "broken");
+        }
+        let state = format!("waiters={}/{}", barrier.waiting(), barrier.parties());
+        describe(slf, "Barrier", &state)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.action)
+    }
+}

@@ -1,0 +1,347 @@
+//! `plait.Condition`.
+
+use super::rlock::{PyRLock, enter, exit, holder, restore};
+use super::{
+    Patience, PyLock, Seconds, Standing, belongs_here, describe, standing, task_party, truth, wait,
+};
+use crate::aio::awaitable::{Awaitable, Notice};
+use crate::python::above_python;
+use crate::sync::condition::Waiters;
+use crate::sync::line::Acquire;
+use crate::sync::lock::Lock;
+use crate::sync::party::Party;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::{PyTraverseError, PyVisit, intern};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// A condition variable for threads and coroutines: `threading.Condition` and
+/// `asyncio.Condition` in one.
+#[pyclass(frozen, weakref, subclass, name = "Condition", module = "plait.sync")]
+pub struct PyCondition {
+    object: Py<PyAny>,
+    /// The lock's engine; `None` for a lock that is not plait's.
+    lock: Option<Arc<Lock>>,
+    waiters: Arc<Waiters>,
+}
+
+/// What a lock has to be told to be taken as often as before.
+enum Saved {
+    Native(Party, u64),
+    Foreign(Option<Py<PyAny>>),
+}
+
+fn not_owned(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("cannot {what} on un-acquired lock"))
+}
+
+/// As whom the caller holds the lock. Anybody holds one that belongs to nobody.
+fn held(py: Python<'_>, lock: &Lock) -> PyResult<Option<Party>> {
+    if lock.is_reentrant() { holder(py, lock) } else { Ok(lock.holder()) }
+}
+
+fn let_go(lock: &Lock) -> u64 {
+    if lock.is_reentrant() {
+        return lock.exit_all();
+    }
+    let _ = lock.release(); // it is held
+    1
+}
+
+impl PyCondition {
+    fn is_owned(&self, py: Python<'_>) -> PyResult<bool> {
+        if let Some(lock) = &self.lock {
+            return Ok(held(py, lock)?.is_some());
+        }
+        let object = self.object.bind(py);
+        if let Some(is_owned) = object.getattr_opt(intern!(py, "_is_owned"))? {
+            return above_python(|| is_owned.call0())?.is_truthy();
+        }
+        let free = above_python(|| object.call_method1(intern!(py, "acquire"), (false,)))?;
+        if free.is_truthy()? {
+            above_python(|| object.call_method0(intern!(py, "release")))?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn save(&self, py: Python<'_>) -> PyResult<Saved> {
+        if let Some(lock) = &self.lock {
+            let owner = held(py, lock)?.ok_or_else(|| not_owned("wait"))?;
+            // A lock that belongs to nobody comes back to the caller.
+            let owner = if lock.is_reentrant() { owner } else { Party::this_thread() };
+            return Ok(Saved::Native(owner, let_go(lock)));
+        }
+        let object = self.object.bind(py);
+        Ok(Saved::Foreign(match object.getattr_opt(intern!(py, "_release_save"))? {
+            Some(save) => Some(above_python(|| save.call0())?.unbind()),
+            None => {
+                above_python(|| object.call_method0(intern!(py, "release")))?;
+                None
+            }
+        }))
+    }
+
+    fn restore(&self, py: Python<'_>, saved: Saved) -> PyResult<()> {
+        let object = self.object.bind(py);
+        match (saved, &self.lock) {
+            (Saved::Native(party, times), Some(lock)) => restore(py, lock, party, times),
+            (Saved::Foreign(Some(state)), _) => {
+                above_python(|| object.call_method1(intern!(py, "_acquire_restore"), (state,)))
+                    .map(drop)
+            }
+            _ => above_python(|| object.call_method0(intern!(py, "acquire"))).map(drop),
+        }
+    }
+
+    fn wait_until(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<bool> {
+        if !self.is_owned(py)? {
+            return Err(not_owned("wait"));
+        }
+        let me = Party::this_thread();
+        let mut notified = Acquire::new(&*self.waiters, me, (), timeout.is_some());
+        notified.enlist()?;
+        let saved = self.save(py)?;
+        let outcome = wait(py, notified, timeout.and_then(Seconds::deadline));
+        self.restore(py, saved)?;
+        Ok(outcome?.transpose()?.is_some())
+    }
+
+    fn engine(&self, py: Python<'_>) -> PyResult<Arc<Lock>> {
+        let kind = || self.object.bind(py).get_type().name().map(|name| name.to_string());
+        match &self.lock {
+            Some(lock) => Ok(Arc::clone(lock)),
+            None => Err(PyTypeError::new_err(format!(
+                "this condition's lock is a {}: coroutines cannot wait for it; \
+                 give plait.Condition a plait.Lock or plait.RLock",
+                kind()?
+            ))),
+        }
+    }
+
+    /// Notifies another waiter when the one that was notified takes nothing from it.
+    fn deferring(
+        &self,
+        notice: Arc<Notice>,
+        future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
+    ) -> Awaitable {
+        let waiters = Arc::clone(&self.waiters);
+        Awaitable::deferring(notice, future, move |_| waiters.notify(1))
+    }
+}
+
+/// One wait of a task. However it ends, it ends with the lock held again.
+async fn wait_once(
+    lock: &Arc<Lock>,
+    waiters: &Arc<Waiters>,
+    party: Party,
+    notice: &Notice,
+) -> PyResult<()> {
+    let owned = if lock.is_reentrant() { lock.is_held_by(party) } else { lock.is_locked() };
+    if !owned {
+        return Err(not_owned("wait"));
+    }
+    let mut notified = Acquire::new(Arc::clone(waiters), party, (), false);
+    notified.enlist()?;
+    let times = let_go(lock);
+    let outcome = {
+        let mut notified = pin!(notified);
+        poll_fn(|context| {
+            if notice.is_given() {
+                return Poll::Ready(None);
+            }
+            notified.as_mut().poll(context).map(Some)
+        })
+        .await
+    };
+    Acquire::new(Arc::clone(lock), party, (), false).await?;
+    lock.set_times(times);
+    match outcome {
+        Some(notified) => Ok(notified?),
+        None => Err(Python::attach(|py| notice.error(py))),
+    }
+}
+
+#[pymethods]
+impl PyCondition {
+    #[new]
+    #[pyo3(signature = (lock=None))]
+    fn new(py: Python<'_>, lock: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
+        let object = match lock {
+            Some(lock) => lock,
+            None => Bound::new(py, PyRLock::create())?.into_any(),
+        };
+        let engine = match (object.cast::<PyRLock>(), object.cast::<PyLock>()) {
+            (Ok(lock), _) => Some(Arc::clone(lock.get().engine())),
+            (_, Ok(lock)) => Some(Arc::clone(lock.get().engine())),
+            _ => None,
+        };
+        Ok(Self { object: object.unbind(), lock: engine, waiters: Arc::default() })
+    }
+
+    /// The lock's own `acquire`.
+    #[getter]
+    fn acquire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.object.bind(py).getattr(intern!(py, "acquire"))
+    }
+
+    /// The lock's own `acquire_async`.
+    #[getter]
+    fn acquire_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.engine(py)?;
+        self.object.bind(py).getattr(intern!(py, "acquire_async"))
+    }
+
+    /// The lock's own `release`.
+    #[getter]
+    fn release<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.object.bind(py).getattr(intern!(py, "release"))
+    }
+
+    /// Let the lock go, wait to be notified, and take the lock again.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<bool> {
+        self.wait_until(py, timeout)
+    }
+
+    /// Wait until ``predicate()`` is true; its last value.
+    #[pyo3(signature = (predicate, timeout=None))]
+    fn wait_for<'py>(
+        &self,
+        py: Python<'py>,
+        predicate: Bound<'py, PyAny>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let deadline = timeout.and_then(Seconds::deadline);
+        loop {
+            let value = above_python(|| predicate.call0())?;
+            let left = deadline.map(Seconds::until);
+            if value.is_truthy()? || left.is_some_and(Seconds::is_over) {
+                return Ok(value);
+            }
+            self.wait_until(py, left)?;
+        }
+    }
+
+    /// Wait in a coroutine that holds the lock.
+    fn wait_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
+        let (lock, waiters) = (self.engine(py)?, Arc::clone(&self.waiters));
+        let (party, value, notice) = (task_party(py)?, truth(py), Arc::<Notice>::default());
+        let given = Arc::clone(&notice);
+        Ok(self.deferring(notice, async move {
+            wait_once(&lock, &waiters, party, &given).await?;
+            Ok(value)
+        }))
+    }
+
+    /// Wait in a coroutine until ``predicate()`` is true; its value.
+    fn wait_for_async(&self, py: Python<'_>, predicate: Py<PyAny>) -> PyResult<Awaitable> {
+        let (lock, waiters) = (self.engine(py)?, Arc::clone(&self.waiters));
+        let (party, notice) = (task_party(py)?, Arc::<Notice>::default());
+        let given = Arc::clone(&notice);
+        Ok(self.deferring(notice, async move {
+            loop {
+                let found = Python::attach(|py| {
+                    let value = above_python(|| predicate.call0(py))?;
+                    Ok::<_, PyErr>(value.is_truthy(py)?.then_some(value))
+                })?;
+                if let Some(value) = found {
+                    return Ok(value);
+                }
+                wait_once(&lock, &waiters, party, &given).await?;
+            }
+        }))
+    }
+
+    /// Notify ``n`` who wait, threads or tasks, in their order.
+    #[pyo3(signature = (n=1))]
+    fn notify(&self, py: Python<'_>, n: i64) -> PyResult<()> {
+        if !self.is_owned(py)? {
+            return Err(not_owned("notify"));
+        }
+        self.waiters.notify(usize::try_from(n).unwrap_or(0));
+        Ok(())
+    }
+
+    /// Notify all who wait.
+    fn notify_all(&self, py: Python<'_>) -> PyResult<()> {
+        self.notify(py, i64::MAX)
+    }
+
+    /// An old name of `notify_all`.
+    #[pyo3(name = "notifyAll")]
+    fn notify_all_by_its_old_name(&self, py: Python<'_>) -> PyResult<()> {
+        let category = py.get_type::<pyo3::exceptions::PyDeprecationWarning>();
+        PyErr::warn(py, &category, c"notifyAll() is deprecated, use notify_all() instead", 1)?;
+        self.notify_all(py)
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.lock {
+            Some(lock) if lock.is_reentrant() => {
+                enter(py, lock, Patience::Until(None))?;
+                Ok(truth(py))
+            }
+            _ => above_python(|| self.object.call_method0(py, intern!(py, "__enter__"))),
+        }
+    }
+
+    #[pyo3(signature = (*exc: "object"))]
+    fn __exit__(&self, py: Python<'_>, exc: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        match &self.lock {
+            Some(lock) if lock.is_reentrant() => exit(py, lock).map(|()| py.None()),
+            _ => above_python(|| self.object.call_method1(py, intern!(py, "__exit__"), exc)),
+        }
+    }
+
+    fn __aenter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.engine(py)?;
+        self.object.bind(py).call_method0(intern!(py, "__aenter__"))
+    }
+
+    #[pyo3(signature = (*exc: "object"))]
+    fn __aexit__<'py>(
+        &self,
+        py: Python<'py>,
+        exc: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.object.bind(py).call_method1(intern!(py, "__aexit__"), exc)
+    }
+
+    #[getter]
+    fn _lock<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.object.bind(py).clone()
+    }
+
+    fn _is_owned(&self, py: Python<'_>) -> PyResult<bool> {
+        self.is_owned(py)
+    }
+
+    fn _at_fork_reinit(&self, py: Python<'_>) -> PyResult<()> {
+        self.object.call_method0(py, intern!(py, "_at_fork_reinit"))?;
+        self.waiters.forget();
+        Ok(())
+    }
+
+    fn _statistics(&self) -> Standing {
+        standing(&*self.waiters)
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(belongs_here(&slf.get_type().name()?.to_cow()?))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let lock = above_python(|| slf.get().object.bind(slf.py()).repr())?;
+        let state = format!("{}, {} waiting", lock.to_cow()?, slf.get().waiters.count());
+        describe(slf, "Condition", &state)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)
+    }
+}

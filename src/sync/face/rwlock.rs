@@ -1,0 +1,162 @@
+//! `plait.RWLock`.
+
+use super::{
+    Patience, Seconds, Standing, Truth, acquired, belongs_here, current_task, standing, task_party,
+    truth, wait,
+};
+use crate::aio::awaitable::Awaitable;
+use crate::aio::ready::Ready;
+use crate::sync::line::Acquire;
+use crate::sync::party::Party;
+use crate::sync::rwlock::{Access, RwLock};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+/// A lock for many readers or one writer, threads and coroutines.
+#[pyclass(frozen, weakref, subclass, name = "RWLock", module = "plait.sync")]
+pub struct PyRWLock {
+    lock: Arc<RwLock>,
+}
+
+/// One way to hold an `RWLock`, for ``with`` and ``async with``.
+#[pyclass(frozen, name = "RWLockAccess", module = "plait.sync")]
+pub struct PyAccess {
+    lock: Arc<RwLock>,
+    access: Access,
+}
+
+fn take(py: Python<'_>, lock: &RwLock, access: Access, patience: Patience) -> PyResult<bool> {
+    let me = Party::this_thread();
+    if lock.try_acquire(me, access) {
+        return Ok(true);
+    }
+    let Patience::Until(deadline) = patience else { return Ok(false) };
+    let acquire = Acquire::new(lock, me, access, deadline.is_some());
+    Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
+}
+
+fn take_async(lock: &Arc<RwLock>, party: Party, access: Access, value: Py<PyAny>) -> Awaitable {
+    let acquire = Acquire::new(Arc::clone(lock), party, access, false);
+    let lock = Arc::clone(lock);
+    acquired(acquire, value, move || {
+        let _ = lock.release(party, access); // it was acquired when this is called
+    })
+}
+
+/// Releases what this thread holds, or the task that runs.
+fn release(py: Python<'_>, lock: &RwLock, access: Access) -> PyResult<()> {
+    if lock.release(Party::this_thread(), access).is_ok() {
+        return Ok(());
+    }
+    let task = current_task(py)?.map(|task| Party::task(task.as_ptr().addr()));
+    let released = task.and_then(|task| lock.release(task, access).ok());
+    released.ok_or_else(|| {
+        let kind = if access == Access::Read { "reading" } else { "writing" };
+        PyRuntimeError::new_err(format!(
+            "cannot release an RWLock that this thread or task does not hold for {kind}"
+        ))
+    })
+}
+
+#[pymethods]
+impl PyRWLock {
+    #[new]
+    fn new() -> Self {
+        Self { lock: Arc::default() }
+    }
+
+    /// Take it for reading, beside other readers.
+    #[pyo3(signature = (blocking: "bool" = Truth(true), timeout: "float" = Seconds::FOR_EVER))]
+    fn acquire_read(&self, py: Python<'_>, blocking: Truth, timeout: Seconds) -> PyResult<bool> {
+        take(py, &self.lock, Access::Read, Patience::of_lock(blocking, timeout)?)
+    }
+
+    /// Take it for writing, alone.
+    #[pyo3(signature = (blocking: "bool" = Truth(true), timeout: "float" = Seconds::FOR_EVER))]
+    fn acquire_write(&self, py: Python<'_>, blocking: Truth, timeout: Seconds) -> PyResult<bool> {
+        take(py, &self.lock, Access::Write, Patience::of_lock(blocking, timeout)?)
+    }
+
+    /// Take it for reading, in a coroutine.
+    fn acquire_read_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
+        Ok(take_async(&self.lock, task_party(py)?, Access::Read, truth(py)))
+    }
+
+    /// Take it for writing, in a coroutine.
+    fn acquire_write_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
+        Ok(take_async(&self.lock, task_party(py)?, Access::Write, truth(py)))
+    }
+
+    /// Undo one `acquire_read` of this thread or task.
+    fn release_read(&self, py: Python<'_>) -> PyResult<()> {
+        release(py, &self.lock, Access::Read)
+    }
+
+    /// Undo `acquire_write`.
+    fn release_write(&self, py: Python<'_>) -> PyResult<()> {
+        release(py, &self.lock, Access::Write)
+    }
+
+    /// ``with rw.read():`` or ``async with rw.read():``
+    fn read(&self) -> PyAccess {
+        PyAccess { lock: Arc::clone(&self.lock), access: Access::Read }
+    }
+
+    /// ``with rw.write():`` or ``async with rw.write():``
+    fn write(&self) -> PyAccess {
+        PyAccess { lock: Arc::clone(&self.lock), access: Access::Write }
+    }
+
+    fn _at_fork_reinit(&self) {
+        self.lock.reset();
+    }
+
+    fn _statistics(&self) -> Standing {
+        standing(&*self.lock)
+    }
+
+    fn __reduce__(&self) -> PyResult<Py<PyAny>> {
+        Err(belongs_here("RWLock"))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> String {
+        use crate::sync::line::Resource;
+        let (lock, address) = (&slf.get().lock, slf.as_ptr());
+        let state = match (lock.owner(), lock.reading()) {
+            (Some(_), _) => "writing".to_owned(),
+            (None, 0) => "unlocked".to_owned(),
+            (None, readers) => format!("readers={readers}"),
+        };
+        format!("<plait.RWLock at {address:p}: {state}>")
+    }
+}
+
+#[pymethods]
+impl PyAccess {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        take(py, &self.lock, self.access, Patience::Until(None))
+    }
+
+    #[pyo3(signature = (*_exc: "object"))]
+    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<()> {
+        release(py, &self.lock, self.access)
+    }
+
+    fn __aenter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let me = task_party(py)?;
+        if self.lock.try_acquire(me, self.access) {
+            return Ready::get(py);
+        }
+        Ok(Py::new(py, take_async(&self.lock, me, self.access, py.None()))?.into_any())
+    }
+
+    #[pyo3(signature = (*_exc: "object"))]
+    fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let me = task_party(py)?;
+        if self.lock.release(me, self.access).is_err() {
+            release(py, &self.lock, self.access)?;
+        }
+        Ready::get(py)
+    }
+}
