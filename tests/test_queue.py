@@ -308,6 +308,8 @@ def test_tasks_that_were_dropped_do_not_wait(make: Callable[..., Any]) -> None:
         waiting = getting.send(None)  # it waits now
         assert waiting is not None
         getting.close()
+        for _ in range(3):
+            await asyncio.sleep(0)
         with thread(channel.get) as got:
             channel.put(1)
         assert got == [1]
@@ -465,21 +467,27 @@ def test_queues_stay_in_their_process(kind: type) -> None:
             copies(kind())
 
 
+@pytest.mark.parametrize("opened", [False, True])
 @pytest.mark.parametrize("kind", [*KINDS, plait.SimpleQueue])
-def test_a_queue_is_collected_with_what_it_holds(kind: Any) -> None:
+def test_a_queue_is_collected_with_what_it_holds(kind: Any, opened: bool) -> None:
     class Held:
         def __lt__(self, other: object) -> bool:
             return False
 
-    channel, item = kind(), Held()
+    def filled() -> tuple[Any, Held]:
+        channel, item = kind(), Held()
+        if opened and kind is not plait.SimpleQueue:
+            assert channel.mutex
+        channel.put(item)
+        return channel, item
+
+    channel, item = filled()
     item.home = channel  # type: ignore[attr-defined]
-    channel.put(item)
-    gone = [weakref.ref(item), weakref.ref(channel)]
+    gone: list[Any] = [weakref.ref(item), weakref.ref(channel)]
     del item, channel
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
-    channel, item = kind(), Held()
-    channel.put(item)
+    channel, item = filled()
     gone = [weakref.ref(item)]
     assert channel.get() is item
     del item

@@ -7,7 +7,7 @@ module           what it holds                                          engine
 ===============  =====================================================  ==============
 plait.process    Process, get_context, install, current_process …       src/process/
 plait.thread     Thread, current_thread                                 src/thread/
-plait.sync       Lock, RLock, Event, Condition, Semaphore, RWLock …      src/sync/
+plait.sync       Lock, Event, Condition, Semaphore, RWLock, Queue …     src/sync/
 plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
 plait.executors  ProcessPoolExecutor, Future, wait, as_completed        src/process/pool/
 plait.parallel   map, explain                                           src/parallel/
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
     from . import kernels as kernels
     from . import lab as lab
     from . import sync as sync
-    from ._queues import Empty as Empty
-    from ._queues import Full as Full
-    from ._queues import LifoQueue as LifoQueue
-    from ._queues import PriorityQueue as PriorityQueue
-    from ._queues import Queue as Queue
-    from ._queues import ShutDown as ShutDown
-    from ._queues import SimpleQueue as SimpleQueue
     from .executors import Future as Future
     from .executors import ProcessPoolExecutor as ProcessPoolExecutor
     from .executors import as_completed as as_completed
@@ -55,11 +48,18 @@ if TYPE_CHECKING:
     from .sync import Barrier as Barrier
     from .sync import BoundedSemaphore as BoundedSemaphore
     from .sync import Condition as Condition
+    from .sync import Empty as Empty
     from .sync import Event as Event
+    from .sync import Full as Full
+    from .sync import LifoQueue as LifoQueue
     from .sync import Lock as Lock
+    from .sync import PriorityQueue as PriorityQueue
+    from .sync import Queue as Queue
     from .sync import RLock as RLock
     from .sync import RWLock as RWLock
     from .sync import Semaphore as Semaphore
+    from .sync import ShutDown as ShutDown
+    from .sync import SimpleQueue as SimpleQueue
     from .thread import Thread as Thread
     from .thread import current_thread as current_thread
 
@@ -74,10 +74,6 @@ _HOMES = {
     "ProcessPoolExecutor": "executors",
     "as_completed": "executors",
     "wait": "executors",
-    **dict.fromkeys(
-        ("Empty", "Full", "LifoQueue", "PriorityQueue", "Queue", "ShutDown", "SimpleQueue"),
-        "_queues",
-    ),
     "cpu_count": "kernels",
     "explain": "parallel",
     "map": "parallel",
@@ -95,6 +91,13 @@ _HOMES = {
     "RLock": "sync",
     "RWLock": "sync",
     "Semaphore": "sync",
+    "SimpleQueue": "sync",
+    "ShutDown": "sync",
+    "Queue": "sync",
+    "PriorityQueue": "sync",
+    "LifoQueue": "sync",
+    "Full": "sync",
+    "Empty": "sync",
     "Thread": "thread",
     "current_thread": "thread",
 }

@@ -128,13 +128,25 @@ class Opened:
     # For coroutines.
 
     async def drive_async(self, steps: Steps) -> Any:
-        async with self.mutex:
+        await self.mutex.acquire_async()
+        has_it = True
+        try:
             while True:
                 try:
                     condition, _ = next(steps)
                 except StopIteration as end:
                     return end.value
-                await condition.wait_async()
+                waiting = condition.wait_async()
+                try:
+                    await waiting
+                except GeneratorExit:  # closed while it waits, so it cannot wait for the mutex
+                    has_it = False
+                    waiting.add_done_callback(lambda _: self.mutex.release())
+                    waiting.cancel()
+                    raise
+        finally:
+            if has_it:
+                self.mutex.release()
 
     async def put_async(self, item: object) -> None:
         await self.drive_async(self.putting(item, True, None))
@@ -149,7 +161,7 @@ class Opened:
 
     def qsize(self) -> int:
         with self.mutex:
-            return self.owner._qsize()
+            return int(self.owner._qsize())
 
     def empty(self) -> bool:
         with self.mutex:
@@ -157,7 +169,7 @@ class Opened:
 
     def full(self) -> bool:
         with self.mutex:
-            return 0 < self.owner.maxsize <= self.owner._qsize()
+            return bool(0 < self.owner.maxsize <= self.owner._qsize())
 
     def task_done(self) -> None:
         with self.all_tasks_done:

@@ -34,7 +34,7 @@ _OPENS, _OWN_PUT, _OWN_GET = 4, 8, 16
 _HOOKS = ("_init", "_qsize", "_put", "_get")
 
 
-class Queue(_core.BaseQueue, queue.Queue[T]):
+class Queue(_core.BaseQueue, queue.Queue[T]):  # type: ignore[override]
     """A first-in, first-out queue that threads and coroutines share.
 
     `queue.Queue`'s interface, `shutdown` on every version of Python, and beyond that
@@ -161,7 +161,7 @@ class Queue(_core.BaseQueue, queue.Queue[T]):
         def shutdown(self, immediate: bool = False) -> None: ...
 
 
-class LifoQueue(Queue[T], queue.LifoQueue[T]):
+class LifoQueue(Queue[T], queue.LifoQueue[T]):  # type: ignore[override]
     """A `Queue` that gives the item that was put last first.
 
     >>> import plait
@@ -175,7 +175,7 @@ class LifoQueue(Queue[T], queue.LifoQueue[T]):
     _traits = _LAST
 
 
-class PriorityQueue(Queue[T], queue.PriorityQueue[T]):  # type: ignore[type-var]
+class PriorityQueue(Queue[T], queue.PriorityQueue[T]):  # type: ignore[override, type-var]
     """A `Queue` that gives the least item first.
 
     Where comparing two items raises, `put` has not put its item and `get` has not removed one

@@ -1,4 +1,4 @@
-"""Locks and their kin, for threads, coroutines and Rust tasks on one object."""
+"""Locks, queues and their kin, for threads, coroutines and Rust tasks on one object."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from ._core import (
     RWLock,
     Semaphore,
 )
+from ._queues import Empty, Full, LifoQueue, PriorityQueue, Queue, ShutDown, SimpleQueue
 
 __all__ = [
     "Barrier",
     "BoundedSemaphore",
     "Condition",
+    "Empty",
     "Event",
+    "Full",
+    "LifoQueue",
     "Lock",
+    "PriorityQueue",
+    "Queue",
     "RLock",
     "RWLock",
     "Semaphore",
+    "ShutDown",
+    "SimpleQueue",
 ]

@@ -17,8 +17,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, import_exception, intern};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 import_exception!(queue, Empty);
 import_exception!(queue, Full);
@@ -59,7 +59,7 @@ pub struct BaseQueue {
     traits: u8,
     maxsize: AtomicI64,
     /// What an open queue is served by: a `plait._open_queue.Opened`.
-    opened: PyOnceLock<Py<PyAny>>,
+    opened: OnceLock<Py<PyAny>>,
 }
 
 impl BaseQueue {
@@ -71,7 +71,7 @@ impl BaseQueue {
     fn open<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static OPEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        if let Some(opened) = slf.get().opened.get(py) {
+        if let Some(opened) = slf.get().opened.get() {
             return Ok(opened.bind(py).clone());
         }
         let open = OPEN.import(py, "plait._open_queue", "open_queue")?;
@@ -121,7 +121,7 @@ impl BaseQueue {
             _ => Order::Least,
         };
         let items = Arc::new(Items::new(order));
-        Ok(Self { items, traits, maxsize: AtomicI64::new(0), opened: PyOnceLock::new() })
+        Ok(Self { items, traits, maxsize: AtomicI64::new(0), opened: OnceLock::new() })
     }
 
     #[pyo3(signature = (maxsize=None))]
@@ -312,7 +312,7 @@ impl BaseQueue {
         let (py, this) = (slf.py(), slf.get());
         // Nobody compares meanwhile.
         let claimed = Claimed::by_thread(py, &this.items)?;
-        let handed = this.opened.set(py, opened).is_ok().then(|| this.items.open());
+        let handed = this.opened.set(opened).is_ok().then(|| this.items.open());
         drop(claimed);
         Ok(handed.map(|items| items.into_iter().collect()))
     }
@@ -407,6 +407,7 @@ impl BaseQueue {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.opened.get())?; // which, being Python's, can be cleared
         self.items.try_visit(|item| visit.call(item))
     }
 
