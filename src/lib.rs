@@ -63,5 +63,7 @@ mod _core {
     #[pymodule_export]
     use crate::sync::graph::places::{lock_inversions, locks_held, record_places};
     #[pymodule_export]
+    use crate::sync::queue::{face::BaseQueue, seat::QueueSeat, simple::BaseSimpleQueue};
+    #[pymodule_export]
     use crate::thread::face::{Job, PyLane, Worker};
 }

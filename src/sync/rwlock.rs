@@ -204,24 +204,16 @@ impl Resource for RwLock {
     fn needs(&self, _: Party, _: Access) -> Needs {
         // Under the line's mutex: who is granted access is noted among those who have it first.
         let _line = self.line.lock();
-        match self.owner() {
-            Some(writer) => Needs::One(writer),
-            // A reader behind a writer in line needs what that writer does.
-            None if self.reading() > 0 => Needs::All(self.readers()),
-            None => Needs::Nothing,
+        if let Some(writer) = self.owner() {
+            return Needs::One(writer);
         }
+        // A reader behind a writer in line needs what that writer does.
+        let readers = self.readers();
+        if readers.is_empty() { Needs::Nothing } else { Needs::All(readers) }
     }
 
     fn owner(&self) -> Option<Party> {
         Party::of_word(self.writer.load(Ordering::Relaxed))
-    }
-
-    fn needs(&self, _: Party, _: Access) -> Needs {
-        if let Some(writer) = self.owner() {
-            return Needs::One(writer);
-        }
-        let readers = self.readers();
-        if readers.is_empty() { Needs::Nothing } else { Needs::All(readers) }
     }
 
     fn acquisitions(&self) -> u64 {

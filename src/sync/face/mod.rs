@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 /// `threading.TIMEOUT_MAX`, in seconds.
-const TIMEOUT_MAX: f64 = 9_223_372_036.0;
+pub const TIMEOUT_MAX: f64 = 9_223_372_036.0;
 
 impl From<Refused> for PyErr {
     fn from(refused: Refused) -> Self {
