@@ -7,7 +7,94 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "Barrier", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Condition", "Ending", "Event", "Job", "Joining", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "RLock", "RWLock", "RWLockAccess", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "record_places", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Event", "Job", "JoinsProcess", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Response", "RunEnd", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "record_places", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
+
+@disjoint_base
+class AtomicInt:
+    """
+    A whole number that threads change without a lock.
+    """
+    def __index__(self, /) -> int: ...
+    def __int__(self, /) -> int: ...
+    def __new__(cls, value: SupportsIndex = 0, /) -> AtomicInt: ...
+    def __repr__(self, /) -> str: ...
+    def add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns the sum.
+        """
+    def compare_exchange(self, /, expected: SupportsIndex, new: SupportsIndex) -> bool:
+        """
+        Sets it to `new` if it is `expected`; returns whether it was.
+        """
+    def exchange(self, /, value: SupportsIndex) -> int:
+        """
+        Sets it; returns what it was.
+        """
+    def fetch_add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns what it was before.
+        """
+    def fetch_max(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the larger of its value and `n`; returns what it was before.
+        """
+    def fetch_min(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the smaller of its value and `n`; returns what it was before.
+        """
+    def load(self, /) -> int:
+        """
+        Its value.
+        """
+    def store(self, /, value: SupportsIndex) -> None:
+        """
+        Sets it.
+        """
+    def sub(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Subtracts; returns the difference.
+        """
+
+@disjoint_base
+class AtomicRef:
+    """
+    A reference that threads change without a lock of theirs.
+    """
+    def __new__(cls, value: Any | None = None, /) -> AtomicRef: ...
+    def __repr__(self, /) -> str: ...
+    def compare_exchange(self, /, expected: Any, new: Any) -> bool:
+        """
+        Has it refer to `new` if it refers to `expected`, that very object; returns whether it did.
+        """
+    def exchange(self, /, value: Any) -> Any:
+        """
+        Has it refer to another one; returns the former.
+        """
+    def load(self, /) -> Any:
+        """
+        The object that it refers to.
+        """
+    def store(self, /, value: Any) -> None:
+        """
+        Has it refer to another one.
+        """
+
+@final
+class Attempt:
+    """
+    An attempt at a task with a time limit; see `plait._deadlines`.
+    """
+    def expire(self, /, error: Any) -> None:
+        """
+        Its time is over: `error` is what its future fails with, if it isn't tried again.
+        """
+    @property
+    def name(self, /) -> str | None: ...
+    @property
+    def timeout(self, /) -> float:
+        """
+        When its time is over; `time.monotonic`'s seconds are counted by who watches.
+        """
 
 @final
 class Awaitable:
@@ -181,6 +268,144 @@ class BaseFuture:
         For executors: the task begins (True), or was cancelled and must not run (False).
         """
 
+@disjoint_base
+class BaseQueue:
+    def __init__(self, /, maxsize: Any | None = None) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseQueue:
+        """
+        Subclasses may take other arguments in their `__init__`.
+        """
+    def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
+    def _done_now(self, /, seat: QueueSeat | None = None) -> Any | None:
+        """
+        For coroutines: None if no task is unfinished, or what to do as with `_put_now`.
+        """
+    def _done_seat(self, /) -> QueueSeat: ...
+    def _get(self, /) -> Any: ...
+    def _get_now(self, /, seat: QueueSeat | None = None) -> Any:
+        """
+        For coroutines: an item, or what to do as with `_put_now`.
+        """
+    def _hand_over(self, /, opened: Any) -> list[Any] | None:
+        """
+        For `open_queue`: the queue is served by this from now on. Its items so far; None: it was
+        open before.
+        """
+    def _init(self, /, maxsize: Any) -> None: ...
+    def _item_seat(self, /) -> QueueSeat: ...
+    @property
+    def _opened(self, /) -> Any: ...
+    def _put(self, /, item: Any) -> None: ...
+    def _put_now(self, /, item: Any, seat: QueueSeat | None = None) -> Any | None:
+        """
+        For coroutines: puts if it can at once (None), else says what to do: with the class
+        `QueueSeat` to wait with one, with the class `BaseQueue` that the queue is open.
+        """
+    def _qsize(self, /) -> Any: ...
+    def _slot_seat(self, /) -> QueueSeat:
+        """
+        A coroutine's place in the line for slots, for items, or for there to be nothing undone.
+        """
+    def _waiting(self, /, what: str) -> int:
+        """
+        For tests: how many wait for an "item", a "slot" or for all to be "done".
+        """
+    @property
+    def all_tasks_done(self, /) -> Any: ...
+    def empty(self, /) -> bool: ...
+    def full(self, /) -> bool: ...
+    def get(self, /, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
+    def get_nowait(self, /) -> Any: ...
+    @property
+    def is_shutdown(self, /) -> bool: ...
+    @is_shutdown.setter
+    def is_shutdown(self, /, shut: bool) -> None: ...
+    def join(self, /) -> None: ...
+    @property
+    def maxsize(self, /) -> int: ...
+    @maxsize.setter
+    def maxsize(self, /, maxsize: Any) -> None: ...
+    @property
+    def mutex(self, /) -> Any: ...
+    @property
+    def not_empty(self, /) -> Any: ...
+    @property
+    def not_full(self, /) -> Any: ...
+    def put(self, /, item: Any, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> None: ...
+    def put_nowait(self, /, item: Any) -> None: ...
+    def qsize(self, /) -> Any: ...
+    @property
+    def queue(self, /) -> Any: ...
+    @queue.setter
+    def queue(self, /, queue: Any) -> None: ...
+    def shutdown(self, /, immediate: "bool" = ...) -> None: ...
+    def task_done(self, /) -> None: ...
+    @property
+    def unfinished_tasks(self, /) -> int: ...
+    @unfinished_tasks.setter
+    def unfinished_tasks(self, /, unfinished: SupportsIndex) -> None: ...
+
+@disjoint_base
+class BaseSimpleQueue:
+    def __init__(self, /) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseSimpleQueue:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
+    def _get_now(self, /, seat: QueueSeat | None = None) -> Any: ...
+    def _item_seat(self, /) -> QueueSeat: ...
+    def empty(self, /) -> bool: ...
+    def get(self, /, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
+    def get_nowait(self, /) -> Any: ...
+    def put(self, /, item: Any, _block: Any | None = None, _timeout: Any | None = None) -> None: ...
+    def put_nowait(self, /, item: Any) -> None: ...
+    def qsize(self, /) -> int: ...
+
+@disjoint_base
+class BaseThreadPool:
+    """
+    The base class of `plait.ThreadPoolExecutor`; its other base is the standard library's.
+    """
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseThreadPool:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def _close(self, /, cancel: bool) -> None:
+        """
+        Takes no more tasks; `cancel`: those that have not begun are cancelled.
+        """
+    def _counts(self, /) -> list[tuple[int, int, float, float, float, bool]]:
+        """
+        Of each thread: ident, tasks, seconds in tasks, without one, and since it began, idle.
+        """
+    @property
+    def _ended(self, /) -> str | None:
+        """
+        Why it takes no tasks: "closed", "broken", or None.
+        """
+    def _is_here(self, /) -> bool:
+        """
+        Whether the calling thread is one of its own.
+        """
+    def _open(self, /, limit: SupportsIndex, starter: Any, future: type) -> None:
+        """
+        Begins; once more in a forked child, which has none of the threads.
+        """
+    def _submit_limited(self, /, function: Any, args: tuple, kwargs: dict | None, timeout: SupportsFloat | SupportsIndex | None, retries: SupportsIndex, name: str | None) -> Any:
+        """
+        The same, with limits.
+        """
+    @property
+    def _waiting(self, /) -> int:
+        """
+        Tasks that wait for a thread.
+        """
+    def submit(self, fn: Any, /, *args: "object", **kwargs: "object") -> Any:
+        """
+        Schedules `fn(*args, **kwargs)` in a thread; its future.
+        """
+
 class BoundedSemaphore(Semaphore):
     """
     A semaphore that never has more permits than at first.
@@ -209,6 +434,27 @@ class Bridge:
     def ring(self, /) -> None:
         """
         Asks for another round: this one ended early.
+        """
+
+@final
+class CachedThread:
+    """
+    A cached thread that waits for its run.
+    """
+    def __new__(cls, /, stack: SupportsIndex) -> CachedThread:
+        """
+        Reserves a thread with a stack of this size, 0 for the system's default. Raises
+        RuntimeError if there is none and none can be made.
+        """
+    @property
+    def end(self, /) -> RunEnd: ...
+    @property
+    def ident(self, /) -> int: ...
+    @property
+    def native_id(self, /) -> int: ...
+    def run(self, /, function: Any, argument: Any, name: str) -> None:
+        """
+        Has the thread call `function(argument)`, under a name that the system shows.
         """
 
 @final
@@ -311,17 +557,6 @@ class Condition:
         Wait in a coroutine until ``predicate()`` is true; its value.
         """
 
-@final
-class Ending:
-    """
-    Whether it is over is told by `end()`: a thread's run, which can be joined.
-    """
-    def __new__(cls, /) -> Ending: ...
-    def end(self, /) -> None:
-        """
-        Called when nothing of the run is to come.
-        """
-
 @disjoint_base
 class Event:
     """
@@ -374,13 +609,13 @@ class Job:
         """
 
 @final
-class Joining:
+class JoinsProcess:
     """
-    `with Joining("Thread", thread, ident, ending):` around a join without a time limit.
+    `with JoinsProcess(process):` around a join without a time limit.
     """
     def __enter__(self, /) -> None: ...
     def __exit__(self, /, *_exc) -> None: ...
-    def __new__(cls, /, kind: str, object: Any, ident: SupportsIndex | None = None, ending: Ending | None = None) -> Joining: ...
+    def __new__(cls, /, process: Any) -> JoinsProcess: ...
 
 @final
 class Lane:
@@ -447,6 +682,24 @@ class PoolMap:
         """
         Without waiting: a tuple of the next result, None if it isn't there yet. Raises
         StopIteration at the end, or the result's exception.
+        """
+
+@final
+class PoolThread:
+    """
+    A thread that is to be started for a pool.
+    """
+    def begin(self, /) -> bool:
+        """
+        For the thread: it begins. False: it is not wanted any more.
+        """
+    def break_down(self, /, reason: str) -> None:
+        """
+        The thread could not begin: the pool is broken.
+        """
+    def serve(self, /, ident: SupportsIndex) -> None:
+        """
+        Runs the pool's tasks until the pool's end.
         """
 
 @final
@@ -602,6 +855,20 @@ class Promise:
         """
 
 @final
+class QueueSeat:
+    """
+    A coroutine's place in the line.
+    """
+    def leave(self, /) -> None:
+        """
+        The coroutine waits no more.
+        """
+    def told(self, /) -> Awaitable:
+        """
+        Await it, then look again.
+        """
+
+@final
 class RLock:
     """
     A lock that its owner may take again: `threading.RLock`, for coroutines too.
@@ -708,6 +975,23 @@ class Response:
     def headers(self, /) -> dict[str, str]: ...
     @property
     def status(self, /) -> int: ...
+
+@final
+class RunEnd:
+    """
+    The end of a run: what `threading.Thread._handle` is since Python 3.13.
+    """
+    def _set_done(self, /) -> None: ...
+    @property
+    def ident(self, /) -> int: ...
+    def is_done(self, /) -> bool:
+        """
+        Whether it has ended.
+        """
+    def join(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> bool:
+        """
+        Waits for it, `timeout` seconds at most. Whether it has ended.
+        """
 
 @disjoint_base
 class Semaphore:
@@ -843,6 +1127,17 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     there will be none. It stays attached, being the only thread.
     """
 
+def blocked(wait: Any) -> Any:
+    """
+    Calls `wait()`, which blocks this thread; if it is one of a pool's, that has one thread more
+    for so long.
+    """
+
+def close_threads() -> None:
+    """
+    The interpreter is about to go away: no run begins any more.
+    """
+
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
@@ -893,6 +1188,11 @@ def memfd(name: str) -> int:
     """
     A new file in memory, close-on-exec. (An interpreter that was built on an old C library
     lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+    """
+
+def name_thread(name: str) -> None:
+    """
+    Names the calling thread, for the system.
     """
 
 def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int, int] | None:

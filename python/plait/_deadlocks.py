@@ -67,7 +67,10 @@ def is_quiet(seats: list[tuple[int, int]], records: list[tuple[Any, ...]]) -> bo
     known = {ident for ident, _ in seats}
     natives = {native for _, native in seats}
     loops = {getattr(loop, "_thread_id", None): loop for loop in _loops()}
-    for ident, frame in sys._current_frames().items():
+    frames = sys._current_frames()
+    if any(ident not in known and ident not in frames for ident in list(threading._active)):  # type: ignore[attr-defined]
+        return False  # it is about to begin
+    for ident, frame in frames.items():
         if ident in known:
             continue
         loop, thread = loops.get(ident), threading._active.get(ident)  # type: ignore[attr-defined]
@@ -252,7 +255,9 @@ def of_all(records: list[tuple[Any, ...]], caller: int) -> DeadlockError:
 def suspects() -> list[DeadlockError]:
     """An error, not raised, for each wait that nobody is known to end; the longest first."""
     waits = [Wait(*record) for record in _core.untimed_waits()]
-    suspected = [w for w in waits if not w.goes_on and w.kind != "Process"]
+    needed = {party for wait in waits for party in wait.needs or ()}
+    # Who waits for a process, which ends of itself, is one only if others wait for it.
+    suspected = [w for w in waits if not w.goes_on or (w.kind == "Process" and w.party in needed)]
     return [_error([wait], 0, in_cycle=False) for wait in suspected]
 
 
@@ -339,6 +344,10 @@ def _thing(wait: Wait, things: dict[int, Any]) -> Any:
     """What is waited for: the object, or if that cannot be had its description."""
     if wait.thing is not None:
         return wait.thing
+    if wait.kind == "Thread":
+        return threading._active.get(wait.address, f"thread {wait.address}")  # type: ignore[attr-defined]
+    if wait.kind == "Future":
+        return "the result of a task"
     return things.get(wait.address, f"{wait.kind} at {wait.address:#x}")
 
 
@@ -444,7 +453,8 @@ def _waits_for(wait: Wait, names: dict[int, str], party: DeadlockParty) -> str:
         return "cannot run, since the thread of its event loop waits"
     text = f"waits for {describe(party.waits_for)}"
     if wait.kind in ("Thread", "Future"):
-        return text + (" to end" if wait.kind == "Thread" else " to be done")
+        runs = ", ".join(repr(_name_of(one, names)) for one in wait.needs or ())
+        return text + (" to end" if wait.kind == "Thread" else f", which {runs} runs")
     if wait.needs is None:
         act = _ACTS.get(wait.kind)
         return text + (f", and nobody is left to {act}" if act else "")

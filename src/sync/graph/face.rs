@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -249,7 +249,7 @@ fn alone<'py>(
     party: Option<Party>,
 ) -> PyResult<Option<(Bound<'py, PyAny>, Party)>> {
     let seen = waits().with(|state| {
-        let still = state.stands_still();
+        let still = state.stands_still() && waits().work.load(Ordering::Acquire) == 0;
         still.then(|| {
             let seats: Vec<(u64, i32)> = state
                 .by_party
@@ -300,53 +300,32 @@ pub fn find_deadlocks(on: bool) -> bool {
     super::enable(on)
 }
 
-/// Whether it is over is told by `end()`: a thread's run, which can be joined.
-#[pyclass(frozen)]
-pub struct Ending {
-    over: Arc<AtomicBool>,
-}
-
-#[pymethods]
-impl Ending {
-    #[new]
-    fn new() -> Self {
-        Self { over: Arc::default() }
-    }
-
-    /// Called when nothing of the run is to come.
-    fn end(&self) {
-        self.over.store(true, Ordering::Release);
-        super::thread_ended();
-    }
-}
-
-/// The wait of one that joins a thread, a process, or waits for a task of an executor.
-struct Join {
+/// The wait of one that joins a thread or a process, or waits for the result of a task.
+struct Join<F> {
     kind: &'static str,
-    address: usize,
-    /// `None`: outside of this process, or nobody knows.
-    whom: Option<Party>,
-    over: Option<Arc<AtomicBool>>,
+    over: F,
+    /// `None`: a process.
+    whom: Box<dyn Fn() -> Option<Party> + Send + Sync>,
     summons: Summons,
 }
 
-impl Waited for Join {
+impl<F: Fn() -> bool + Send + Sync> Waited for Join<F> {
     fn kind(&self) -> &'static str {
         self.kind
     }
 
     fn needs(&self) -> Needs {
-        match (self.whom, &self.over) {
-            (_, Some(over)) if over.load(Ordering::Acquire) => Needs::Nothing,
-            (Some(whom), _) => Needs::One(whom),
-            (None, _) => Needs::Outside,
+        if (self.over)() {
+            return Needs::Nothing;
         }
+        (self.whom)().map_or(Needs::Outside, Needs::One)
     }
 
     fn address(&self) -> usize {
-        self.address
+        (self.whom)().map_or(0, |whom| usize::try_from(whom.ident()).unwrap_or(0))
     }
 
+    /// It has nothing to look for: it ends when what is joined does.
     fn wake(&self) {}
 
     fn summons(&self) -> &Summons {
@@ -354,40 +333,54 @@ impl Waited for Join {
     }
 }
 
-/// `with Joining("Thread", thread, ident, ending):` around a join without a time limit.
+/// Called by a thread that is about to wait, without a limit, for the end of the thread with this
+/// ident; `over` tells whether it has come. `Err`: it never will.
+pub fn before_join(
+    py: Python<'_>,
+    kind: &'static str,
+    ident: u64,
+    over: impl Fn() -> bool + Send + Sync + 'static,
+) -> PyResult<Watched> {
+    before_result(py, kind, over, move || Some(Party::thread(ident)))
+}
+
+/// As `before_join`; `whom` tells on which thread it depends at the moment, if on any.
+pub fn before_result(
+    py: Python<'_>,
+    kind: &'static str,
+    over: impl Fn() -> bool + Send + Sync + 'static,
+    whom: impl Fn() -> Option<Party> + Send + Sync + 'static,
+) -> PyResult<Watched> {
+    let _here = here(py, None);
+    let join = || {
+        let (whom, summons) = (Box::new(whom), Summons::default());
+        Arc::new(Join { kind, over, whom, summons })
+    };
+    before_wait(Party::this_thread(), || join()).map_err(|refused| refused.error)
+}
+
+/// `with JoinsProcess(process):` around a join without a time limit.
 #[pyclass(frozen)]
-pub struct Joining {
-    join: Arc<Join>,
-    object: Py<PyAny>,
+pub struct JoinsProcess {
+    process: Py<PyAny>,
     watched: Mutex<Option<Watched>>,
 }
 
 #[pymethods]
-impl Joining {
+impl JoinsProcess {
     #[new]
-    #[pyo3(signature = (kind, object, ident=None, ending=None))]
-    fn new(
-        kind: &str,
-        object: Bound<'_, PyAny>,
-        ident: Option<u64>,
-        ending: Option<&Bound<'_, Ending>>,
-    ) -> Self {
-        let kind = match kind {
-            "Thread" => "Thread",
-            "Process" => "Process",
-            _ => "Future",
-        };
-        let over = ending.map(|ending| Arc::clone(&ending.get().over));
-        let (address, whom) = (object.as_ptr().addr(), ident.map(Party::thread));
-        let join = Arc::new(Join { kind, address, whom, over, summons: Summons::default() });
-        Self { join, object: object.unbind(), watched: Mutex::default() }
+    fn new(process: Py<PyAny>) -> Self {
+        Self { process, watched: Mutex::default() }
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
-        let _here = here(py, Some(self.object.bind(py)));
-        let join = Arc::clone(&self.join);
-        let watched =
-            before_wait(Party::this_thread(), || join).map_err(|refused| refused.error)?;
+        let _here = here(py, Some(self.process.bind(py)));
+        let join = || {
+            let (whom, summons) = (Box::new(|| None), Summons::default());
+            Arc::new(Join { kind: "Process", over: || false, whom, summons })
+        };
+        let watched = before_wait(Party::this_thread(), || join());
+        let watched = watched.map_err(|refused| refused.error)?;
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(watched);
         Ok(())
     }

@@ -147,6 +147,18 @@ pub fn idle() -> Idle<'static> {
     waits().idle()
 }
 
+/// The calling thread has no part of Python for now; nobody but a thread that is known will give
+/// it one.
+pub fn parked() -> Idle<'static> {
+    waits().parked()
+}
+
+/// Workers that are idle have been given so much more to do (or taken so much, below 0), which
+/// they may not know yet.
+pub fn work_given(more: isize) {
+    waits().work.fetch_add(more, Ordering::AcqRel);
+}
+
 /// A thread of Python's has ended, or is past all of its Python code.
 pub fn thread_ended() {
     waits().look_again();
