@@ -5,7 +5,7 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
-use crate::sync::graph::places::{note_released, note_taken};
+use crate::sync::graph::places::{note_released, note_taken, note_wanted};
 use crate::sync::line::Acquire;
 use crate::sync::lock::Lock;
 use crate::sync::party::Party;
@@ -45,6 +45,7 @@ pub(super) fn wait_for(
     patience: Patience,
 ) -> PyResult<bool> {
     let Patience::Until(deadline) = patience else { return Ok(false) };
+    note_wanted(py, lock, party);
     let acquire = Acquire::new(Arc::clone(lock), party, (), deadline.is_some());
     Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
-use crate::sync::graph::places::{note_released, note_taken};
+use crate::sync::graph::places::{note_released, note_taken, note_wanted};
 use crate::sync::line::Acquire;
 use crate::sync::party::Party;
 use crate::sync::rwlock::{Access, RwLock};
@@ -43,6 +43,7 @@ fn wait_for(
     patience: Patience,
 ) -> PyResult<bool> {
     let Patience::Until(deadline) = patience else { return Ok(false) };
+    note_wanted(py, lock, me);
     let acquire = Acquire::new(Arc::clone(lock), me, access, deadline.is_some());
     Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
 }

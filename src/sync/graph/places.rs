@@ -29,6 +29,16 @@ fn note<R: Resource>(py: Python<'_>, lock: &Arc<R>, party: Party) {
     }
 }
 
+/// A lock is about to be waited for, here.
+#[inline]
+pub fn note_wanted<R: Resource>(py: Python<'_>, lock: &Arc<R>, party: Party) {
+    if order::is_recording()
+        && let Ok(place) = here(py)
+    {
+        orders().wanted(party, &(Arc::clone(lock) as Thing), lock.kind(), &place);
+    }
+}
+
 /// A lock is about to be released, by this thread or a task of its.
 #[inline]
 pub fn note_released<R>(lock: &Arc<R>) {
@@ -49,6 +59,9 @@ impl Noting {
         }
         let place = Python::attach(here).ok();
         let thing = Arc::clone(resource) as Thing;
+        if let Some(place) = &place {
+            orders().wanted(acquire.party(), &thing, resource.kind(), place);
+        }
         Self(place.map(|place| (acquire.party(), thing, resource.kind(), place)))
     }
 
