@@ -78,6 +78,43 @@ PROGRAMS = {
         for _ in range(3):
             plait.Thread(target=asyncio.run, args=(work(),), daemon=True).start()
     """,
+    "waits for locks in daemon threads": """
+        lock, condition, event = plait.Lock(), plait.Condition(), plait.Event()
+        table, barrier = plait.RWLock(), plait.Barrier(100)
+        lock.acquire(), table.acquire_read()
+
+        def limited():
+            while True:
+                lock.acquire(timeout=0.0005)
+                event.wait(0.0005)
+                with condition:
+                    condition.wait_for(lambda: False, 0.0005)
+
+        def wait():
+            with condition:
+                condition.wait()
+
+        for call in (limited, limited, wait, lock.acquire, event.wait, barrier.wait):
+            plait.Thread(target=call, daemon=True).start()
+        plait.Thread(target=table.acquire_write, daemon=True).start()
+    """,
+    "locks that are handed on in daemon threads": """
+        lock, permits = plait.Lock(), plait.Semaphore(2)
+
+        def busy():
+            while True:
+                with lock, permits:
+                    pass
+
+        async def task():
+            while True:
+                async with lock, permits:
+                    await asyncio.sleep(0)
+
+        for _ in range(3):
+            plait.Thread(target=busy, daemon=True).start()
+        plait.Thread(target=asyncio.run, args=(task(),), daemon=True).start()
+    """,
     "maps in daemon threads": """
         def busy():
             while True:

@@ -11,11 +11,10 @@
 //! - `queue`: the queues, with a line of their own.
 //! - `face`: what Python sees, `plait.sync`.
 
-#![allow(dead_code, reason = "the other primitives and statistics come next")]
-
 pub mod barrier;
 pub mod condition;
 pub mod event;
+#[allow(dead_code, reason = "pools are to tell which of their workers a future needs")]
 pub mod graph;
 pub mod line;
 pub mod lock;

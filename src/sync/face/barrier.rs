@@ -13,7 +13,23 @@ use pyo3::{PyTraverseError, PyVisit};
 use std::pin::pin;
 use std::sync::Arc;
 
-/// A meeting point of a fixed number of threads and coroutines.
+/// A meeting point of a fixed number of threads and tasks: `threading.Barrier` for both.
+///
+/// Unlike the standard library's, the barrier is ready for the next round at once: nobody waits
+/// for those who have passed to be on their way.
+///
+/// Args:
+///     parties: how many have to meet.
+///     action: called by the last to come, before the others go on.
+///     timeout: seconds, for calls of `wait` that give none.
+///
+/// Raises:
+///     ValueError: ``parties`` is below 1.
+///
+/// >>> from plait import Barrier, Thread
+/// >>> barrier = Barrier(2, action=lambda: print("met"))
+/// >>> Thread(target=barrier.wait).start(); _ = barrier.wait()
+/// met
 #[pyclass(frozen, weakref, subclass, name = "Barrier", module = "plait.sync")]
 pub struct PyBarrier {
     barrier: Arc<Barrier>,
@@ -80,6 +96,16 @@ impl PyBarrier {
     }
 
     /// Wait until all are there.
+    ///
+    /// Args:
+    ///     timeout: the most seconds to wait; None: the barrier's own. When they are over, the
+    ///         barrier is broken.
+    ///
+    /// Returns:
+    ///     As the how-many-th the caller came, from 0.
+    ///
+    /// Raises:
+    ///     threading.BrokenBarrierError: it was broken or reset, or time was up.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<usize> {
         let timeout = timeout.or(self.timeout);
@@ -96,7 +122,9 @@ impl PyBarrier {
         Err(broken())
     }
 
-    /// Wait in a coroutine until all are there.
+    /// Wait in a coroutine until all are there; gives as the how-many-th it came.
+    ///
+    /// A task that is cancelled is no longer there; the barrier stays whole.
     fn wait_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         let meeting = self.meeting(py, task_party(py)?, false);
         Ok(Awaitable::of(async move {

@@ -19,8 +19,28 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// A condition variable for threads and coroutines: `threading.Condition` and
-/// `asyncio.Condition` in one.
+/// A condition variable: `threading.Condition` and `asyncio.Condition` in one.
+///
+/// Threads and tasks wait in one line, and either may notify.
+///
+/// Args:
+///     lock: what it waits under; None: a new `plait.RLock`. Any other lock will do for threads,
+///         coroutines need a `plait.Lock` or `plait.RLock`.
+///
+/// >>> import asyncio
+/// >>> from plait import Condition, Thread
+/// >>> changed, stock = Condition(), []
+/// >>> def produce():
+/// ...     with changed:
+/// ...         stock.append("apple")
+/// ...         changed.notify()
+/// >>> async def main():
+/// ...     async with changed:
+/// ...         Thread(target=produce).start()
+/// ...         await changed.wait_for_async(lambda: stock)
+/// ...         return stock.pop()
+/// >>> asyncio.run(main())
+/// 'apple'
 #[pyclass(frozen, weakref, subclass, name = "Condition", module = "plait.sync")]
 pub struct PyCondition {
     object: Py<PyAny>,
@@ -203,12 +223,36 @@ impl PyCondition {
     }
 
     /// Let the lock go, wait to be notified, and take the lock again.
+    ///
+    /// However it ends, the lock is held again: an exception of a signal handler (^C) comes
+    /// once it is.
+    ///
+    /// Args:
+    ///     timeout: the most seconds to wait to be notified; None: no limit.
+    ///
+    /// Returns:
+    ///     Whether it was notified.
+    ///
+    /// Raises:
+    ///     RuntimeError: the caller has not taken the lock.
+    ///     ValueError: the timeout is nan.
+    ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<bool> {
         self.wait_until(py, timeout)
     }
 
-    /// Wait until ``predicate()`` is true; its last value.
+    /// Wait until ``predicate()`` is true.
+    ///
+    /// Args:
+    ///     predicate: called with the lock held, at first and after each notification.
+    ///     timeout: the most seconds to wait; None: no limit.
+    ///
+    /// Returns:
+    ///     What it returned last: something false when time was up.
+    ///
+    /// Raises:
+    ///     RuntimeError: the caller has not taken the lock.
     #[pyo3(signature = (predicate, timeout=None))]
     fn wait_for<'py>(
         &self,
@@ -227,7 +271,10 @@ impl PyCondition {
         }
     }
 
-    /// Wait in a coroutine that holds the lock.
+    /// Wait to be notified, in a coroutine that has taken the lock; gives True.
+    ///
+    /// A task that is cancelled goes on once it has the lock again, so that ``async with`` can
+    /// let it go; a notification that it had got goes to the next.
     fn wait_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         let (lock, waiters) = (self.engine(py)?, Arc::clone(&self.waiters));
         let (party, value, notice) = (task_party(py)?, truth(py), Arc::<Notice>::default());
@@ -238,7 +285,7 @@ impl PyCondition {
         }))
     }
 
-    /// Wait in a coroutine until ``predicate()`` is true; its value.
+    /// Wait in a coroutine until ``predicate()``, a plain function, is true; gives its value.
     fn wait_for_async(&self, py: Python<'_>, predicate: Py<PyAny>) -> PyResult<Awaitable> {
         let (lock, waiters) = (self.engine(py)?, Arc::clone(&self.waiters));
         let (party, notice) = (task_party(py)?, Arc::<Notice>::default());
@@ -257,7 +304,10 @@ impl PyCondition {
         }))
     }
 
-    /// Notify ``n`` who wait, threads or tasks, in their order.
+    /// Notify the first ``n`` who wait, threads or tasks.
+    ///
+    /// Raises:
+    ///     RuntimeError: the caller has not taken the lock.
     #[pyo3(signature = (n=1))]
     fn notify(&self, py: Python<'_>, n: i64) -> PyResult<()> {
         if !self.is_owned(py)? {
@@ -290,11 +340,20 @@ impl PyCondition {
         }
     }
 
-    #[pyo3(signature = (*exc: "object"))]
-    fn __exit__(&self, py: Python<'_>, exc: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (kind=None, error=None, traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
         match &self.lock {
             Some(lock) if lock.is_reentrant() => exit(py, lock).map(|()| py.None()),
-            _ => above_python(|| self.object.call_method1(py, intern!(py, "__exit__"), exc)),
+            _ => above_python(|| {
+                let exit = intern!(py, "__exit__");
+                self.object.call_method1(py, exit, (kind, error, traceback))
+            }),
         }
     }
 

@@ -12,6 +12,15 @@ use pyo3::sync::PyOnceLock;
 use std::sync::Arc;
 
 /// A flag that threads and coroutines wait for: `threading.Event` and `asyncio.Event` in one.
+///
+/// >>> import asyncio
+/// >>> from plait import Event, Thread
+/// >>> event = Event()
+/// >>> async def main():
+/// ...     Thread(target=event.set).start()
+/// ...     return await event.wait_async()
+/// >>> asyncio.run(main()), event.wait()
+/// (True, True)
 #[pyclass(frozen, weakref, subclass, name = "Event", module = "plait.sync")]
 pub struct PyEvent {
     event: Arc<Event>,
@@ -42,6 +51,16 @@ impl PyEvent {
     }
 
     /// Wait until the flag is set.
+    ///
+    /// Args:
+    ///     timeout: the most seconds to wait; None: no limit; 0 or less: don't wait.
+    ///
+    /// Returns:
+    ///     Whether it was set.
+    ///
+    /// Raises:
+    ///     ValueError: the timeout is nan.
+    ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<bool> {
         if self.event.is_set() {
@@ -53,7 +72,7 @@ impl PyEvent {
         Ok(set.transpose()?.is_some())
     }
 
-    /// Wait in a coroutine until the flag is set.
+    /// Wait in a coroutine until the flag is set; gives True.
     fn wait_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         let acquire = Acquire::new(Arc::clone(&self.event), task_party(py)?, (), false);
         Ok(acquired(acquire, truth(py), || ()))

@@ -14,6 +14,22 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 
 /// A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
+///
+/// It may be shared by threads, tasks of several event loops and Rust tasks. As with the
+/// standard library's, any of them may release it. Who has waited for 1 ms is handed the lock
+/// when it becomes free; else whoever comes first takes it.
+///
+/// >>> import asyncio
+/// >>> from plait import Lock
+/// >>> lock = Lock()
+/// >>> with lock:
+/// ...     lock.locked()
+/// True
+/// >>> async def main():
+/// ...     async with lock:
+/// ...         return lock.acquire(blocking=False)
+/// >>> asyncio.run(main())
+/// False
 #[pyclass(frozen, weakref, name = "Lock", module = "plait.sync")]
 pub struct PyLock {
     lock: Arc<Lock>,
@@ -67,17 +83,33 @@ impl PyLock {
     }
 
     /// Take the lock, waiting for it if need be.
+    ///
+    /// Args:
+    ///     blocking: wait while another thread or task has it.
+    ///     timeout: the most seconds to wait; -1: no limit. Honoured to a millisecond.
+    ///
+    /// Returns:
+    ///     Whether it was taken.
+    ///
+    /// Raises:
+    ///     ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+    ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
     #[pyo3(signature = (blocking: "bool" = Truth(true), timeout: "float" = Seconds::FOR_EVER))]
     fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: Seconds) -> PyResult<bool> {
         self.take(py, Patience::of_lock(blocking, timeout)?)
     }
 
-    /// Take the lock in a coroutine: ``await lock.acquire_async()``.
+    /// Take the lock in a coroutine: ``await lock.acquire_async()`` gives True.
+    ///
+    /// Cancelling the task leaves the line; a lock that it had been handed goes to the next.
     fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         Ok(take_async(&self.lock, task_party(py)?, truth(py)))
     }
 
     /// Let the lock go; any thread or task may.
+    ///
+    /// Raises:
+    ///     RuntimeError: nobody has it.
     fn release(&self) -> PyResult<()> {
         note_released(&self.lock);
         self.lock.release().map_err(|_| PyRuntimeError::new_err("release unlocked lock"))
@@ -92,8 +124,13 @@ impl PyLock {
         self.take(py, Patience::Until(None))
     }
 
-    #[pyo3(signature = (*_exc: "object"))]
-    fn __exit__(&self, _exc: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         self.release()
     }
 

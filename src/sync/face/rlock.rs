@@ -14,6 +14,22 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 
 /// A lock that its owner may take again: `threading.RLock`, for coroutines too.
+///
+/// The owner is the thread for `acquire` and ``with``, the task for `acquire_async` and
+/// ``async with``: two tasks of one loop exclude each other, as asyncio's own locks have it.
+///
+/// >>> import asyncio
+/// >>> from plait import RLock
+/// >>> lock = RLock()
+/// >>> with lock, lock:
+/// ...     lock.locked()
+/// True
+/// >>> async def main():
+/// ...     async with lock:
+/// ...         async with lock:
+/// ...             return lock.locked()
+/// >>> asyncio.run(main()), lock.locked()
+/// (True, False)
 #[pyclass(frozen, weakref, name = "RLock", module = "plait.sync")]
 pub struct PyRLock {
     lock: Arc<Lock>,
@@ -81,18 +97,32 @@ impl PyRLock {
         Self::create()
     }
 
-    /// Take the lock, waiting for it if need be.
+    /// Take the lock, again if this thread has it, waiting for it if need be.
+    ///
+    /// Args:
+    ///     blocking: wait while another thread or task has it.
+    ///     timeout: the most seconds to wait; -1: no limit.
+    ///
+    /// Returns:
+    ///     Whether it was taken.
+    ///
+    /// Raises:
+    ///     ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+    ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
     #[pyo3(signature = (blocking: "bool" = Truth(true), timeout: "float" = Seconds::FOR_EVER))]
     fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: Seconds) -> PyResult<bool> {
         enter(py, &self.lock, Patience::of_lock(blocking, timeout)?)
     }
 
-    /// Take the lock in a coroutine.
+    /// Take the lock for the task that calls this: ``await lock.acquire_async()`` gives True.
     fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         Ok(enter_async(&self.lock, task_party(py)?, truth(py)))
     }
 
-    /// Undo one `acquire`.
+    /// Undo one `acquire` of this thread, or one `acquire_async` of this task.
+    ///
+    /// Raises:
+    ///     RuntimeError: neither has the lock.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         exit(py, &self.lock)
     }
@@ -106,8 +136,14 @@ impl PyRLock {
         enter(py, &self.lock, Patience::Until(None))
     }
 
-    #[pyo3(signature = (*_exc: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         exit(py, &self.lock)
     }
 

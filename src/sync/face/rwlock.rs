@@ -14,7 +14,23 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
-/// A lock for many readers or one writer, threads and coroutines.
+/// A lock for many readers or one writer; the standard library has none.
+///
+/// Threads and tasks wait in one line: a reader that comes after a waiting writer waits behind
+/// it, so that neither readers nor writers starve. Who reads may read again at once. Who reads
+/// cannot take it for writing too, nor who writes take it again: that would wait for ever.
+///
+/// >>> import asyncio
+/// >>> from plait import RWLock
+/// >>> table = RWLock()
+/// >>> with table.read(), table.read():
+/// ...     table.acquire_write(blocking=False)
+/// False
+/// >>> async def main():
+/// ...     async with table.write():
+/// ...         return table.acquire_read(timeout=0.001)
+/// >>> asyncio.run(main())
+/// False
 #[pyclass(frozen, weakref, subclass, name = "RWLock", module = "plait.sync")]
 pub struct PyRWLock {
     lock: Arc<RwLock>,
@@ -80,33 +96,61 @@ impl PyRWLock {
     }
 
     /// Take it for reading, beside other readers.
+    ///
+    /// Args:
+    ///     blocking: wait while a writer has it or waits for it.
+    ///     timeout: the most seconds to wait; -1: no limit.
+    ///
+    /// Returns:
+    ///     Whether it was taken.
+    ///
+    /// Raises:
+    ///     ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+    ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
     #[pyo3(signature = (blocking: "bool" = Truth(true), timeout: "float" = Seconds::FOR_EVER))]
     fn acquire_read(&self, py: Python<'_>, blocking: Truth, timeout: Seconds) -> PyResult<bool> {
         take(py, &self.lock, Access::Read, Patience::of_lock(blocking, timeout)?)
     }
 
     /// Take it for writing, alone.
+    ///
+    /// Args:
+    ///     blocking: wait while anybody has it.
+    ///     timeout: the most seconds to wait; -1: no limit.
+    ///
+    /// Returns:
+    ///     Whether it was taken.
+    ///
+    /// Raises:
+    ///     ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+    ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
     #[pyo3(signature = (blocking: "bool" = Truth(true), timeout: "float" = Seconds::FOR_EVER))]
     fn acquire_write(&self, py: Python<'_>, blocking: Truth, timeout: Seconds) -> PyResult<bool> {
         take(py, &self.lock, Access::Write, Patience::of_lock(blocking, timeout)?)
     }
 
-    /// Take it for reading, in a coroutine.
+    /// Take it for reading, for the task that calls this; gives True.
     fn acquire_read_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         Ok(take_async(&self.lock, task_party(py)?, Access::Read, truth(py)))
     }
 
-    /// Take it for writing, in a coroutine.
+    /// Take it for writing, for the task that calls this; gives True.
     fn acquire_write_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         Ok(take_async(&self.lock, task_party(py)?, Access::Write, truth(py)))
     }
 
     /// Undo one `acquire_read` of this thread or task.
+    ///
+    /// Raises:
+    ///     RuntimeError: neither reads.
     fn release_read(&self, py: Python<'_>) -> PyResult<()> {
         release(py, &self.lock, Access::Read)
     }
 
     /// Undo `acquire_write`.
+    ///
+    /// Raises:
+    ///     RuntimeError: neither this thread nor this task writes.
     fn release_write(&self, py: Python<'_>) -> PyResult<()> {
         release(py, &self.lock, Access::Write)
     }
@@ -156,8 +200,14 @@ impl PyAccess {
         take(py, &self.lock, self.access, Patience::Until(None))
     }
 
-    #[pyo3(signature = (*_exc: "object"))]
-    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         release(py, &self.lock, self.access)
     }
 

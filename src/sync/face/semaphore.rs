@@ -13,13 +13,36 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
-/// A number of permits, for threads and coroutines at once.
+/// A number of permits: `threading.Semaphore` and `asyncio.Semaphore` in one.
+///
+/// Args:
+///     value: the number of permits at first.
+///
+/// Raises:
+///     ValueError: it is negative.
+///
+/// >>> import asyncio
+/// >>> from plait import Semaphore
+/// >>> permits = Semaphore(2)
+/// >>> with permits:
+/// ...     permits.acquire(), permits.acquire(blocking=False)
+/// (True, False)
+/// >>> async def main():
+/// ...     async with permits:
+/// ...         return permits.acquire(timeout=0.001)
+/// >>> asyncio.run(main())
+/// False
 #[pyclass(frozen, weakref, subclass, name = "Semaphore", module = "plait.sync")]
 pub struct PySemaphore {
     semaphore: Arc<Semaphore>,
 }
 
-/// A semaphore that never has more permits than at first.
+/// A semaphore that never has more permits than at first; see `Semaphore`.
+///
+/// >>> from plait import BoundedSemaphore
+/// >>> BoundedSemaphore(1).release()
+/// Traceback (most recent call last):
+/// ValueError: Semaphore released too many times
 #[pyclass(frozen, extends = PySemaphore, subclass, name = "BoundedSemaphore", module = "plait.sync")]
 pub struct PyBoundedSemaphore;
 
@@ -65,17 +88,31 @@ impl PySemaphore {
     }
 
     /// Take a permit, waiting for one if need be.
+    ///
+    /// Args:
+    ///     blocking: wait while there is none.
+    ///     timeout: the most seconds to wait; None: no limit; 0 or less: don't wait.
+    ///
+    /// Returns:
+    ///     Whether one was taken.
+    ///
+    /// Raises:
+    ///     ValueError: the timeout is nan, or given with ``blocking=False``.
+    ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
     #[pyo3(signature = (blocking: "bool" = Truth(true), timeout=None))]
     fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: Option<Seconds>) -> PyResult<bool> {
         self.take(py, Patience::of_semaphore(blocking, timeout)?)
     }
 
-    /// Take a permit in a coroutine.
+    /// Take a permit in a coroutine: ``await semaphore.acquire_async()`` gives True.
     fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         self.take_async(py, truth(py))
     }
 
-    /// Give back one permit, or several.
+    /// Give back a permit, or ``n`` of them.
+    ///
+    /// Raises:
+    ///     ValueError: ``n`` is below 1, or there would be more than a bounded one may have.
     #[pyo3(signature = (n=1))]
     fn release(&self, n: i64) -> PyResult<()> {
         if n < 1 {
@@ -88,8 +125,13 @@ impl PySemaphore {
         self.take(py, Patience::Until(None))
     }
 
-    #[pyo3(signature = (*_exc: "object"))]
-    fn __exit__(&self, _exc: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         self.give(1)
     }
 
