@@ -57,6 +57,10 @@ mod _core {
         PySemaphore,
     };
     #[pymodule_export]
+    use crate::sync::graph::face::{
+        Ending, Joining, find_deadlocks, look_for_deadlock, untimed_waits,
+    };
+    #[pymodule_export]
     use crate::sync::queue::{face::BaseQueue, seat::QueueSeat, simple::BaseSimpleQueue};
     #[pymodule_export]
     use crate::thread::face::{Job, PyLane, Worker};

@@ -122,6 +122,40 @@ pub fn is_main_thread() -> bool {
     }
 }
 
+/// How others name the calling thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// As `threading.get_ident()`; 0: not known here.
+    pub ident: u64,
+    /// As `threading.get_native_id()`; 0: not known here.
+    pub native: i32,
+}
+
+thread_local! {
+    static SEAT: std::cell::Cell<Option<Seat>> = const { std::cell::Cell::new(None) };
+}
+
+pub fn seat() -> Seat {
+    SEAT.get().unwrap_or_else(|| {
+        #[cfg(target_os = "linux")]
+        let native = rustix::thread::gettid().as_raw_nonzero().get();
+        #[cfg(not(target_os = "linux"))]
+        let native = 0;
+        #[cfg(unix)]
+        let ident = posix::ident();
+        #[cfg(not(unix))]
+        let ident = 0;
+        let seat = Seat { ident, native };
+        SEAT.set(Some(seat));
+        seat
+    })
+}
+
+/// For fork hooks: the child's thread has another number.
+pub fn forget_seat() {
+    SEAT.set(None);
+}
+
 /// Background threads leave signals to Python's threads: the kernel would otherwise be free
 /// to run the handler here, and a main thread that waits would not be woken by ^C.
 pub fn block_signals() {
@@ -140,8 +174,13 @@ pub fn at_fork_in_child(hook: extern "C" fn()) {
 }
 
 #[cfg(unix)]
-#[allow(unsafe_code, reason = "neither call has a safe binding in the crates we use")]
+#[allow(unsafe_code, reason = "no call has a safe binding in the crates we use")]
 mod posix {
+    pub(super) fn ident() -> u64 {
+        // SAFETY: it only tells who calls.
+        unsafe { libc::pthread_self() as u64 }
+    }
+
     pub(super) fn block_signals() {
         let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigfillset initialises the set that pthread_sigmask then only reads, and

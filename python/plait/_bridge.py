@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 from . import _core
 
-__all__ = ["attach"]
+__all__ = ["attach", "loops"]
+
+# Those that have a bridge.
+loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 def attach(loop: asyncio.AbstractEventLoop) -> _core.Bridge:
@@ -14,6 +18,7 @@ def attach(loop: asyncio.AbstractEventLoop) -> _core.Bridge:
     bridge = _core.Bridge()
     loop.add_reader(bridge.fileno(), step_ready, bridge)
     loop._plait_bridge = bridge  # type: ignore[attr-defined]
+    loops.add(loop)
     return bridge
 
 

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::{MutexExt, PyOnceLock};
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A done-callback and the context that it wants.
@@ -80,7 +80,15 @@ impl Bridge {
     }
 }
 
+static RUNS_LOOPS: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process ever had to do with an event loop.
+pub fn runs_loops() -> bool {
+    RUNS_LOOPS.load(Ordering::Relaxed)
+}
+
 pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    RUNS_LOOPS.store(true, Ordering::Relaxed);
     static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let found = GET.import(py, "asyncio", "_get_running_loop")?.call0()?;
     Ok((!found.is_none()).then_some(found))
@@ -127,6 +135,11 @@ impl Bridge {
                 Awaitable::step(awaitable.bind(py));
             }
         }
+    }
+
+    /// How many awaitables are not done yet.
+    fn count_waiting(&self, py: Python<'_>) -> usize {
+        self.agenda(py).waiting.len()
     }
 
     /// Asks for another round: this one ended early.

@@ -26,7 +26,8 @@
 //! After the design of WebKit's `WTF::ParkingLot` and the eventual fairness of `WTF::Lock`
 //! (Pizlo, "Locking in WebKit", 2016).
 
-use super::observe::{Refused, Wait, Watched, before_wait};
+use super::graph::Summons;
+use super::observe::{Needs, Refused, Watched, Watching, before_wait};
 use super::park::Parker;
 use super::party::Party;
 use crate::error::locked;
@@ -46,9 +47,9 @@ pub const FAIR: Duration = Duration::from_millis(1);
 /// A primitive that can be waited for.
 ///
 /// `Want` is what a waiter asks for (a kind, a number; `()` mostly), `Got` what it gets.
-pub trait Resource: Send + Sync {
-    type Want: Copy + Send + Unpin;
-    type Got: Send;
+pub trait Resource: Send + Sync + 'static {
+    type Want: Copy + Send + Sync + Unpin + 'static;
+    type Got: Send + 'static;
 
     /// The primitive's name, such as `"Lock"`.
     const KIND: &'static str;
@@ -88,6 +89,12 @@ pub trait Resource: Send + Sync {
     /// Who holds it, if that is one party.
     fn owner(&self) -> Option<Party> {
         None
+    }
+
+    /// Of whom a waiter needs something just now. Called with no lock but the graph's held; it
+    /// may take the line's mutex, under which therefore the graph is never called.
+    fn needs(&self, _party: Party, _want: Self::Want) -> Needs {
+        self.owner().map_or(Needs::Anyone, Needs::One)
     }
 
     /// How often it was taken, waited for, passed.
@@ -167,12 +174,16 @@ impl<W, G> Waiter<W, G> {
 
 /// Where a grant is put. Not locked by anybody once `granted` is set, so a forked child can take
 /// what its parent was granted.
-struct Slot<G> {
+pub struct Slot<G> {
     granted: AtomicBool,
     got: Mutex<Option<G>>,
 }
 
 impl<G> Slot<G> {
+    pub fn is_granted(&self) -> bool {
+        self.granted.load(Ordering::Acquire)
+    }
+
     fn take(&self) -> Option<G> {
         if self.granted.load(Ordering::Acquire) { locked(&self.got).take() } else { None }
     }
@@ -292,53 +303,50 @@ impl<W, G> Drop for Serving<'_, W, G> {
     }
 }
 
+/// What refers to a primitive, from its user's side and from the graph's.
+pub trait Handle: Deref<Target: Resource> + Clone + Send + Sync + 'static {}
+
+impl<D: Deref<Target: Resource> + Clone + Send + Sync + 'static> Handle for D {}
+
+pub type WantOf<D> = <<D as Deref>::Target as Resource>::Want;
+pub type GotOf<D> = <<D as Deref>::Target as Resource>::Got;
+
 struct Place<G> {
     ticket: u64,
     slot: Arc<Slot<G>>,
-    _watched: Watched,
+    watched: Option<Watched>,
 }
 
 /// Taking a primitive: waits in line if need be. Dropping it leaves the line, and gives back what
 /// it was granted meanwhile. Polled by the waiting thread (`park::block_on`) or by a task.
-pub struct Acquire<D: Deref<Target: Resource>> {
+pub struct Acquire<D: Handle> {
     resource: D,
     party: Party,
-    want: <D::Target as Resource>::Want,
+    want: WantOf<D>,
     timed: bool,
-    place: Option<Place<<D::Target as Resource>::Got>>,
+    place: Option<Place<GotOf<D>>>,
 }
 
-impl<D: Deref<Target: Resource>> Acquire<D> {
+impl<D: Handle> Acquire<D> {
     /// `timed`: the wait has a limit.
-    pub fn new(
-        resource: D,
-        party: Party,
-        want: <D::Target as Resource>::Want,
-        timed: bool,
-    ) -> Self {
+    pub fn new(resource: D, party: Party, want: WantOf<D>, timed: bool) -> Self {
         Self { resource, party, want, timed, place: None }
     }
 
     /// Joins the line now, before it is polled; unless there is something to take, which the
     /// first poll will find.
-    pub fn enlist(&mut self) -> Result<(), Refused> {
-        if let Some(got) = self.join(Waker::noop())? {
+    /// The wait-for graph hears of the wait at the first poll: until then the caller may have to
+    /// let go of what others wait for.
+    pub fn enlist(&mut self) {
+        if let Some(got) = self.join(Waker::noop()) {
             self.resource.give_back(self.party, got);
         }
-        Ok(())
     }
 
     /// Joins the line, unless there is something to take by now.
-    fn join(&mut self, waker: &Waker) -> Result<Option<<D::Target as Resource>::Got>, Refused> {
+    fn join(&mut self, waker: &Waker) -> Option<GotOf<D>> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let resource = &*self.resource;
-        let watched = before_wait(&Wait {
-            party: self.party,
-            resource: std::ptr::from_ref(resource).addr(),
-            kind: resource.kind(),
-            owner: resource.owner(),
-            timed: self.timed,
-        })?;
         let slot = Arc::new(Slot { granted: AtomicBool::new(false), got: Mutex::new(None) });
         // Tickets are never used twice: in a forked child, the parent's find nobody.
         let ticket = LAST.fetch_add(1, Ordering::Relaxed);
@@ -353,40 +361,87 @@ impl<D: Deref<Target: Resource>> Acquire<D> {
         };
         let mut waiting = resource.line().lock();
         if let Some(got) = resource.join(self.party, self.want, &mut waiting) {
-            return Ok(Some(got));
+            return Some(got);
         }
         waiting.came += 1;
         waiting.threads += usize::from(self.party.is_thread());
         waiting.places.insert(ticket, waiter);
         drop(waiting);
-        self.place = Some(Place { ticket, slot, _watched: watched });
-        Ok(None)
+        self.place = Some(Place { ticket, slot, watched: None });
+        None
     }
 
-    /// In line: takes what it was granted or hinted. `Err`: it is in line no more, since this is
-    /// a forked child.
-    fn retry(&mut self, waker: &Waker) -> Result<Option<<D::Target as Resource>::Got>, ()> {
-        let resource = &*self.resource;
-        let Some(place) = &self.place else { return Err(()) };
-        if let Some(got) = place.slot.take() {
-            self.place = None;
-            return Ok(Some(got));
+    /// Tells the graph of a wait that begins, or looks whether it found a deadlock meanwhile.
+    fn watch(&mut self, waker: &Waker) -> Result<(), Refused> {
+        let Some(place) = &mut self.place else { return Ok(()) };
+        if let Some(watched) = &place.watched {
+            return watched.look_again();
         }
+        if self.timed {
+            return Ok(());
+        }
+        let watching = || Watching {
+            resource: self.resource.clone(),
+            party: self.party,
+            want: self.want,
+            slot: Arc::clone(&place.slot),
+            waker: waker.clone(),
+            summons: Summons::default(),
+        };
+        let watched = before_wait(self.party, || Arc::new(watching()))?;
+        place.watched = Some(watched);
+        Ok(())
+    }
+
+    /// In line, with nothing to take: waits, unless that would never end.
+    fn wait(&mut self, waker: &Waker) -> Poll<Result<GotOf<D>, Refused>> {
+        let Err(refused) = self.watch(waker) else { return Poll::Pending };
+        let result = self.place.take().map(|place| self.refuse(&place, refused));
+        match result {
+            Some(result) => Poll::Ready(result),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Leaves the line, unless it has been granted something by now.
+    fn refuse(&self, place: &Place<GotOf<D>>, refused: Refused) -> Result<GotOf<D>, Refused> {
+        let mut waiting = self.resource.line().lock();
+        if let Some(got) = place.slot.take() {
+            return Ok(got);
+        }
+        leave(&*self.resource, &mut waiting, place.ticket);
+        Err(refused)
+    }
+
+    /// In line: takes what it was granted or hinted. `None`: it is in line no more, since this is
+    /// a forked child.
+    fn retry(&mut self, waker: &Waker) -> Option<Option<GotOf<D>>> {
+        let place = self.place.as_ref()?;
+        let got = match place.slot.take() {
+            None => self.take_in_line(place, waker)?,
+            granted => granted,
+        };
+        if got.is_some() {
+            self.place = None;
+        }
+        Some(got)
+    }
+
+    fn take_in_line(&self, place: &Place<GotOf<D>>, waker: &Waker) -> Option<Option<GotOf<D>>> {
+        let resource = &*self.resource;
         let mut waiting = resource.line().lock();
         if let Some(got) = place.slot.take() {
-            self.place = None;
-            return Ok(Some(got));
+            return Some(Some(got));
         }
-        let Some(waiter) = waiting.places.get_mut(&place.ticket) else { return Err(()) };
+        let waiter = waiting.places.get_mut(&place.ticket)?;
         waiter.hinted = false;
         let Some(got) = resource.take(self.party, self.want) else {
             waiter.waker.clone_from(waker);
             waiter.home = Parker::here();
-            return Ok(None);
+            return Some(None);
         };
         leave(resource, &mut waiting, place.ticket);
-        self.place = None;
-        Ok(Some(got))
+        Some(Some(got))
     }
 }
 
@@ -400,31 +455,25 @@ fn leave<R: Resource + ?Sized>(resource: &R, waiting: &mut Waiting<R::Want, R::G
     }
 }
 
-impl<D: Deref<Target: Resource> + Unpin> Future for Acquire<D> {
-    type Output = Result<<D::Target as Resource>::Got, Refused>;
+impl<D: Handle + Unpin> Future for Acquire<D> {
+    type Output = Result<GotOf<D>, Refused>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let waker = context.waker();
         if this.place.is_some() {
             match this.retry(waker) {
-                Ok(Some(got)) => return Poll::Ready(Ok(got)),
-                Ok(None) => return Poll::Pending,
-                Err(()) => this.place = None,
+                Some(Some(got)) => return Poll::Ready(Ok(got)),
+                Some(None) => return this.wait(waker),
+                None => this.place = None,
             }
         }
-        if let Some(got) = this.resource.take(this.party, this.want) {
-            return Poll::Ready(Ok(got));
-        }
-        match this.join(waker) {
-            Ok(Some(got)) => Poll::Ready(Ok(got)),
-            Ok(None) => Poll::Pending,
-            Err(refused) => Poll::Ready(Err(refused)),
-        }
+        let got = this.resource.take(this.party, this.want).or_else(|| this.join(waker));
+        got.map_or_else(|| this.wait(waker), |got| Poll::Ready(Ok(got)))
     }
 }
 
-impl<D: Deref<Target: Resource>> Drop for Acquire<D> {
+impl<D: Handle> Drop for Acquire<D> {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
         let mut waiting = self.resource.line().lock();

@@ -9,6 +9,7 @@
 //! through its slot. `taken` is changed by who holds the lock alone.
 
 use super::line::{Line, Resource, Waiting};
+use super::observe::Needs;
 use super::party::Party;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -159,6 +160,10 @@ impl Resource for Lock {
 
     fn owner(&self) -> Option<Party> {
         self.holder()
+    }
+
+    fn needs(&self, _: Party, (): ()) -> Needs {
+        self.holder().map_or(Needs::Nothing, Needs::One)
     }
 
     fn acquisitions(&self) -> u64 {

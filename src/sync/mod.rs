@@ -5,6 +5,7 @@
 //! - `line`: those who wait for a primitive, in their order; [`line::Acquire`], the one future
 //!   that every wait is; [`line::Resource`], what a primitive has to tell.
 //! - `observe`: where the wait-for graph looks on.
+//! - `graph/`: the wait-for graph, which finds deadlocks.
 //! - `lock`, `rlock`, `semaphore`, `event`, `condition`, `barrier`, `rwlock`: the primitives.
 //!   None knows of Python.
 //! - `queue`: the queues, with a line of their own.
@@ -15,6 +16,7 @@
 pub mod barrier;
 pub mod condition;
 pub mod event;
+pub mod graph;
 pub mod line;
 pub mod lock;
 pub mod observe;

@@ -1,34 +1,45 @@
 //! Where the wait-for graph looks on: every wait of a thread or a task passes here, and only
 //! waits do (what is had at once costs nothing).
 
+use super::graph::{Summons, Waited};
+use super::line::{GotOf, Handle, Resource, Slot, WantOf};
 use super::party::Party;
+use std::sync::Arc;
+use std::task::Waker;
 
-/// A wait that is about to begin.
-#[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "for the wait-for graph, which is being built")]
-pub struct Wait {
-    /// Who waits.
+pub use super::graph::Needs;
+pub use super::graph::watch::{Refused, Watched, before_wait};
+
+/// One in line, as the graph sees it.
+pub struct Watching<D: Handle> {
+    pub resource: D,
     pub party: Party,
-    /// For what: the address of the primitive's engine.
-    pub resource: usize,
-    /// The primitive's name, such as `"Lock"`.
-    pub kind: &'static str,
-    /// Who holds it just now, if one party does.
-    pub owner: Option<Party>,
-    /// Whether it ends by itself, by a time limit.
-    pub timed: bool,
+    pub want: WantOf<D>,
+    pub slot: Arc<Slot<GotOf<D>>>,
+    pub waker: Waker,
+    pub summons: Summons,
 }
 
-/// Held while the party waits.
-#[derive(Debug)]
-pub struct Watched(());
+impl<D: Handle> Waited for Watching<D> {
+    fn kind(&self) -> &'static str {
+        self.resource.kind()
+    }
 
-/// The wait would never end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused(());
+    fn needs(&self) -> Needs {
+        let needs = self.resource.needs(self.party, self.want);
+        // Looked at last: who is granted something is named as its owner a moment before.
+        if self.slot.is_granted() { Needs::Nothing } else { needs }
+    }
 
-/// Called with no lock held, by the thread that waits or polls.
-#[inline]
-pub fn before_wait(_wait: &Wait) -> Result<Watched, Refused> {
-    Ok(Watched(()))
+    fn address(&self) -> usize {
+        std::ptr::from_ref(&*self.resource).addr()
+    }
+
+    fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
+
+    fn summons(&self) -> &Summons {
+        &self.summons
+    }
 }

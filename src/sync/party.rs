@@ -18,7 +18,12 @@ impl Party {
     /// The calling thread.
     #[inline]
     pub fn this_thread() -> Self {
-        Self(thread_ident() & !KIND | THREAD)
+        Self::thread(thread_ident())
+    }
+
+    /// A thread, by its `threading.get_ident()`.
+    pub fn thread(ident: u64) -> Self {
+        Self(ident & !KIND | THREAD)
     }
 
     /// An asyncio task, by the address of its object.

@@ -14,6 +14,7 @@
 //! follows, through the chain of changes of one word.
 
 use super::line::{Line, Resource, Waiting};
+use super::observe::Needs;
 use super::party::Party;
 use crate::forked::ForkMutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -202,6 +203,14 @@ impl Resource for RwLock {
 
     fn owner(&self) -> Option<Party> {
         Party::of_word(self.writer.load(Ordering::Relaxed))
+    }
+
+    fn needs(&self, _: Party, _: Access) -> Needs {
+        if let Some(writer) = self.owner() {
+            return Needs::One(writer);
+        }
+        let readers = self.readers();
+        if readers.is_empty() { Needs::Nothing } else { Needs::All(readers) }
     }
 
     fn acquisitions(&self) -> u64 {

@@ -9,6 +9,7 @@
 //! permits it may have got.
 
 use super::line::{Line, Resource, Waiting};
+use super::observe::Needs;
 use super::party::Party;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -146,6 +147,10 @@ impl Resource for Semaphore {
     fn serve(&self, waiting: &mut Waiting<(), ()>) {
         let free = usize::try_from(self.permits()).unwrap_or(usize::MAX);
         waiting.hint(free);
+    }
+
+    fn needs(&self, _: Party, (): ()) -> Needs {
+        if self.permits() > 0 { Needs::Nothing } else { Needs::Anyone }
     }
 
     fn give_back(&self, _: Party, (): ()) {

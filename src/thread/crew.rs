@@ -14,6 +14,7 @@
 //! place is given back under the lane's, in the same critical section that saw it empty.
 
 use crate::error::locked;
+use crate::sync::graph;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -122,6 +123,7 @@ impl<J> Crew<J> {
                     return None;
                 }
                 state.parked += 1;
+                let _idle = graph::idle();
                 state = self.called.wait(state).unwrap_or_else(|held| held.into_inner());
                 state.parked -= 1;
             }

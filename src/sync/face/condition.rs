@@ -103,8 +103,8 @@ impl PyCondition {
             return Err(not_owned("wait"));
         }
         let me = Party::this_thread();
-        let mut notified = Acquire::new(&*self.waiters, me, (), timeout.is_some());
-        notified.enlist()?;
+        let mut notified = Acquire::new(Arc::clone(&self.waiters), me, (), timeout.is_some());
+        notified.enlist();
         let saved = self.save(py)?;
         let outcome = wait(py, notified, timeout.and_then(Seconds::deadline));
         self.restore(py, saved)?;
@@ -146,7 +146,7 @@ async fn wait_once(
         return Err(not_owned("wait"));
     }
     let mut notified = Acquire::new(Arc::clone(waiters), party, (), false);
-    notified.enlist()?;
+    notified.enlist();
     let times = let_go(lock);
     let outcome = {
         let mut notified = pin!(notified);

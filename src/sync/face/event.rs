@@ -47,7 +47,8 @@ impl PyEvent {
         if self.event.is_set() {
             return Ok(true);
         }
-        let acquire = Acquire::new(&*self.event, Party::this_thread(), (), timeout.is_some());
+        let acquire =
+            Acquire::new(Arc::clone(&self.event), Party::this_thread(), (), timeout.is_some());
         let set = wait(py, acquire, timeout.and_then(Seconds::deadline))?;
         Ok(set.transpose()?.is_some())
     }

@@ -37,12 +37,12 @@ impl PyLock {
 #[cold]
 pub(super) fn wait_for(
     py: Python<'_>,
-    lock: &Lock,
+    lock: &Arc<Lock>,
     party: Party,
     patience: Patience,
 ) -> PyResult<bool> {
     let Patience::Until(deadline) = patience else { return Ok(false) };
-    let acquire = Acquire::new(lock, party, (), deadline.is_some());
+    let acquire = Acquire::new(Arc::clone(lock), party, (), deadline.is_some());
     Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
 }
 

@@ -16,6 +16,7 @@ pub use rlock::PyRLock;
 pub use rwlock::{PyAccess, PyRWLock};
 pub use semaphore::{PyBoundedSemaphore, PySemaphore};
 
+use super::graph::{self, watch::running};
 use super::line::{Acquire, Resource};
 use super::observe::Refused;
 use super::park::{Ended, block_on};
@@ -24,7 +25,7 @@ use crate::aio::awaitable::Awaitable;
 use crate::aio::bridge::running_loop;
 use crate::os::is_main_thread;
 use crate::python::above_python;
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat};
@@ -41,8 +42,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(50);
 pub const TIMEOUT_MAX: f64 = 9_223_372_036.0;
 
 impl From<Refused> for PyErr {
-    fn from(_: Refused) -> Self {
-        PyRuntimeError::new_err("this wait would never end")
+    fn from(refused: Refused) -> Self {
+        refused.error
     }
 }
 
@@ -53,6 +54,7 @@ pub fn wait<F: Future<Output: Send> + Send>(
     future: F,
     deadline: Option<Instant>,
 ) -> PyResult<Option<F::Output>> {
+    let _here = graph::face::here(py, None);
     let mut future = pin!(future);
     let mut looks_early = is_main_thread();
     loop {
@@ -64,6 +66,7 @@ pub fn wait<F: Future<Output: Send> + Send>(
             Ended::TimedOut => looks_early = false,
             Ended::Interrupted => looks_early = is_main_thread(),
         }
+        let _running = running(Party::this_thread());
         above_python(|| py.check_signals())?;
     }
 }

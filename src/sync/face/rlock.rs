@@ -40,7 +40,7 @@ pub(super) fn exit(py: Python<'_>, lock: &Lock) -> PyResult<()> {
     task.ok_or_else(|| PyRuntimeError::new_err("cannot release un-acquired lock"))
 }
 
-pub(super) fn enter(py: Python<'_>, lock: &Lock, patience: Patience) -> PyResult<bool> {
+pub(super) fn enter(py: Python<'_>, lock: &Arc<Lock>, patience: Patience) -> PyResult<bool> {
     let me = Party::this_thread();
     Ok(lock.try_enter(me) || wait_for(py, lock, me, patience)?)
 }
@@ -169,9 +169,9 @@ impl PyRLock {
 
 /// Takes the lock so many times at once, come what may: what a signal handler raises meanwhile
 /// is raised afterwards.
-pub(super) fn restore(py: Python<'_>, lock: &Lock, party: Party, times: u64) -> PyResult<()> {
+pub(super) fn restore(py: Python<'_>, lock: &Arc<Lock>, party: Party, times: u64) -> PyResult<()> {
     if !lock.try_acquire(party) {
-        let acquire = crate::sync::line::Acquire::new(lock, party, (), false);
+        let acquire = crate::sync::line::Acquire::new(Arc::clone(lock), party, (), false);
         let (taken, raised) = super::wait_through(py, acquire);
         taken?;
         lock.set_times(times);

@@ -26,13 +26,13 @@ pub struct PyAccess {
     access: Access,
 }
 
-fn take(py: Python<'_>, lock: &RwLock, access: Access, patience: Patience) -> PyResult<bool> {
+fn take(py: Python<'_>, lock: &Arc<RwLock>, access: Access, patience: Patience) -> PyResult<bool> {
     let me = Party::this_thread();
     if lock.try_acquire(me, access) {
         return Ok(true);
     }
     let Patience::Until(deadline) = patience else { return Ok(false) };
-    let acquire = Acquire::new(lock, me, access, deadline.is_some());
+    let acquire = Acquire::new(Arc::clone(lock), me, access, deadline.is_some());
     Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
 }
 

@@ -37,7 +37,7 @@ impl PySemaphore {
         }
         let Patience::Until(deadline) = patience else { return Ok(false) };
         let me = Party::this_thread();
-        let acquire = Acquire::new(&*self.semaphore, me, (), deadline.is_some());
+        let acquire = Acquire::new(Arc::clone(&self.semaphore), me, (), deadline.is_some());
         Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
     }
 

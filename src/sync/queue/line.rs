@@ -75,9 +75,18 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Whether it was told to look.
-    pub fn was_told(&self) -> bool {
-        self.phase.get() > WAITING
+    /// Who can tell, without the mutex, whether it was told to look.
+    pub fn told(&self) -> Told {
+        Told(Arc::clone(&self.phase))
+    }
+}
+
+/// Whether a waiter was told to look.
+pub struct Told(Arc<Phase>);
+
+impl Told {
+    pub fn is_so(&self) -> bool {
+        self.0.get() != WAITING
     }
 }
 

@@ -7,9 +7,10 @@
 
 use super::channel::Want;
 use super::line::Seat;
-use super::wait::{Items, Wake, watch_task};
+use super::wait::{Items, Wake, watch};
 use crate::aio::awaitable::Awaitable;
 use crate::error::locked;
+use crate::sync::face::task_party;
 use crate::sync::observe::Watched;
 use pyo3::prelude::*;
 use std::future::poll_fn;
@@ -31,8 +32,22 @@ impl Inner {
     /// Whether there is something to look for; else it is in line.
     fn poll(&self, context: &mut Context<'_>) -> bool {
         let mut seat = locked(&self.seat);
-        seat.as_ref().is_some_and(Seat::was_told)
+        seat.as_ref().is_some_and(|seat| seat.told().is_so())
             || !self.items.join(self.want, &mut seat, || Wake::task(context.waker().clone()))
+    }
+
+    /// Tells the wait-for graph of the wait, or hears from it.
+    fn watch(&self, watched: &mut Option<Watched>, context: &Context<'_>) -> PyResult<()> {
+        if let Some(watched) = watched {
+            return Ok(watched.look_again()?);
+        }
+        let party = Python::attach(task_party)?;
+        // Not while the seat is locked: the graph has a lock of its own.
+        let told = locked(&self.seat).as_ref().map(Seat::told);
+        if let Some(told) = told {
+            *watched = Some(watch(&self.items, told, party, context.waker().clone())?);
+        }
+        Ok(())
     }
 }
 
@@ -64,13 +79,10 @@ impl QueueSeat {
                 watched = None;
                 return Poll::Ready(Ok(Python::attach(|py| py.None())));
             }
-            if watched.is_none() {
-                match Python::attach(|py| watch_task(py, &inner.items)) {
-                    Ok(guard) => watched = Some(guard),
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
+            match inner.watch(&mut watched, context) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
             }
-            Poll::Pending
         }))
     }
 

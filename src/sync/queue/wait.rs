@@ -2,10 +2,11 @@
 
 use super::channel::{Channel, Order, Refused, Want};
 use super::heap::{Claim, Compare, Failed};
-use super::line::{Seat, Wakes};
+use super::line::{Seat, Told, Wakes};
 use crate::python::above_python;
-use crate::sync::face::{TIMEOUT_MAX, task_party, wait};
-use crate::sync::observe::{Wait, Watched, before_wait};
+use crate::sync::face::{TIMEOUT_MAX, wait};
+use crate::sync::graph::{self, Summons, Waited};
+use crate::sync::observe::{self, Needs, Watched, before_wait};
 use crate::sync::park::Parker;
 use crate::sync::party::Party;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
@@ -53,14 +54,45 @@ impl Wakes for Wake {
     }
 }
 
-/// Tells the wait-for graph of a wait.
-pub fn watch(items: &Items, party: Party, timed: bool) -> PyResult<Watched> {
-    let resource = std::ptr::from_ref(items).addr();
-    Ok(before_wait(&Wait { party, resource, kind: "Queue", owner: None, timed })?)
+/// One who waits, as the wait-for graph sees it: a queue has no owner.
+struct Waiter {
+    told: Told,
+    address: usize,
+    waker: Waker,
+    summons: Summons,
 }
 
-pub fn watch_task(py: Python<'_>, items: &Items) -> PyResult<Watched> {
-    watch(items, task_party(py)?, false)
+impl Waited for Waiter {
+    fn kind(&self) -> &'static str {
+        "Queue"
+    }
+
+    fn needs(&self) -> Needs {
+        if self.told.is_so() { Needs::Nothing } else { Needs::Anyone }
+    }
+
+    fn address(&self) -> usize {
+        self.address
+    }
+
+    fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
+
+    fn summons(&self) -> &Summons {
+        &self.summons
+    }
+}
+
+/// Tells the wait-for graph of a wait without a limit.
+pub fn watch(
+    items: &Items,
+    told: Told,
+    party: Party,
+    waker: Waker,
+) -> Result<Watched, observe::Refused> {
+    let (address, summons) = (std::ptr::from_ref(items).addr(), Summons::default());
+    before_wait(party, || Arc::new(Waiter { told, address, waker, summons }))
 }
 
 /// How long one waits.
@@ -112,13 +144,29 @@ impl Patience {
     }
 }
 
-/// Sleeps, detached, until the seat was told or the time is over. `Err`: a signal handler raised.
-fn sleep(py: Python<'_>, items: &Items, seat: Option<&Seat>, patience: Patience) -> PyResult<()> {
+/// Sleeps, detached, until the seat was told or the time is over. `Err`: a signal handler raised,
+/// or there is nobody left who could tell it.
+fn sleep(
+    py: Python<'_>,
+    seat: Option<&Seat>,
+    patience: Patience,
+    watch: impl FnOnce(&Seat) -> Result<Option<Watched>, observe::Refused>,
+) -> PyResult<()> {
     let (Some(seat), Some(deadline)) = (seat, patience.deadline()) else { return Ok(()) };
-    let _watched = watch(items, Party::this_thread(), deadline.is_some())?;
-    // It looks at the seat alone: the queue's mutex is for threads that are attached.
-    let told = poll_fn(|_| if seat.was_told() { Poll::Ready(()) } else { Poll::Pending });
-    wait(py, told, deadline).map(drop)
+    let _here = graph::face::here(py, None);
+    let (watched, told) = (watch(seat)?, seat.told());
+    // It looks at the seat alone: the queue's state is for threads that are attached.
+    let look = poll_fn(|_| {
+        if told.is_so() {
+            return Poll::Ready(Ok(()));
+        }
+        match watched.as_ref().map_or(Ok(()), Watched::look_again) {
+            Ok(()) => Poll::Pending,
+            Err(refused) => Poll::Ready(Err(refused)),
+        }
+    });
+    wait(py, look, deadline)?.transpose()?;
+    Ok(())
 }
 
 /// Waits until what is wanted is held for the caller. `Empty` or `Full`: the time is over.
@@ -144,7 +192,12 @@ pub fn obtain(
             return Ok(Err(if want == Want::Slot { Refused::Full } else { Refused::Empty }));
         }
         if items.join(want, &mut place.seat, Wake::this_thread) {
-            sleep(py, items, place.seat.as_ref(), patience)?;
+            let limited = !matches!(patience, Patience::Endless);
+            sleep(py, place.seat.as_ref(), patience, |seat| {
+                let waker = || Waker::from(Parker::here());
+                let watched = || watch(items, seat.told(), Party::this_thread(), waker());
+                if limited { Ok(None) } else { watched().map(Some) }
+            })?;
         }
     }
 }
@@ -249,7 +302,7 @@ impl<'a> Claimed<'a> {
                     ));
                 }
                 Claim::Waits => {
-                    if let Err(error) = sleep(py, items, seat.as_ref(), Patience::Endless) {
+                    if let Err(error) = sleep(py, seat.as_ref(), Patience::Endless, |_| Ok(None)) {
                         items.leave_claim(seat);
                         return Err(error);
                     }
