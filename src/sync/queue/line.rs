@@ -75,13 +75,18 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// Whether it got in line and was told to look since.
+    pub fn was_told(&self) -> bool {
+        self.phase.get() > WAITING
+    }
+
     /// Who can tell, without the mutex, whether it was told to look.
     pub fn told(&self) -> Told {
         Told(Arc::clone(&self.phase))
     }
 }
 
-/// Whether a waiter was told to look.
+/// Whether one who got in line waits no more.
 pub struct Told(Arc<Phase>);
 
 impl Told {

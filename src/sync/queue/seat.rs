@@ -32,7 +32,7 @@ impl Inner {
     /// Whether there is something to look for; else it is in line.
     fn poll(&self, context: &mut Context<'_>) -> bool {
         let mut seat = locked(&self.seat);
-        seat.as_ref().is_some_and(|seat| seat.told().is_so())
+        seat.as_ref().is_some_and(Seat::was_told)
             || !self.items.join(self.want, &mut seat, || Wake::task(context.waker().clone()))
     }
 
