@@ -5,6 +5,7 @@
 #![cfg_attr(not(feature = "python"), allow(dead_code, reason = "the faces are the users"))]
 
 mod aio;
+mod atomic;
 mod error;
 mod forked;
 mod future;
@@ -14,6 +15,8 @@ mod process;
 mod sync;
 mod thread;
 
+#[cfg(feature = "python")]
+mod context;
 #[cfg(feature = "python")]
 mod python;
 
@@ -43,10 +46,16 @@ mod _core {
         worker::PoolWorker,
     };
 
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::thread::cached::face::{CachedThread, RunEnd, close_threads, name_thread};
+
     #[pymodule_export]
     use crate::aio::face::{
         Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
     };
+    #[pymodule_export]
+    use crate::atomic::face::{AtomicInt, AtomicRef};
     #[pymodule_export]
     use crate::future::{face::BaseFuture, promise::Promise};
     #[pymodule_export]
@@ -58,10 +67,15 @@ mod _core {
     };
     #[pymodule_export]
     use crate::sync::graph::face::{
-        Ending, Joining, find_deadlocks, look_for_deadlock, untimed_waits,
+        JoinsProcess, find_deadlocks, look_for_deadlock, untimed_waits,
     };
+    #[pymodule_export]
+    use crate::sync::graph::places::{lock_inversions, locks_held, record_places};
     #[pymodule_export]
     use crate::sync::queue::{face::BaseQueue, seat::QueueSeat, simple::BaseSimpleQueue};
     #[pymodule_export]
-    use crate::thread::face::{Job, PyLane, Worker};
+    use crate::thread::{
+        face::{Job, PyLane, Worker},
+        pool::face::{Attempt, BaseThreadPool, PoolThread, blocked},
+    };
 }

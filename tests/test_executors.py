@@ -27,6 +27,7 @@ from light import (
 
 KINDS: dict[str, Callable[..., cf.Executor]] = {
     "plait.process": lambda *a, **k: plait.ProcessPoolExecutor(*a, **k),
+    "plait.thread": lambda *a, **k: plait.ThreadPoolExecutor(*a, **k),
     "futures.thread": cf.ThreadPoolExecutor,
 }
 PATIENCE = 30.0

@@ -9,8 +9,10 @@ plait.process    Process, get_context, install, current_process …       src/pr
 plait.thread     Thread, current_thread                                 src/thread/
 plait.sync       Lock, Event, Condition, Semaphore, RWLock, Queue …     src/sync/
 plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
-plait.executors  ProcessPoolExecutor, Future, wait, as_completed        src/process/pool/
+plait.executors  ThreadPoolExecutor, ProcessPoolExecutor, Future …      src/thread/pool/,
+                                                                        src/process/pool/
 plait.parallel   map, explain                                           src/parallel/
+plait.atomic     AtomicInt, AtomicRef, AtomicCounter                    src/atomic/
 plait.kernels    count_primes, mandelbrot, word_count, crc32            src/parallel/kernels/
 plait.lab        compare, tour, workloads, models                       -
 plait.lessons    the tutorial's sections, which the tour runs           -
@@ -28,12 +30,14 @@ import importlib
 TYPE_CHECKING = False  # typing's own would cost half of the import time
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import atomic as atomic
     from . import errors as errors
     from . import kernels as kernels
     from . import lab as lab
     from . import sync as sync
     from .executors import Future as Future
     from .executors import ProcessPoolExecutor as ProcessPoolExecutor
+    from .executors import ThreadPoolExecutor as ThreadPoolExecutor
     from .executors import as_completed as as_completed
     from .executors import wait as wait
     from .kernels import cpu_count as cpu_count
@@ -66,12 +70,14 @@ if TYPE_CHECKING:
 # Where each public name lives; a module's own name stands for the module.
 _HOMES = {
     "aio": "aio",
+    "atomic": "atomic",
     "errors": "errors",
     "kernels": "kernels",
     "lab": "lab",
     "sync": "sync",
     "Future": "executors",
     "ProcessPoolExecutor": "executors",
+    "ThreadPoolExecutor": "executors",
     "as_completed": "executors",
     "wait": "executors",
     "cpu_count": "kernels",

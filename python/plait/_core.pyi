@@ -7,7 +7,94 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "Barrier", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BoundedSemaphore", "Bridge", "Child", "Condition", "Event", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Event", "Job", "JoinsProcess", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Response", "RunEnd", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "record_places", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
+
+@disjoint_base
+class AtomicInt:
+    """
+    A whole number that threads change without a lock.
+    """
+    def __index__(self, /) -> int: ...
+    def __int__(self, /) -> int: ...
+    def __new__(cls, value: SupportsIndex = 0, /) -> AtomicInt: ...
+    def __repr__(self, /) -> str: ...
+    def add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns the sum.
+        """
+    def compare_exchange(self, /, expected: SupportsIndex, new: SupportsIndex) -> bool:
+        """
+        Sets it to `new` if it is `expected`; returns whether it was.
+        """
+    def exchange(self, /, value: SupportsIndex) -> int:
+        """
+        Sets it; returns what it was.
+        """
+    def fetch_add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns what it was before.
+        """
+    def fetch_max(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the larger of its value and `n`; returns what it was before.
+        """
+    def fetch_min(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the smaller of its value and `n`; returns what it was before.
+        """
+    def load(self, /) -> int:
+        """
+        Its value.
+        """
+    def store(self, /, value: SupportsIndex) -> None:
+        """
+        Sets it.
+        """
+    def sub(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Subtracts; returns the difference.
+        """
+
+@disjoint_base
+class AtomicRef:
+    """
+    A reference that threads change without a lock of theirs.
+    """
+    def __new__(cls, value: Any | None = None, /) -> AtomicRef: ...
+    def __repr__(self, /) -> str: ...
+    def compare_exchange(self, /, expected: Any, new: Any) -> bool:
+        """
+        Has it refer to `new` if it refers to `expected`, that very object; returns whether it did.
+        """
+    def exchange(self, /, value: Any) -> Any:
+        """
+        Has it refer to another one; returns the former.
+        """
+    def load(self, /) -> Any:
+        """
+        The object that it refers to.
+        """
+    def store(self, /, value: Any) -> None:
+        """
+        Has it refer to another one.
+        """
+
+@final
+class Attempt:
+    """
+    An attempt at a task with a time limit; see `plait._deadlines`.
+    """
+    def expire(self, /, error: Any) -> None:
+        """
+        Its time is over: `error` is what its future fails with, if it isn't tried again.
+        """
+    @property
+    def name(self, /) -> str | None: ...
+    @property
+    def timeout(self, /) -> float:
+        """
+        When its time is over; `time.monotonic`'s seconds are counted by who watches.
+        """
 
 @final
 class Awaitable:
@@ -59,6 +146,8 @@ class Barrier:
     def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def abort(self, /) -> None:
         """
@@ -273,6 +362,50 @@ class BaseSimpleQueue:
     def put_nowait(self, /, item: Any) -> None: ...
     def qsize(self, /) -> int: ...
 
+@disjoint_base
+class BaseThreadPool:
+    """
+    The base class of `plait.ThreadPoolExecutor`; its other base is the standard library's.
+    """
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseThreadPool:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def _close(self, /, cancel: bool) -> None:
+        """
+        Takes no more tasks; `cancel`: those that have not begun are cancelled.
+        """
+    def _counts(self, /) -> list[tuple[int, int, float, float, float, bool]]:
+        """
+        Of each thread: ident, tasks, seconds in tasks, without one, and since it began, idle.
+        """
+    @property
+    def _ended(self, /) -> str | None:
+        """
+        Why it takes no tasks: "closed", "broken", or None.
+        """
+    def _is_here(self, /) -> bool:
+        """
+        Whether the calling thread is one of its own.
+        """
+    def _open(self, /, limit: SupportsIndex, starter: Any, future: type) -> None:
+        """
+        Begins; once more in a forked child, which has none of the threads.
+        """
+    def _submit_limited(self, /, function: Any, args: tuple, kwargs: dict | None, timeout: SupportsFloat | SupportsIndex | None, retries: SupportsIndex, name: str | None) -> Any:
+        """
+        The same, with limits.
+        """
+    @property
+    def _waiting(self, /) -> int:
+        """
+        Tasks that wait for a thread.
+        """
+    def submit(self, fn: Any, /, *args: "object", **kwargs: "object") -> Any:
+        """
+        Schedules `fn(*args, **kwargs)` in a thread; its future.
+        """
+
 class BoundedSemaphore(Semaphore):
     """
     A semaphore that never has more permits than at first.
@@ -290,6 +423,10 @@ class Bridge:
         """
         The next `(callback, context, awaitable)`; polls futures until one is due.
         """
+    def count_waiting(self, /) -> int:
+        """
+        How many awaitables are not done yet.
+        """
     def fileno(self, /) -> int:
         """
         The descriptor that the loop watches.
@@ -297,6 +434,27 @@ class Bridge:
     def ring(self, /) -> None:
         """
         Asks for another round: this one ended early.
+        """
+
+@final
+class CachedThread:
+    """
+    A cached thread that waits for its run.
+    """
+    def __new__(cls, /, stack: SupportsIndex) -> CachedThread:
+        """
+        Reserves a thread with a stack of this size, 0 for the system's default. Raises
+        RuntimeError if there is none and none can be made.
+        """
+    @property
+    def end(self, /) -> RunEnd: ...
+    @property
+    def ident(self, /) -> int: ...
+    @property
+    def native_id(self, /) -> int: ...
+    def run(self, /, function: Any, argument: Any, name: str) -> None:
+        """
+        Has the thread call `function(argument)`, under a name that the system shows.
         """
 
 @final
@@ -349,6 +507,8 @@ class Condition:
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _is_owned(self, /) -> bool: ...
     @property
     def _lock(self, /) -> Any: ...
@@ -408,6 +568,8 @@ class Event:
     def _at_fork_reinit(self, /) -> None: ...
     @property
     def _cond(self, /) -> Any: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def clear(self, /) -> None:
         """
@@ -447,6 +609,15 @@ class Job:
         """
 
 @final
+class JoinsProcess:
+    """
+    `with JoinsProcess(process):` around a join without a time limit.
+    """
+    def __enter__(self, /) -> None: ...
+    def __exit__(self, /, *_exc) -> None: ...
+    def __new__(cls, /, process: Any) -> JoinsProcess: ...
+
+@final
 class Lane:
     """
     A queue of calls that at most `limit` threads of the crew serve at once.
@@ -471,6 +642,8 @@ class Lock:
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
@@ -509,6 +682,24 @@ class PoolMap:
         """
         Without waiting: a tuple of the next result, None if it isn't there yet. Raises
         StopIteration at the end, or the result's exception.
+        """
+
+@final
+class PoolThread:
+    """
+    A thread that is to be started for a pool.
+    """
+    def begin(self, /) -> bool:
+        """
+        For the thread: it begins. False: it is not wanted any more.
+        """
+    def break_down(self, /, reason: str) -> None:
+        """
+        The thread could not begin: the pool is broken.
+        """
+    def serve(self, /, ident: SupportsIndex) -> None:
+        """
+        Runs the pool's tasks until the pool's end.
         """
 
 @final
@@ -691,6 +882,8 @@ class RLock:
     def __repr__(self, /) -> str: ...
     def _acquire_restore(self, /, state: tuple[SupportsIndex, SupportsIndex]) -> None: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _is_owned(self, /) -> bool: ...
     def _recursion_count(self, /) -> int: ...
     def _release_save(self, /) -> tuple[int, int]:
@@ -724,6 +917,8 @@ class RWLock:
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def acquire_read(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
@@ -781,6 +976,23 @@ class Response:
     @property
     def status(self, /) -> int: ...
 
+@final
+class RunEnd:
+    """
+    The end of a run: what `threading.Thread._handle` is since Python 3.13.
+    """
+    def _set_done(self, /) -> None: ...
+    @property
+    def ident(self, /) -> int: ...
+    def is_done(self, /) -> bool:
+        """
+        Whether it has ended.
+        """
+    def join(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> bool:
+        """
+        Waits for it, `timeout` seconds at most. Whether it has ended.
+        """
+
 @disjoint_base
 class Semaphore:
     """
@@ -793,6 +1005,8 @@ class Semaphore:
     def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
+    @property
+    def _engine(self, /) -> int: ...
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     @property
     def _value(self, /) -> int: ...
@@ -913,6 +1127,17 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     there will be none. It stays attached, being the only thread.
     """
 
+def blocked(wait: Any) -> Any:
+    """
+    Calls `wait()`, which blocks this thread; if it is one of a pool's, that has one thread more
+    for so long.
+    """
+
+def close_threads() -> None:
+    """
+    The interpreter is about to go away: no run begins any more.
+    """
+
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
@@ -920,6 +1145,11 @@ def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
 def end_with_parent(pidfd: SupportsIndex) -> None:
     """
     Ends this process as soon as the one behind `pidfd` (handed over) has ended.
+    """
+
+def find_deadlocks(on: bool) -> bool:
+    """
+    Turns the search on or off; gives what it was.
     """
 
 def fork_sibling() -> int:
@@ -935,12 +1165,34 @@ def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitab
     `timeout` is the number of seconds for the whole request; None: no limit.
     """
 
+def lock_inversions() -> list[list[tuple[int, tuple[str, int, str, int], tuple[str, int, str, int]]]]:
+    """
+    Pairs of locks that were taken in both orders: for each order who did so first, and the two
+    locks with their places.
+    """
+
+def locks_held(party: SupportsIndex) -> list[tuple[str, int, str, int]]:
+    """
+    What a party holds, by its word, as far as that was recorded.
+    """
+
+def look_for_deadlock() -> bool:
+    """
+    Called by a loop that has nothing to do at the moment: refuses the wait of one of its tasks
+    if nothing else in the process can go on either.
+    """
+
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
 
 def memfd(name: str) -> int:
     """
     A new file in memory, close-on-exec. (An interpreter that was built on an old C library
     lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+    """
+
+def name_thread(name: str) -> None:
+    """
+    Names the calling thread, for the system.
     """
 
 def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int, int] | None:
@@ -969,6 +1221,11 @@ def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, lis
     """
     Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
     there yet.
+    """
+
+def record_places(on: bool) -> bool:
+    """
+    Turns it on or off; gives what it was.
     """
 
 def resume_watch() -> None:
@@ -1013,6 +1270,11 @@ def to_thread(call: Any) -> Awaitable:
 def unblock(bytes: bytes) -> None:
     """
     Blocks the signals that these attributes block, and no others.
+    """
+
+def untimed_waits() -> list:
+    """
+    The waits of this moment that have no time limit.
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...

@@ -30,7 +30,8 @@ from typing import Any
 
 from . import _byvalue, _core, _pool_words
 from ._glimpse import glimpse
-from ._pipe_map import Map, PipeResults, Plan
+from ._maps import MapResults
+from ._pipe_map import Map, Plan
 from ._pipe_state import LATE, Options, Reason, Task, Watch, Worker, decode
 from ._pool_engine import Kind
 from .errors import SerializationError
@@ -146,7 +147,7 @@ class Pool:
         chunksize: int | None = None,
         buffersize: int | None = None,
         length: int | None = None,
-    ) -> PipeResults:
+    ) -> MapResults:
         self.check_ours()
         number = self._number(function)
         is_own = number == 0
@@ -168,7 +169,7 @@ class Pool:
         mapped = Map(self, plan, items)
         with self.lock:
             self._maps.append(mapped)
-        results = PipeResults(mapped)
+        results = MapResults(mapped)
         mapped.feed()
         return results
 

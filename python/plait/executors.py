@@ -1,29 +1,29 @@
-"""Executors: `concurrent.futures`' interface, on worker processes that no task can take down."""
+"""Executors: `concurrent.futures`' interface, on threads, and on worker processes that no task can
+take down."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import numbers
-import operator
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed, wait
 from typing import Any, TypeVar
 
-from ._callables import check_callable
 from ._future import Future
 from ._limits import can_limit_memory
 from ._pool import Helpers
+from ._pool_tasks import PoolMaps, check_limits
+from ._thread_pool import ThreadPoolExecutor
 from .kernels import cpu_count
 from .process import get_context
 
-__all__ = ["Future", "ProcessPoolExecutor", "as_completed", "wait"]
+__all__ = ["Future", "ProcessPoolExecutor", "ThreadPoolExecutor", "as_completed", "wait"]
 
 T = TypeVar("T")
 
 
-class _Tasks:
+class _Tasks(PoolMaps):
     """How to submit to a pool: with or without options."""
 
     _helpers: Helpers
@@ -45,88 +45,8 @@ class _Tasks:
         future: Any = self._helpers.core.submit(fn, args, kwargs, self._options)
         return future  # type: ignore[no-any-return]
 
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        progress: bool = False,
-    ) -> Iterator[T]:
-        """Like ``map(fn, *iterables)``, in worker processes; results in order.
-
-        Unlike the standard library's it is lazy: items are taken from the iterables as results
-        are asked for, some of them ahead, so that they may be endless. Of iterables with a
-        length all items are done even if no result is ever asked for.
-
-        Args:
-            fn: takes as many arguments as there are iterables.
-            iterables: the arguments.
-            timeout: seconds from now for all of it, None for as long as it takes.
-            chunksize: items that are sent together; None: as measured.
-            buffersize: items that are on their way, or done and not yet taken, at most; None:
-                as measured.
-            progress: shows a bar on stderr.
-
-        Returns:
-            An iterator, for ``for`` and ``async for``. It raises the first item's exception
-            that there is, and ends there.
-
-        Raises:
-            TimeoutError: when iterated, after `timeout`.
-        """
-        return self._map(fn, iterables, timeout, chunksize, buffersize, progress, ordered=True)
-
-    def imap_unordered(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-        progress: bool = False,
-    ) -> Iterator[T]:
-        """As `map`, but results as they come; an item's exception does not end it."""
-        return self._map(fn, iterables, timeout, chunksize, buffersize, progress, ordered=False)
-
-    def _map(
-        self,
-        fn: Callable[..., T],
-        iterables: tuple[Iterable[Any], ...],
-        timeout: float | None,
-        chunksize: int | None,
-        buffersize: int | None,
-        progress: bool,
-        *,
-        ordered: bool,
-    ) -> Iterator[T]:
-        if not iterables:
-            raise TypeError("map needs at least one iterable after the function")
-        check_callable("fn", fn)
-        for name, value in (("chunksize", chunksize), ("buffersize", buffersize)):
-            if value is not None and operator.index(value) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        length = None
-        if all(hasattr(iterable, "__len__") for iterable in iterables):
-            length = min(len(iterable) for iterable in iterables)  # type: ignore[arg-type]
-        star = len(iterables) > 1
-        items = zip(*iterables) if star else iter(iterables[0])  # noqa: B905
-        results: Any = self._helpers.core.map(
-            fn,
-            items,
-            star=star,
-            ordered=ordered,
-            options=self._options,
-            timeout=timeout,
-            chunksize=chunksize,
-            buffersize=buffersize,
-            length=length,
-        )
-        if progress:
-            from ._progress import shown
-
-            results = shown(results, length)
+    def _start_map(self, fn: Callable[..., T], items: Iterator[Any], **how: Any) -> Iterator[T]:
+        results: Any = self._helpers.core.map(fn, items, options=self._options, **how)
         return results  # type: ignore[no-any-return]
 
 
@@ -231,12 +151,7 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
         ...     pool.options(timeout=10, retries=1).submit(pow, 2, 5).result()
         32
         """
-        if timeout is not None and not _number("timeout", timeout) >= 0:
-            raise ValueError(f"timeout must be at least 0 seconds, got {timeout}")
-        if _number("retries", retries) < 0:
-            raise ValueError(f"retries must be at least 0, got {retries}")
-        if memory is not None and _number("memory", memory) <= 0:
-            raise ValueError(f"memory must be at least 1 byte, got {memory}")
+        check_limits(timeout, retries, memory)
         if memory is not None and not can_limit_memory():
             raise ValueError(f"memory= needs Linux, this is {sys.platform}")
         return _Options(self._helpers, self._helpers.kind.options(timeout, retries, memory, name))
@@ -303,14 +218,6 @@ class ProcessPoolExecutor(_Tasks, concurrent.futures.ProcessPoolExecutor):
         helpers = getattr(self, "_helpers", None)
         if helpers is not None:
             helpers.core.close()
-
-
-def _number(name: str, value: Any) -> Any:
-    kind = numbers.Real if name == "timeout" else numbers.Integral
-    if not isinstance(value, kind):
-        wanted = "a number of seconds" if name == "timeout" else "an integer"
-        raise TypeError(f"{name} must be {wanted}, got {value!r}")
-    return value
 
 
 class _Options(_Tasks):

@@ -13,6 +13,7 @@ from ._core import (
     Semaphore,
 )
 from ._queues import Empty, Full, LifoQueue, PriorityQueue, Queue, ShutDown, SimpleQueue
+from ._waits import deadlocks, find_deadlocks, lock_order_report, record_places
 
 __all__ = [
     "Barrier",
@@ -30,4 +31,8 @@ __all__ = [
     "Semaphore",
     "ShutDown",
     "SimpleQueue",
+    "deadlocks",
+    "find_deadlocks",
+    "lock_order_report",
+    "record_places",
 ]

@@ -1,25 +1,51 @@
-"""Threads that hand back their target's value."""
+"""Threads that hand back their target's value, on OS threads that are used again."""
 
 from __future__ import annotations
 
+import _thread
+import atexit
+import contextvars
+import functools
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from threading import current_thread
 from types import TracebackType
 from typing import Any
 
+from . import _core
 from ._callables import NO_TARGET, check_target
 from .errors import TaskTimeout
 
 __all__ = ["Thread", "current_thread"]
 
+# Where threading keeps the end of a thread, since Python 3.13 and 3.14.
+_HANDLE = next(
+    (name for name in ("_os_thread_handle", "_handle") if hasattr(current_thread(), name)), None
+)
+# What threading starts threads with. A program that has replaced it, as gevent does, wants its own.
+_START = "_start_new_thread" if _HANDLE is None else "_start_joinable_thread"
+_ORIGINAL = getattr(_thread, _START.removeprefix("_"))
+
+# Running, not daemons: exit waits for them.
+_running: set[Thread] = set()
+_exiting = False
+
 
 class Thread(threading.Thread):
     """A `threading.Thread` with `result`: the target's value, or its exception.
 
+    Starting one costs a fraction, because the OS thread of one that has ended runs the next. All
+    that Python knows of a thread is new for each: its `threading.local` values, context, trace
+    functions. What only C libraries know (their own thread-specific data), and what the system
+    keeps by thread (affinity, priority), stays with the OS thread: set ``reuse = False``, on the
+    class or on a thread before its start, where that matters.
+
     Everything else is the standard library's: an exception still goes to
-    `threading.excepthook`, `threading.enumerate` lists it, subclasses may override `run`.
-    A target that cannot be called is refused here, not in the thread.
+    `threading.excepthook`, `threading.enumerate` lists it, subclasses may override `run`, exit
+    waits for those that are not daemons. A target that cannot be called is refused here, not in
+    the thread. The system sees the thread's name (its first 15 bytes).
 
     Args:
         group: None.
@@ -28,7 +54,9 @@ class Thread(threading.Thread):
         args: the target's arguments.
         kwargs: its keyword arguments.
         daemon: whether exit does not wait for it; None: as the current thread.
-        **options: what later Pythons add, such as ``context`` (3.14).
+        context: the `contextvars.Context` that it runs in, on any version of Python. None: a
+            copy of that of `start`'s caller; since 3.14 only if ``sys.flags`` says so
+            (``thread_inherit_context``), and else an empty one.
 
     Raises:
         TypeError: ``target`` is not callable.
@@ -40,6 +68,8 @@ class Thread(threading.Thread):
     6
     """
 
+    reuse: bool = True
+
     def __init__(
         self,
         group: None = None,
@@ -49,16 +79,50 @@ class Thread(threading.Thread):
         kwargs: Mapping[str, Any] | None = None,
         *,
         daemon: bool | None = None,
-        **options: Any,
+        context: contextvars.Context | None = None,
     ) -> None:
         target = check_target(target, needed=type(self).run is Thread.run)
         self._value: object = None
         self._raised: tuple[BaseException, TracebackType | None] | None = None
-        super().__init__(group, target, name, args, kwargs, daemon=daemon, **options)
+        self._end: _core.RunEnd | None = None
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
+        self._context = context
 
     def start(self) -> None:
         """Start the thread; once only, as in the standard library."""
-        run = self.run
+        if not self._initialized:  # type: ignore[attr-defined]
+            raise RuntimeError("thread.__init__() not called")
+        if self._started.is_set():  # type: ignore[attr-defined]
+            raise RuntimeError("threads can only be started once")
+        if self._context is None:
+            inherits = getattr(sys.flags, "thread_inherit_context", True)
+            self._context = contextvars.copy_context() if inherits else contextvars.Context()
+        if self.reuse and not _exiting and getattr(threading, _START) is _ORIGINAL and _CAN_REUSE:
+            self._start_cached()
+        else:
+            self._start_new()
+
+    def _start_cached(self) -> None:
+        cached = _core.CachedThread(threading.stack_size())
+        ident = cached.ident
+        self._end = cached.end
+        if _HANDLE is not None:
+            setattr(self, _HANDLE, cached.end)
+        self._ident, self._native_id = ident, cached.native_id
+        if not self.daemon:
+            _running.add(self)
+        with threading._active_limbo_lock:  # type: ignore[attr-defined]
+            threading._active[ident] = self  # type: ignore[attr-defined]
+        # It is known by now, so start() need not wait until it runs.
+        self._started.set()  # type: ignore[attr-defined]
+        cached.run(_serve, self, self.name)
+
+    def _start_new(self) -> None:
+        """As the standard library does."""
+        run: Callable[[], Any] = self.run
+        if sys.version_info < (3, 14):  # from then on threading does it
+            assert self._context is not None
+            run = functools.partial(self._context.run, run)
 
         def run_and_keep() -> None:
             del self.run  # the instance's attribute, below: a second start finds its own
@@ -70,8 +134,7 @@ class Thread(threading.Thread):
             if value is not None:  # else what the target returned, if run() called it
                 self._value = value
 
-        if self._initialized and not self._started.is_set():  # type: ignore[attr-defined]
-            self.run = run_and_keep  # type: ignore[method-assign]
+        self.run = run_and_keep  # type: ignore[method-assign]
         try:
             super().start()
         except RuntimeError:  # no thread could be had: another start may
@@ -88,6 +151,25 @@ class Thread(threading.Thread):
             # As in the standard library: a target's argument may refer to this thread.
             del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
         return self._value
+
+    def is_alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        if self._end is None:
+            return super().is_alive()
+        is_done = self._end.is_done()
+        if is_done and _HANDLE is None:
+            self._is_stopped = True  # for its repr
+        return not is_done
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended, ``timeout`` seconds at most."""
+        end = self._end
+        if end is None:
+            super().join(timeout)
+        elif self is current_thread():
+            raise RuntimeError("cannot join current thread")
+        else:
+            end.join(timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the thread and give what its target returned.
@@ -115,3 +197,45 @@ class Thread(threading.Thread):
             finally:
                 del error, traceback  # no cycle through this frame
         return self._value
+
+
+def _serve(thread: Thread) -> None:
+    """What a cached thread calls; see threading.Thread._bootstrap_inner."""
+    try:
+        if threading._trace_hook:  # type: ignore[attr-defined]
+            sys.settrace(threading._trace_hook)  # type: ignore[attr-defined]
+        if threading._profile_hook:  # type: ignore[attr-defined]
+            sys.setprofile(threading._profile_hook)  # type: ignore[attr-defined]
+        try:
+            value = thread._context.run(thread.run)  # type: ignore[union-attr]
+        except BaseException as error:
+            thread._raised = (error, error.__traceback__)
+            thread._invoke_excepthook(thread)  # type: ignore[attr-defined]
+        else:
+            if value is not None:  # else what the target returned, if run() called it
+                thread._value = value
+    finally:
+        thread._delete()  # type: ignore[attr-defined]
+        _running.discard(thread)
+
+
+def _at_exit() -> None:
+    global _exiting
+    _exiting = True
+    while _running:
+        for thread in list(_running):
+            thread.join()
+            _running.discard(thread)
+
+
+def _after_fork_in_child() -> None:
+    me = current_thread()
+    _running.intersection_update({me})
+
+
+_CAN_REUSE = hasattr(_core, "CachedThread")
+if _CAN_REUSE:
+    threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+    atexit.register(_core.close_threads)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

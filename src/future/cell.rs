@@ -95,6 +95,11 @@ impl View {
         self.0 & DECODING != 0
     }
 
+    /// Whether it is not done and nobody has looked into it: then it refers to nothing.
+    pub fn is_bare(self) -> bool {
+        self.0 & WATCHED == 0 && !self.is_done()
+    }
+
     /// Whether Python code assigned `_state`, `_result` or `_exception`.
     pub fn is_assigned(self) -> bool {
         self.0 & ASSIGNED != 0

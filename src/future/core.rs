@@ -113,6 +113,10 @@ pub trait Source: Send + Sync {
     /// Ends a running task, for `cancel(running=True)`. True: it is ended, or will be, and the
     /// caller completes it as cancelled; what the executor completes it with later is late.
     fn stop(&self, core: &Arc<Core>) -> bool;
+
+    /// This thread looks at `_waiters`: as a rule it is about to wait, in `cf.wait` or
+    /// `as_completed`, and not by [`Source::wait`].
+    fn is_watched(&self, _py: Python<'_>) {}
 }
 
 /// What [`Core::complete`] did.

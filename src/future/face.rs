@@ -272,6 +272,9 @@ impl BaseFuture {
     /// executor can come back once its last reference is gone.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         let Some(core) = self.core.get() else { return Ok(()) };
+        if core.view().is_bare() {
+            return Ok(()); // the collector comes often while many are made
+        }
         let alone = Arc::strong_count(core) == 1;
         core.cell.with(|content, _| {
             match &content.slot {

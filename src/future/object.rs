@@ -217,6 +217,11 @@ impl BaseFuture {
         if let Some(found) = found {
             return Ok(found);
         }
+        if matches!(part, Part::Waiters)
+            && let Some(source) = core.source()
+        {
+            source.is_watched(py);
+        }
         let new = match part {
             Part::Condition => CONDITION.import(py, "threading", "Condition")?.call0()?,
             Part::Waiters => PyList::empty(py).into_any(),

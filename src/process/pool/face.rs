@@ -79,7 +79,7 @@ impl ProcessPool {
 
     /// The number of the current context's variables; 0: there are none.
     fn context(&self, py: Python<'_>) -> PyResult<u32> {
-        let current = crate::process::pool::context::variables(py)?;
+        let current = crate::context::variables(py)?;
         match current {
             None => Ok(0),
             Some(context) => {

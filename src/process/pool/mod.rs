@@ -51,8 +51,6 @@ pub mod codec;
 #[cfg(feature = "python")]
 mod common;
 #[cfg(feature = "python")]
-mod context;
-#[cfg(feature = "python")]
 mod decode;
 #[cfg(feature = "python")]
 mod encode;

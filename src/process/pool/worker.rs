@@ -3,13 +3,13 @@
 
 use super::arena::{Arena, BlockId};
 use super::codec::Codec;
-use super::context;
 use super::mapping::{count_forks, generation};
 use super::message::{COPY, Head, Kind, Reply, next_item};
 use super::numpy;
 use super::shared::{Board, Control, Meter, PAGE, WORKER_BYTES, now_ns};
 use super::station::{Received, Station};
 use super::view::LazyView;
+use crate::context;
 use crate::error::{ProcessError, locked};
 use crate::python::above_python;
 use pyo3::exceptions::PyRuntimeError;

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
+use crate::sync::graph::places::{note_released, note_taken};
 use crate::sync::line::Acquire;
 use crate::sync::lock::Lock;
 use crate::sync::party::Party;
@@ -29,7 +30,9 @@ impl PyLock {
 
     fn take(&self, py: Python<'_>, patience: Patience) -> PyResult<bool> {
         let me = Party::this_thread();
-        Ok(self.lock.try_acquire(me) || wait_for(py, &self.lock, me, patience)?)
+        let taken = self.lock.try_acquire(me) || wait_for(py, &self.lock, me, patience)?;
+        note_taken(py, &self.lock, me, taken);
+        Ok(taken)
     }
 }
 
@@ -75,6 +78,7 @@ impl PyLock {
 
     /// Let the lock go; any thread or task may.
     fn release(&self) -> PyResult<()> {
+        note_released(&self.lock);
         self.lock.release().map_err(|_| PyRuntimeError::new_err("release unlocked lock"))
     }
 
@@ -93,16 +97,23 @@ impl PyLock {
     }
 
     fn __aenter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if !self.lock.is_locked() && self.lock.try_acquire(task_party(py)?) {
+        let me = task_party(py)?;
+        if self.lock.try_acquire(me) {
+            note_taken(py, &self.lock, me, true);
             return Ready::get(py);
         }
-        Ok(Py::new(py, take_async(&self.lock, task_party(py)?, py.None()))?.into_any())
+        Ok(Py::new(py, take_async(&self.lock, me, py.None()))?.into_any())
     }
 
     #[pyo3(signature = (*_exc: "object"))]
     fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.release()?;
         Ready::get(py)
+    }
+
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.lock).addr()
     }
 
     fn _statistics(&self) -> Standing {

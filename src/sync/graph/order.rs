@@ -85,9 +85,8 @@ impl Orders {
     /// By the party that holds it; or by another one, which may release a Lock.
     pub fn released(&self, party: Party, address_of: usize) {
         let mut state = locked(&self.state);
-        let position = |held: &Vec<Held>| {
-            held.iter().rposition(|one| address(&one.thing) == address_of)
-        };
+        let position =
+            |held: &Vec<Held>| held.iter().rposition(|one| address(&one.thing) == address_of);
         let own = state.held.get(&party).is_some_and(|held| position(held).is_some());
         let holder = if own {
             Some(party)
@@ -194,7 +193,8 @@ mod tests {
         take(b, 0, 7);
         let found = orders.inversions();
         assert_eq!(found.len(), 1);
-        let lines: Vec<u32> = found[0].iter().flat_map(|p| [p.places[0].line, p.places[1].line]).collect();
+        let lines: Vec<u32> =
+            found[0].iter().flat_map(|p| [p.places[0].line, p.places[1].line]).collect();
         assert!(lines == [1, 2, 6, 7] || lines == [6, 7, 1, 2]);
     }
 }

@@ -5,6 +5,12 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+/// A new, empty one.
+pub fn new(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: attached; a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New()) }
+}
+
 /// A copy of the current context, `None` if no variable is set in it.
 pub fn variables(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     // SAFETY: attached; a new reference, or null with an exception set.
