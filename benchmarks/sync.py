@@ -39,8 +39,8 @@ def enter_and_leave(lock: Any, count: int = 20_000) -> None:
 
 
 def notify(condition: Any, count: int = 20_000) -> None:
-    with condition:
-        for _ in range(count):
+    for _ in range(count):
+        with condition:
             condition.notify()
 
 

@@ -498,6 +498,7 @@ def test_a_signal_ends_a_wait(run_script: Script) -> None:
     done = run_script("""
         import signal
         import plait
+        import plait._deadlocks  # or the signal may come while it is being imported
 
         def handler(number, frame):
             raise InterruptedError

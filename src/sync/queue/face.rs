@@ -296,6 +296,12 @@ impl BaseQueue {
         QueueSeat::new(&self.items, Want::Done)
     }
 
+    /// By which the wait-for graph names it.
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.items).addr()
+    }
+
     /// For tests: how many wait for an "item", a "slot" or for all to be "done".
     fn _waiting(&self, what: &str) -> usize {
         let want = match what {

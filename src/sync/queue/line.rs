@@ -75,15 +75,23 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Whether it was told to look.
+    /// Whether it got in line and was told to look since.
     pub fn was_told(&self) -> bool {
         self.phase.get() > WAITING
     }
 
-    /// As `was_told`, for others.
-    pub fn watcher(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let phase = Arc::clone(&self.phase);
-        move || phase.get() != WAITING
+    /// Who can tell, without the mutex, whether it was told to look.
+    pub fn told(&self) -> Told {
+        Told(Arc::clone(&self.phase))
+    }
+}
+
+/// Whether one who got in line waits no more.
+pub struct Told(Arc<Phase>);
+
+impl Told {
+    pub fn is_so(&self) -> bool {
+        self.0.get() != WAITING
     }
 }
 

@@ -35,16 +35,19 @@ impl Inner {
         seat.as_ref().is_some_and(Seat::was_told)
             || !self.items.join(self.want, &mut seat, || Wake::task(context.waker().clone()))
     }
-}
 
-impl Inner {
+    /// Tells the wait-for graph of the wait, or hears from it.
     fn watch(&self, watched: &mut Option<Watched>, context: &Context<'_>) -> PyResult<()> {
+        if let Some(watched) = watched {
+            return Ok(watched.look_again()?);
+        }
         let party = Python::attach(task_party)?;
-        // Kept by nobody while the graph is asked: it may ask Python.
-        let Some(seat) = locked(&self.seat).take() else { return Ok(()) };
-        let going_on = watch(watched, &self.items, &seat, party, context.waker());
-        *locked(&self.seat) = Some(seat);
-        Ok(going_on?)
+        // Not while the seat is locked: the graph has a lock of its own.
+        let told = locked(&self.seat).as_ref().map(Seat::told);
+        if let Some(told) = told {
+            *watched = Some(watch(&self.items, told, party, context.waker().clone())?);
+        }
+        Ok(())
     }
 }
 

@@ -75,6 +75,12 @@ impl BaseSimpleQueue {
         QueueSeat::new(&self.items, Want::Item)
     }
 
+    /// By which the wait-for graph names it.
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.items).addr()
+    }
+
     #[pyo3(signature = (_protocol=None))]
     fn __reduce_ex__(&self, _protocol: Option<i32>) -> PyResult<Py<PyAny>> {
         Err(belongs_here("Queue"))

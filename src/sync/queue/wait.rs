@@ -2,11 +2,11 @@
 
 use super::channel::{Channel, Order, Refused, Want};
 use super::heap::{Claim, Compare, Failed};
-use super::line::{Seat, Wakes};
+use super::line::{Seat, Told, Wakes};
 use crate::python::above_python;
 use crate::sync::face::{TIMEOUT_MAX, wait};
-use crate::sync::graph::{Summons, Waited};
-use crate::sync::observe::{Needs, Refused as Stuck, Watched, before_wait};
+use crate::sync::graph::{self, Summons, Waited};
+use crate::sync::observe::{self, Needs, Watched, before_wait};
 use crate::sync::park::Parker;
 use crate::sync::party::Party;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
@@ -54,22 +54,21 @@ impl Wakes for Wake {
     }
 }
 
-/// One in line, as the wait-for graph sees it.
-struct AtQueue<F> {
-    was_told: F,
+/// One who waits, as the wait-for graph sees it: a queue has no owner.
+struct Waiter {
+    told: Told,
     address: usize,
     waker: Waker,
     summons: Summons,
 }
 
-impl<F: Fn() -> bool + Send + Sync> Waited for AtQueue<F> {
+impl Waited for Waiter {
     fn kind(&self) -> &'static str {
         "Queue"
     }
 
     fn needs(&self) -> Needs {
-        // While there are tokens, somebody is told: the next one then, by who was told before.
-        if (self.was_told)() { Needs::Nothing } else { Needs::Anyone }
+        if self.told.is_so() { Needs::Nothing } else { Needs::Anyone }
     }
 
     fn address(&self) -> usize {
@@ -85,24 +84,15 @@ impl<F: Fn() -> bool + Send + Sync> Waited for AtQueue<F> {
     }
 }
 
-/// Tells the wait-for graph of a wait that goes on, each time that it was woken for nothing.
+/// Tells the wait-for graph of a wait without a limit.
 pub fn watch(
-    watched: &mut Option<Watched>,
     items: &Items,
-    seat: &Seat,
+    told: Told,
     party: Party,
-    waker: &Waker,
-) -> Result<(), Stuck> {
-    if let Some(watched) = watched {
-        return watched.look_again();
-    }
-    let address = std::ptr::from_ref(items).addr();
-    let at_queue = || {
-        let (waker, summons) = (waker.clone(), Summons::default());
-        Arc::new(AtQueue { was_told: seat.watcher(), address, waker, summons })
-    };
-    *watched = Some(before_wait(party, || at_queue())?);
-    Ok(())
+    waker: Waker,
+) -> Result<Watched, observe::Refused> {
+    let (address, summons) = (std::ptr::from_ref(items).addr(), Summons::default());
+    before_wait(party, || Arc::new(Waiter { told, address, waker, summons }))
 }
 
 /// How long one waits.
@@ -154,22 +144,29 @@ impl Patience {
     }
 }
 
-/// Sleeps, detached, until the seat was told or the time is over. `Err`: a signal handler raised.
-fn sleep(py: Python<'_>, items: &Items, seat: Option<&Seat>, patience: Patience) -> PyResult<()> {
+/// Sleeps, detached, until the seat was told or the time is over. `Err`: a signal handler raised,
+/// or there is nobody left who could tell it.
+fn sleep(
+    py: Python<'_>,
+    seat: Option<&Seat>,
+    patience: Patience,
+    watch: impl FnOnce(&Seat) -> Result<Option<Watched>, observe::Refused>,
+) -> PyResult<()> {
     let (Some(seat), Some(deadline)) = (seat, patience.deadline()) else { return Ok(()) };
-    let mut watched = None;
-    // It looks at the seat alone: the queue's mutex is for threads that are attached.
-    let told = poll_fn(|context| {
-        if seat.was_told() {
+    let _here = graph::face::here(py, None);
+    let (watched, told) = (watch(seat)?, seat.told());
+    // It looks at the seat alone: the queue's state is for threads that are attached.
+    let look = poll_fn(|_| {
+        if told.is_so() {
             return Poll::Ready(Ok(()));
         }
-        if deadline.is_some() {
-            return Poll::Pending;
+        match watched.as_ref().map_or(Ok(()), Watched::look_again) {
+            Ok(()) => Poll::Pending,
+            Err(refused) => Poll::Ready(Err(refused)),
         }
-        let going_on = watch(&mut watched, items, seat, Party::this_thread(), context.waker());
-        going_on.map_or_else(|stuck| Poll::Ready(Err(stuck)), |()| Poll::Pending)
     });
-    Ok(wait(py, told, deadline)?.transpose().map(drop)?)
+    wait(py, look, deadline)?.transpose()?;
+    Ok(())
 }
 
 /// Waits until what is wanted is held for the caller. `Empty` or `Full`: the time is over.
@@ -195,7 +192,12 @@ pub fn obtain(
             return Ok(Err(if want == Want::Slot { Refused::Full } else { Refused::Empty }));
         }
         if items.join(want, &mut place.seat, Wake::this_thread) {
-            sleep(py, items, place.seat.as_ref(), patience)?;
+            let limited = !matches!(patience, Patience::Endless);
+            sleep(py, place.seat.as_ref(), patience, |seat| {
+                let waker = || Waker::from(Parker::here());
+                let watched = || watch(items, seat.told(), Party::this_thread(), waker());
+                if limited { Ok(None) } else { watched().map(Some) }
+            })?;
         }
     }
 }
@@ -300,7 +302,7 @@ impl<'a> Claimed<'a> {
                     ));
                 }
                 Claim::Waits => {
-                    if let Err(error) = sleep(py, items, seat.as_ref(), Patience::Endless) {
+                    if let Err(error) = sleep(py, seat.as_ref(), Patience::Endless, |_| Ok(None)) {
                         items.leave_claim(seat);
                         return Err(error);
                     }
