@@ -68,8 +68,12 @@ mod _core {
     };
     #[pymodule_export]
     use crate::sync::graph::face::{
-        Ending, Joining, find_deadlocks, look_for_deadlock, untimed_waits,
+        JoinsProcess, find_deadlocks, look_for_deadlock, untimed_waits,
     };
+    #[pymodule_export]
+    use crate::sync::graph::places::{lock_inversions, locks_held, record_places};
+    #[pymodule_export]
+    use crate::sync::queue::{face::BaseQueue, seat::QueueSeat, simple::BaseSimpleQueue};
     #[pymodule_export]
     use crate::thread::{
         face::{Job, PyLane, Worker},

@@ -27,6 +27,9 @@ tools/stubs.sh "$dev"
 step "Rust engines, without an interpreter"
 cargo test --quiet --profile quick --no-default-features
 
+step "Models of what is concurrent, with every interleaving"
+cargo test --quiet --profile quick --no-default-features --features model model
+
 step "Python $("$dev/bin/python" --version)"
 "$dev/bin/python" -m pytest "${select[@]}"
 

@@ -7,7 +7,7 @@ module           what it holds                                          engine
 ===============  =====================================================  ==============
 plait.process    Process, get_context, install, current_process …       src/process/
 plait.thread     Thread, current_thread                                 src/thread/
-plait.sync       Lock, RLock, Event, Condition, Semaphore, RWLock …      src/sync/
+plait.sync       Lock, Event, Condition, Semaphore, RWLock, Queue …     src/sync/
 plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
 plait.executors  ThreadPoolExecutor, ProcessPoolExecutor, Future …      src/thread/pool/,
                                                                         src/process/pool/
@@ -52,11 +52,18 @@ if TYPE_CHECKING:
     from .sync import Barrier as Barrier
     from .sync import BoundedSemaphore as BoundedSemaphore
     from .sync import Condition as Condition
+    from .sync import Empty as Empty
     from .sync import Event as Event
+    from .sync import Full as Full
+    from .sync import LifoQueue as LifoQueue
     from .sync import Lock as Lock
+    from .sync import PriorityQueue as PriorityQueue
+    from .sync import Queue as Queue
     from .sync import RLock as RLock
     from .sync import RWLock as RWLock
     from .sync import Semaphore as Semaphore
+    from .sync import ShutDown as ShutDown
+    from .sync import SimpleQueue as SimpleQueue
     from .thread import Thread as Thread
     from .thread import current_thread as current_thread
 
@@ -90,6 +97,13 @@ _HOMES = {
     "RLock": "sync",
     "RWLock": "sync",
     "Semaphore": "sync",
+    "SimpleQueue": "sync",
+    "ShutDown": "sync",
+    "Queue": "sync",
+    "PriorityQueue": "sync",
+    "LifoQueue": "sync",
+    "Full": "sync",
+    "Empty": "sync",
     "Thread": "thread",
     "current_thread": "thread",
 }

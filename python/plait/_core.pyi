@@ -3,11 +3,11 @@
 documentation and the types.
 """
 
-from _typeshed import SupportsGetItem
+from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "BaseFuture", "BaseThreadPool", "Bridge", "CachedThread", "Child", "Job", "Lane", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "Response", "RunEnd", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Event", "Job", "JoinsProcess", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Response", "RunEnd", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "record_places", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
 
 @disjoint_base
 class AtomicInt:
@@ -113,7 +113,7 @@ class Awaitable:
     def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
     def cancel(self, /, msg: Any | None = None) -> bool:
         """
-        Ends it: the Rust future is dropped. False if it was done.
+        Ends it: the Rust future is dropped, or told to end. False if it was done.
         """
     def cancelled(self, /) -> bool: ...
     def close(self, /) -> None:
@@ -137,6 +137,49 @@ class Awaitable:
         Starts it now, without waiting for it.
         """
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@disjoint_base
+class Barrier:
+    """
+    A meeting point of a fixed number of threads and coroutines.
+    """
+    def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def abort(self, /) -> None:
+        """
+        Break it: who waits, and who comes, gets `threading.BrokenBarrierError`.
+        """
+    @property
+    def broken(self, /) -> bool:
+        """
+        Whether it is broken.
+        """
+    @property
+    def n_waiting(self, /) -> int:
+        """
+        How many are waiting.
+        """
+    @property
+    def parties(self, /) -> int:
+        """
+        How many have to meet.
+        """
+    def reset(self, /) -> None:
+        """
+        Make it as new; who waits gets `threading.BrokenBarrierError`.
+        """
+    def wait(self, /, timeout: Incomplete | None = None) -> int:
+        """
+        Wait until all are there.
+        """
+    def wait_async(self, /) -> Awaitable:
+        """
+        Wait in a coroutine until all are there.
+        """
 
 @disjoint_base
 class BaseFuture:
@@ -226,6 +269,100 @@ class BaseFuture:
         """
 
 @disjoint_base
+class BaseQueue:
+    def __init__(self, /, maxsize: Any | None = None) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseQueue:
+        """
+        Subclasses may take other arguments in their `__init__`.
+        """
+    def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
+    def _done_now(self, /, seat: QueueSeat | None = None) -> Any | None:
+        """
+        For coroutines: None if no task is unfinished, or what to do as with `_put_now`.
+        """
+    def _done_seat(self, /) -> QueueSeat: ...
+    def _get(self, /) -> Any: ...
+    def _get_now(self, /, seat: QueueSeat | None = None) -> Any:
+        """
+        For coroutines: an item, or what to do as with `_put_now`.
+        """
+    def _hand_over(self, /, opened: Any) -> list[Any] | None:
+        """
+        For `open_queue`: the queue is served by this from now on. Its items so far; None: it was
+        open before.
+        """
+    def _init(self, /, maxsize: Any) -> None: ...
+    def _item_seat(self, /) -> QueueSeat: ...
+    @property
+    def _opened(self, /) -> Any: ...
+    def _put(self, /, item: Any) -> None: ...
+    def _put_now(self, /, item: Any, seat: QueueSeat | None = None) -> Any | None:
+        """
+        For coroutines: puts if it can at once (None), else says what to do: with the class
+        `QueueSeat` to wait with one, with the class `BaseQueue` that the queue is open.
+        """
+    def _qsize(self, /) -> Any: ...
+    def _slot_seat(self, /) -> QueueSeat:
+        """
+        A coroutine's place in the line for slots, for items, or for there to be nothing undone.
+        """
+    def _waiting(self, /, what: str) -> int:
+        """
+        For tests: how many wait for an "item", a "slot" or for all to be "done".
+        """
+    @property
+    def all_tasks_done(self, /) -> Any: ...
+    def empty(self, /) -> bool: ...
+    def full(self, /) -> bool: ...
+    def get(self, /, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
+    def get_nowait(self, /) -> Any: ...
+    @property
+    def is_shutdown(self, /) -> bool: ...
+    @is_shutdown.setter
+    def is_shutdown(self, /, shut: bool) -> None: ...
+    def join(self, /) -> None: ...
+    @property
+    def maxsize(self, /) -> int: ...
+    @maxsize.setter
+    def maxsize(self, /, maxsize: Any) -> None: ...
+    @property
+    def mutex(self, /) -> Any: ...
+    @property
+    def not_empty(self, /) -> Any: ...
+    @property
+    def not_full(self, /) -> Any: ...
+    def put(self, /, item: Any, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> None: ...
+    def put_nowait(self, /, item: Any) -> None: ...
+    def qsize(self, /) -> Any: ...
+    @property
+    def queue(self, /) -> Any: ...
+    @queue.setter
+    def queue(self, /, queue: Any) -> None: ...
+    def shutdown(self, /, immediate: "bool" = ...) -> None: ...
+    def task_done(self, /) -> None: ...
+    @property
+    def unfinished_tasks(self, /) -> int: ...
+    @unfinished_tasks.setter
+    def unfinished_tasks(self, /, unfinished: SupportsIndex) -> None: ...
+
+@disjoint_base
+class BaseSimpleQueue:
+    def __init__(self, /) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseSimpleQueue:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
+    def _get_now(self, /, seat: QueueSeat | None = None) -> Any: ...
+    def _item_seat(self, /) -> QueueSeat: ...
+    def empty(self, /) -> bool: ...
+    def get(self, /, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
+    def get_nowait(self, /) -> Any: ...
+    def put(self, /, item: Any, _block: Any | None = None, _timeout: Any | None = None) -> None: ...
+    def put_nowait(self, /, item: Any) -> None: ...
+    def qsize(self, /) -> int: ...
+
+@disjoint_base
 class BaseThreadPool:
     """
     The base class of `plait.ThreadPoolExecutor`; its other base is the standard library's.
@@ -255,7 +392,7 @@ class BaseThreadPool:
         """
         Begins; once more in a forked child, which has none of the threads.
         """
-    def _submit_limited(self, /, function: "object", args: "tuple[object, ...]", kwargs: "dict[str, object] | None", timeout: "float | None", retries: "int", name: "str | None") -> Any:
+    def _submit_limited(self, /, function: Any, args: tuple, kwargs: dict | None, timeout: SupportsFloat | SupportsIndex | None, retries: SupportsIndex, name: str | None) -> Any:
         """
         The same, with limits.
         """
@@ -269,6 +406,12 @@ class BaseThreadPool:
         Schedules `fn(*args, **kwargs)` in a thread; its future.
         """
 
+class BoundedSemaphore(Semaphore):
+    """
+    A semaphore that never has more permits than at first.
+    """
+    def __new__(cls, /, value: SupportsIndex = 1) -> BoundedSemaphore: ...
+
 @final
 class Bridge:
     def __iter__(self, /) -> Bridge:
@@ -279,6 +422,10 @@ class Bridge:
     def __next__(self, /) -> tuple[Any, Any, Awaitable]:
         """
         The next `(callback, context, awaitable)`; polls futures until one is due.
+        """
+    def count_waiting(self, /) -> int:
+        """
+        How many awaitables are not done yet.
         """
     def fileno(self, /) -> int:
         """
@@ -346,6 +493,105 @@ class Child:
         A pidfd, readable when it has ended; -1 after close().
         """
 
+@disjoint_base
+class Condition:
+    """
+    A condition variable for threads and coroutines: `threading.Condition` and
+    `asyncio.Condition` in one.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *exc: "object") -> Any: ...
+    def __enter__(self, /) -> Any: ...
+    def __exit__(self, /, *exc: "object") -> Any: ...
+    def __new__(cls, /, lock: Any | None = None) -> Condition: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _is_owned(self, /) -> bool: ...
+    @property
+    def _lock(self, /) -> Any: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    @property
+    def acquire(self, /) -> Any:
+        """
+        The lock's own `acquire`.
+        """
+    @property
+    def acquire_async(self, /) -> Any:
+        """
+        The lock's own `acquire_async`.
+        """
+    def notify(self, /, n: SupportsIndex = 1) -> None:
+        """
+        Notify ``n`` who wait, threads or tasks, in their order.
+        """
+    def notifyAll(self, /) -> None:
+        """
+        An old name of `notify_all`.
+        """
+    def notify_all(self, /) -> None:
+        """
+        Notify all who wait.
+        """
+    @property
+    def release(self, /) -> Any:
+        """
+        The lock's own `release`.
+        """
+    def wait(self, /, timeout: Incomplete | None = None) -> bool:
+        """
+        Let the lock go, wait to be notified, and take the lock again.
+        """
+    def wait_async(self, /) -> Awaitable:
+        """
+        Wait in a coroutine that holds the lock.
+        """
+    def wait_for(self, /, predicate: Any, timeout: Incomplete | None = None) -> Any:
+        """
+        Wait until ``predicate()`` is true; its last value.
+        """
+    def wait_for_async(self, /, predicate: Any) -> Awaitable:
+        """
+        Wait in a coroutine until ``predicate()`` is true; its value.
+        """
+
+@disjoint_base
+class Event:
+    """
+    A flag that threads and coroutines wait for: `threading.Event` and `asyncio.Event` in one.
+    """
+    def __new__(cls, /) -> Event: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _cond(self, /) -> Any: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def clear(self, /) -> None:
+        """
+        Take the flag back.
+        """
+    def is_set(self, /) -> bool:
+        """
+        Whether the flag is set.
+        """
+    def set(self, /) -> None:
+        """
+        Set the flag; all who wait go on.
+        """
+    def wait(self, /, timeout: Incomplete | None = None) -> bool:
+        """
+        Wait until the flag is set.
+        """
+    def wait_async(self, /) -> Awaitable:
+        """
+        Wait in a coroutine until the flag is set.
+        """
+
 @final
 class Job:
     """
@@ -363,6 +609,15 @@ class Job:
         """
 
 @final
+class JoinsProcess:
+    """
+    `with JoinsProcess(process):` around a join without a time limit.
+    """
+    def __enter__(self, /) -> None: ...
+    def __exit__(self, /, *_exc) -> None: ...
+    def __new__(cls, /, process: Any) -> JoinsProcess: ...
+
+@final
 class Lane:
     """
     A queue of calls that at most `limit` threads of the crew serve at once.
@@ -372,6 +627,39 @@ class Lane:
         """
         Has a worker call `call()`. Nobody sees its result; an exception is reported as that
         of a thread.
+        """
+
+@final
+class Lock:
+    """
+    A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /) -> Lock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take the lock, waiting for it if need be.
+        """
+    def acquire_async(self, /) -> Awaitable:
+        """
+        Take the lock in a coroutine: ``await lock.acquire_async()``.
+        """
+    def locked(self, /) -> bool:
+        """
+        Whether it is taken.
+        """
+    def release(self, /) -> None:
+        """
+        Let the lock go; any thread or task may.
         """
 
 @final
@@ -567,6 +855,115 @@ class Promise:
         """
 
 @final
+class QueueSeat:
+    """
+    A coroutine's place in the line.
+    """
+    def leave(self, /) -> None:
+        """
+        The coroutine waits no more.
+        """
+    def told(self, /) -> Awaitable:
+        """
+        Await it, then look again.
+        """
+
+@final
+class RLock:
+    """
+    A lock that its owner may take again: `threading.RLock`, for coroutines too.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /) -> RLock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _acquire_restore(self, /, state: tuple[SupportsIndex, SupportsIndex]) -> None: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _is_owned(self, /) -> bool: ...
+    def _recursion_count(self, /) -> int: ...
+    def _release_save(self, /) -> tuple[int, int]:
+        """
+        `(how often, by whom)`, for `_acquire_restore`.
+        """
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take the lock, waiting for it if need be.
+        """
+    def acquire_async(self, /) -> Awaitable:
+        """
+        Take the lock in a coroutine.
+        """
+    def locked(self, /) -> bool:
+        """
+        Whether anybody holds it.
+        """
+    def release(self, /) -> None:
+        """
+        Undo one `acquire`.
+        """
+
+@disjoint_base
+class RWLock:
+    """
+    A lock for many readers or one writer, threads and coroutines.
+    """
+    def __new__(cls, /) -> RWLock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def acquire_read(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take it for reading, beside other readers.
+        """
+    def acquire_read_async(self, /) -> Awaitable:
+        """
+        Take it for reading, in a coroutine.
+        """
+    def acquire_write(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take it for writing, alone.
+        """
+    def acquire_write_async(self, /) -> Awaitable:
+        """
+        Take it for writing, in a coroutine.
+        """
+    def read(self, /) -> RWLockAccess:
+        """
+        ``with rw.read():`` or ``async with rw.read():``
+        """
+    def release_read(self, /) -> None:
+        """
+        Undo one `acquire_read` of this thread or task.
+        """
+    def release_write(self, /) -> None:
+        """
+        Undo `acquire_write`.
+        """
+    def write(self, /) -> RWLockAccess:
+        """
+        ``with rw.write():`` or ``async with rw.write():``
+        """
+
+@final
+class RWLockAccess:
+    """
+    One way to hold an `RWLock`, for ``with`` and ``async with``.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+
+@final
 class Response:
     """
     What a server answered.
@@ -585,10 +982,6 @@ class RunEnd:
     The end of a run: what `threading.Thread._handle` is since Python 3.13.
     """
     def _set_done(self, /) -> None: ...
-    def acquire(self, /, blocking: bool = True, timeout: SupportsFloat | SupportsIndex = ...) -> bool:
-        """
-        As a lock that the run holds: what exit waits for before Python 3.13.
-        """
     @property
     def ident(self, /) -> int: ...
     def is_done(self, /) -> bool:
@@ -599,8 +992,36 @@ class RunEnd:
         """
         Waits for it, `timeout` seconds at most. Whether it has ended.
         """
-    def locked(self, /) -> bool: ...
-    def release(self, /) -> None: ...
+
+@disjoint_base
+class Semaphore:
+    """
+    A number of permits, for threads and coroutines at once.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    @property
+    def _value(self, /) -> int: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: Incomplete | None = None) -> bool:
+        """
+        Take a permit, waiting for one if need be.
+        """
+    def acquire_async(self, /) -> Awaitable:
+        """
+        Take a permit in a coroutine.
+        """
+    def release(self, /, n: SupportsIndex = 1) -> None:
+        """
+        Give back one permit, or several.
+        """
 
 @final
 class TaskOptions:
@@ -726,6 +1147,11 @@ def end_with_parent(pidfd: SupportsIndex) -> None:
     Ends this process as soon as the one behind `pidfd` (handed over) has ended.
     """
 
+def find_deadlocks(on: bool) -> bool:
+    """
+    Turns the search on or off; gives what it was.
+    """
+
 def fork_sibling() -> int:
     """
     In the zygote: forks a sibling. 0 in the child, its pid in the zygote; a failed fork is
@@ -737,6 +1163,23 @@ def gather(children: SupportsGetItem[int, Awaitable], return_exceptions: bool) -
 def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitable:
     """
     `timeout` is the number of seconds for the whole request; None: no limit.
+    """
+
+def lock_inversions() -> list[list[tuple[int, tuple[str, int, str, int], tuple[str, int, str, int]]]]:
+    """
+    Pairs of locks that were taken in both orders: for each order who did so first, and the two
+    locks with their places.
+    """
+
+def locks_held(party: SupportsIndex) -> list[tuple[str, int, str, int]]:
+    """
+    What a party holds, by its word, as far as that was recorded.
+    """
+
+def look_for_deadlock() -> bool:
+    """
+    Called by a loop that has nothing to do at the moment: refuses the wait of one of its tasks
+    if nothing else in the process can go on either.
     """
 
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
@@ -778,6 +1221,11 @@ def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, lis
     """
     Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
     there yet.
+    """
+
+def record_places(on: bool) -> bool:
+    """
+    Turns it on or off; gives what it was.
     """
 
 def resume_watch() -> None:
@@ -822,6 +1270,11 @@ def to_thread(call: Any) -> Awaitable:
 def unblock(bytes: bytes) -> None:
     """
     Blocks the signals that these attributes block, and no others.
+    """
+
+def untimed_waits() -> list:
+    """
+    The waits of this moment that have no time limit.
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...

@@ -6,6 +6,7 @@ that it knows of stand still; never otherwise, so nothing here need be quick.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -66,7 +67,10 @@ def is_quiet(seats: list[tuple[int, int]], records: list[tuple[Any, ...]]) -> bo
     known = {ident for ident, _ in seats}
     natives = {native for _, native in seats}
     loops = {getattr(loop, "_thread_id", None): loop for loop in _loops()}
-    for ident, frame in sys._current_frames().items():
+    frames = sys._current_frames()
+    if any(ident not in known and ident not in frames for ident in list(threading._active)):  # type: ignore[attr-defined]
+        return False  # it is about to begin
+    for ident, frame in frames.items():
         if ident in known:
             continue
         loop, thread = loops.get(ident), threading._active.get(ident)  # type: ignore[attr-defined]
@@ -156,10 +160,11 @@ def tasks_of(loops: list[Any]) -> list[tuple[int, int]]:
 
 
 def look_soon(delay: float) -> None:
-    """Has the running loop look for a deadlock when it had that many seconds to come to rest."""
-    import asyncio
-
-    asyncio.get_running_loop().call_later(delay, _look)
+    """Has the loops look for a deadlock when they had that many seconds to come to rest."""
+    for loop in _loops():
+        if loop.is_running():
+            with contextlib.suppress(RuntimeError):  # it was closed meanwhile
+                loop.call_soon_threadsafe(loop.call_later, delay, _look)
 
 
 def _look() -> None:
@@ -250,8 +255,44 @@ def of_all(records: list[tuple[Any, ...]], caller: int) -> DeadlockError:
 def suspects() -> list[DeadlockError]:
     """An error, not raised, for each wait that nobody is known to end; the longest first."""
     waits = [Wait(*record) for record in _core.untimed_waits()]
-    suspected = [w for w in waits if not w.goes_on and w.kind != "Process"]
+    needed = {party for wait in waits for party in wait.needs or ()}
+    # Who waits for a process, which ends of itself, is one only if others wait for it.
+    suspected = [w for w in waits if not w.goes_on or (w.kind == "Process" and w.party in needed)]
     return [_error([wait], 0, in_cycle=False) for wait in suspected]
+
+
+def order_report() -> str:
+    """For `lock_order_report`."""
+    inversions = _core.lock_inversions()
+    things = _things({taken[1] for pairs in inversions for _, *both in pairs for taken in both})
+    lines = []
+    for pairs in inversions:
+        lines.append("2 locks were taken in both orders: this can become a deadlock")
+        for party, *both in pairs:
+            first, second = (
+                f"{describe(things.get(address, f'{kind} at {address:#x}'))} ({file}:{line})"
+                for kind, address, file, line in both
+            )
+            lines.append(f"  {_name(party, None)!r} took {first}, then {second}")
+    return "\n".join(lines)
+
+
+def _things(addresses: set[int]) -> dict[int, Any]:
+    """The locks and their kin whose engines have these addresses."""
+    import gc
+
+    from . import sync
+
+    if not addresses:
+        return {}
+    kinds: tuple[Any, ...] = tuple(
+        kind for name in sync.__all__ if isinstance(kind := getattr(sync, name), type)
+    )
+    found = {}
+    for one in gc.get_objects():
+        if issubclass(type(one), kinds) and hasattr(one, "_engine"):
+            found[one._engine] = one
+    return {address: found[address] for address in addresses & found.keys()}
 
 
 def _error(waits: list[Wait], caller: int, *, in_cycle: bool) -> DeadlockError:
@@ -260,10 +301,11 @@ def _error(waits: list[Wait], caller: int, *, in_cycle: bool) -> DeadlockError:
     names = {wait.party: _name(wait.party, wait.task or tasks.get(wait.party)) for wait in waits}
     parties = []
     everything = [Wait(*record) for record in _core.untimed_waits()]
+    things = _things({wait.address for wait in (*waits, *everything) if wait.thing is None})
     for wait in waits:
         task = wait.task or tasks.get(wait.party)
         holds = {
-            other.address: _thing(other)
+            other.address: _thing(other, things)
             for other in everything
             if wait.party in (other.needs or ()) and other.kind not in ("Thread", "Future")
         }
@@ -271,7 +313,7 @@ def _error(waits: list[Wait], caller: int, *, in_cycle: bool) -> DeadlockError:
             DeadlockParty(
                 name=names[wait.party],
                 holds=list(holds.values()),
-                waits_for=None if wait.kind is None else _thing(wait),
+                waits_for=None if wait.kind is None else _thing(wait, things),
                 stack=_stack(wait, task, frames),
             )
         )
@@ -298,8 +340,15 @@ def _name(party: int, task: Any) -> str:
     return f"task at {party:#x}"
 
 
-def _thing(wait: Wait) -> Any:
-    return f"{wait.kind} at {wait.address:#x}" if wait.thing is None else wait.thing
+def _thing(wait: Wait, things: dict[int, Any]) -> Any:
+    """What is waited for: the object, or if that cannot be had its description."""
+    if wait.thing is not None:
+        return wait.thing
+    if wait.kind == "Thread":
+        return threading._active.get(wait.address, f"thread {wait.address}")  # type: ignore[attr-defined]
+    if wait.kind == "Future":
+        return "the result of a task"
+    return things.get(wait.address, f"{wait.kind} at {wait.address:#x}")
 
 
 def _stack(wait: Wait, task: Any, frames: dict[int, types.FrameType]) -> StackSummary:
@@ -337,9 +386,7 @@ def _frames_of(task: Any) -> Iterator[types.FrameType]:
         if inner is None:
             return
         yield inner
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(
-            coroutine, "gi_yieldfrom", None
-        )
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
 
 
 # ---- words -------------------------------------------------------------------------------
@@ -364,7 +411,7 @@ def _message(
     lines = [_headline(waits, in_cycle, bool(caller)), ""]
     for wait, party in zip(waits, parties, strict=True):
         lines.append(f"  {_who(wait, names)} {_waits_for(wait, names, party)}")
-        lines += [f"    holds {describe(thing)}" for thing in party.holds]
+        lines += [f"    holds {describe(thing)}{_taken(wait, thing)}" for thing in party.holds]
         if party.stack:
             place = party.stack[-1]
             code = f": {place.line}" if place.line else ""
@@ -373,6 +420,14 @@ def _message(
         lines += ["", f"Raised in {names.get(caller)!r}, so that it can let go of what it holds."]
     lines.append(_advice(waits, in_cycle))
     return "\n".join(lines)
+
+
+def _taken(wait: Wait, thing: Any) -> str:
+    """Where the party took it, if places are recorded."""
+    for _, address, file, line in _core.locks_held(wait.party):
+        if address == getattr(thing, "_engine", None):
+            return f", taken at {file}:{line}"
+    return ""
 
 
 def _headline(waits: list[Wait], in_cycle: bool, raised: bool) -> str:
@@ -398,7 +453,8 @@ def _waits_for(wait: Wait, names: dict[int, str], party: DeadlockParty) -> str:
         return "cannot run, since the thread of its event loop waits"
     text = f"waits for {describe(party.waits_for)}"
     if wait.kind in ("Thread", "Future"):
-        return text + (" to end" if wait.kind == "Thread" else " to be done")
+        runs = ", ".join(repr(_name_of(one, names)) for one in wait.needs or ())
+        return text + (" to end" if wait.kind == "Thread" else f", which {runs} runs")
     if wait.needs is None:
         act = _ACTS.get(wait.kind)
         return text + (f", and nobody is left to {act}" if act else "")

@@ -155,8 +155,9 @@ class Popen:
         if self.returncode is None and self._owner == os.getpid():
             if timeout is None or timeout > 0:
                 _zygote.refill()  # while we wait
-            if not _wait_readable([self.sentinel], timeout):
-                return None
+            with _joining(self._name, timeout):
+                if not _wait_readable([self.sentinel], timeout):
+                    return None
             with self._lock:
                 if self.returncode is None:
                     self._fetch_outcome()
@@ -182,7 +183,9 @@ class Popen:
         if self._decoded is None:
             deadline = None if timeout is None else time.monotonic() + timeout
             _zygote.refill()  # while we wait
-            if not _wait_readable([self._channel, self.sentinel], timeout):
+            with _joining(self._name, timeout):
+                ended = _wait_readable([self._channel, self.sentinel], timeout)
+            if not ended:
                 raise _outcome.late(self._name, self.pid, timeout)
             with self._lock:
                 self._fetch_outcome()
@@ -238,6 +241,13 @@ def _close(child: _core.Child, files: list[io.FileIO]) -> None:
     child.close()
     for file in files:
         file.close()
+
+
+def _joining(name: str, timeout: float | None) -> contextlib.AbstractContextManager[None]:
+    """For the wait-for graph: the calling thread waits for a process."""
+    if timeout is not None:
+        return contextlib.nullcontext()
+    return _core.JoinsProcess(f"Process {name!r}")
 
 
 def _wait_readable(fds: list[int], timeout: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""Locks and their kin, each for threads, coroutines and Rust tasks on one object.
+"""Locks, queues and their kin, each for threads, coroutines and Rust tasks on one object.
 
 `threading`'s interface and semantics, 2 to 20 times as fast, and in coroutines ``async with``,
 ``acquire_async``, ``wait_async``. One object may be shared by threads and several event loops
@@ -21,6 +21,8 @@ from ._core import (
     RWLock,
     Semaphore,
 )
+from ._queues import Empty, Full, LifoQueue, PriorityQueue, Queue, ShutDown, SimpleQueue
+from ._waits import deadlocks, find_deadlocks, lock_order_report, record_places
 
 TYPE_CHECKING = False  # see plait/__init__.py
 if TYPE_CHECKING:
@@ -30,11 +32,22 @@ __all__ = [
     "Barrier",
     "BoundedSemaphore",
     "Condition",
+    "Empty",
     "Event",
+    "Full",
+    "LifoQueue",
     "Lock",
+    "PriorityQueue",
+    "Queue",
     "RLock",
     "RWLock",
     "Semaphore",
+    "ShutDown",
+    "SimpleQueue",
+    "deadlocks",
+    "find_deadlocks",
+    "lock_order_report",
+    "record_places",
     "statistics",
 ]
 

@@ -6,6 +6,7 @@
 //! Memory order: `set` is Release and looking Acquire, so what was done before `set` is seen.
 
 use super::line::{Line, Resource, Waiting};
+use super::observe::Needs;
 use super::party::Party;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -75,6 +76,10 @@ impl Resource for Event {
     }
 
     fn serve(&self, _: &mut Waiting<(), ()>) {}
+
+    fn needs(&self, _: Party, (): ()) -> Needs {
+        if self.is_set() { Needs::Nothing } else { Needs::Anyone }
+    }
 
     fn give_back(&self, _: Party, (): ()) {}
 

@@ -333,6 +333,14 @@ impl<D: Handle> Acquire<D> {
         Self { resource, party, want, timed, place: None }
     }
 
+    pub fn resource(&self) -> &D {
+        &self.resource
+    }
+
+    pub fn party(&self) -> Party {
+        self.party
+    }
+
     /// Joins the line now, before it is polled; unless there is something to take, which the
     /// first poll will find.
     /// The wait-for graph hears of the wait at the first poll: until then the caller may have to

@@ -162,8 +162,13 @@ impl Resource for Lock {
         self.holder()
     }
 
-    fn needs(&self, _: Party, (): ()) -> Needs {
-        self.holder().map_or(Needs::Nothing, Needs::One)
+    fn needs(&self, party: Party, (): ()) -> Needs {
+        match self.holder() {
+            None => Needs::Nothing,
+            // Granted to it, this very moment: it could enter an RLock of its own otherwise.
+            Some(owner) if owner == party && self.reentrant => Needs::Nothing,
+            Some(owner) => Needs::One(owner),
+        }
     }
 
     fn acquisitions(&self) -> u64 {

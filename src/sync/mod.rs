@@ -8,6 +8,7 @@
 //! - `graph/`: the wait-for graph, which finds deadlocks.
 //! - `lock`, `rlock`, `semaphore`, `event`, `condition`, `barrier`, `rwlock`: the primitives.
 //!   None knows of Python.
+//! - `queue`: the queues, with a line of their own.
 //! - `face`: what Python sees, `plait.sync`.
 
 pub mod barrier;
@@ -20,6 +21,7 @@ pub mod lock;
 pub mod observe;
 pub mod park;
 pub mod party;
+pub mod queue;
 pub mod rlock;
 pub mod rwlock;
 pub mod semaphore;

@@ -201,16 +201,19 @@ impl Resource for RwLock {
         let _ = self.release(party, access); // it was granted, so it holds it
     }
 
-    fn owner(&self) -> Option<Party> {
-        Party::of_word(self.writer.load(Ordering::Relaxed))
-    }
-
     fn needs(&self, _: Party, _: Access) -> Needs {
+        // Under the line's mutex: who is granted access is noted among those who have it first.
+        let _line = self.line.lock();
         if let Some(writer) = self.owner() {
             return Needs::One(writer);
         }
+        // A reader behind a writer in line needs what that writer does.
         let readers = self.readers();
         if readers.is_empty() { Needs::Nothing } else { Needs::All(readers) }
+    }
+
+    fn owner(&self) -> Option<Party> {
+        Party::of_word(self.writer.load(Ordering::Relaxed))
     }
 
     fn acquisitions(&self) -> u64 {

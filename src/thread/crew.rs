@@ -86,6 +86,7 @@ impl<J> Crew<J> {
         }
         let mut state = locked(&self.state);
         state.calls.push_back(Arc::clone(lane));
+        graph::work_given(1);
         // A woken worker counts as parked until it has taken its call, so compare the two
         // counts: each call beyond the parked ones needs a worker of its own.
         if state.calls.len() > state.parked {
@@ -103,6 +104,7 @@ impl<J> Crew<J> {
             let mut state = locked(&self.state);
             let call = state.calls.iter().rposition(|called| Arc::ptr_eq(called, lane))?;
             state.calls.remove(call);
+            graph::work_given(-1);
         }
         let mut state = locked(&lane.state);
         state.serving -= 1;
@@ -128,6 +130,7 @@ impl<J> Crew<J> {
                 state.parked -= 1;
             }
             *lane = state.calls.pop_front();
+            graph::work_given(-1);
         }
     }
 }

@@ -92,6 +92,16 @@ def test_threads(tmp_path: Path, runner: str, suite: str, least: int) -> None:
     assert ran > least
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("suite", "at_least"), [("locks", 80), ("queue", 30)])
+def test_synchronization(tmp_path: Path, suite: str, at_least: int) -> None:
+    needs("test.lock_tests")
+    ran, skipped = run(f"on_plait_{suite}", tmp_path)
+    assert ran >= at_least
+    assert set(skipped) <= {entry["test"] for entry in SKIPS[suite]}
+
+
 @pytest.mark.parametrize("entry", [e for entries in SKIPS.values() for e in entries], ids=str)
 def test_what_is_skipped_has_a_reason_and_a_replacement(entry: dict[str, Any]) -> None:
     assert entry["reason"]

@@ -161,6 +161,11 @@ impl PyBarrier {
         self.barrier.is_broken()
     }
 
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.barrier).addr()
+    }
+
     fn _statistics(&self) -> Standing {
         standing(&*self.barrier)
     }

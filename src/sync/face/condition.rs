@@ -386,6 +386,11 @@ impl PyCondition {
         Ok(())
     }
 
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.waiters).addr()
+    }
+
     fn _statistics(&self) -> Standing {
         standing(&*self.waiters)
     }

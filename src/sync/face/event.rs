@@ -96,6 +96,11 @@ impl PyEvent {
         Ok(())
     }
 
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.event).addr()
+    }
+
     fn _statistics(&self) -> Standing {
         standing(&*self.event)
     }

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
+use crate::sync::graph::places::{note_released, note_taken, note_wanted};
 use crate::sync::line::Acquire;
 use crate::sync::lock::Lock;
 use crate::sync::party::Party;
@@ -45,7 +46,9 @@ impl PyLock {
 
     fn take(&self, py: Python<'_>, patience: Patience) -> PyResult<bool> {
         let me = Party::this_thread();
-        Ok(self.lock.try_acquire(me) || wait_for(py, &self.lock, me, patience)?)
+        let taken = self.lock.try_acquire(me) || wait_for(py, &self.lock, me, patience)?;
+        note_taken(py, &self.lock, me, taken);
+        Ok(taken)
     }
 }
 
@@ -58,6 +61,7 @@ pub(super) fn wait_for(
     patience: Patience,
 ) -> PyResult<bool> {
     let Patience::Until(deadline) = patience else { return Ok(false) };
+    note_wanted(py, lock, party);
     let acquire = Acquire::new(Arc::clone(lock), party, (), deadline.is_some());
     Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
 }
@@ -107,6 +111,7 @@ impl PyLock {
     /// Raises:
     ///     RuntimeError: nobody has it.
     fn release(&self) -> PyResult<()> {
+        note_released(&self.lock);
         self.lock.release().map_err(|_| PyRuntimeError::new_err("release unlocked lock"))
     }
 
@@ -130,16 +135,23 @@ impl PyLock {
     }
 
     fn __aenter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if !self.lock.is_locked() && self.lock.try_acquire(task_party(py)?) {
+        let me = task_party(py)?;
+        if self.lock.try_acquire(me) {
+            note_taken(py, &self.lock, me, true);
             return Ready::get(py);
         }
-        Ok(Py::new(py, take_async(&self.lock, task_party(py)?, py.None()))?.into_any())
+        Ok(Py::new(py, take_async(&self.lock, me, py.None()))?.into_any())
     }
 
     #[pyo3(signature = (*_exc: "object"))]
     fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.release()?;
         Ready::get(py)
+    }
+
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.lock).addr()
     }
 
     fn _statistics(&self) -> Standing {

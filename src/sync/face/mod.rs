@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 /// `threading.TIMEOUT_MAX`, in seconds.
-const TIMEOUT_MAX: f64 = 9_223_372_036.0;
+pub const TIMEOUT_MAX: f64 = 9_223_372_036.0;
 
 impl From<Refused> for PyErr {
     fn from(refused: Refused) -> Self {
@@ -94,7 +94,17 @@ pub fn acquired<R: Resource<Got = ()> + 'static>(
     value: Py<PyAny>,
     undo: impl FnOnce() + Send + 'static,
 ) -> Awaitable {
-    Awaitable::with_rollback(async move { Ok(acquire.await.map(|()| value)?) }, |_| undo())
+    let noted = graph::places::Noting::begin(&acquire);
+    let undone = noted.clone();
+    let future = async move {
+        acquire.await?;
+        noted.taken();
+        Ok(value)
+    };
+    Awaitable::with_rollback(future, move |_| {
+        undone.released();
+        undo();
+    })
 }
 
 pub fn truth(py: Python<'_>) -> Py<PyAny> {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
+use crate::sync::graph::places::{note_released, note_taken};
 use crate::sync::lock::Lock;
 use crate::sync::party::Party;
 use pyo3::exceptions::PyRuntimeError;
@@ -48,7 +49,8 @@ pub(super) fn holder(py: Python<'_>, lock: &Lock) -> PyResult<Option<Party>> {
 }
 
 /// Lets it go once.
-pub(super) fn exit(py: Python<'_>, lock: &Lock) -> PyResult<()> {
+pub(super) fn exit(py: Python<'_>, lock: &Arc<Lock>) -> PyResult<()> {
+    note_released(lock);
     if lock.exit(Party::this_thread()).is_ok() {
         return Ok(());
     }
@@ -58,7 +60,9 @@ pub(super) fn exit(py: Python<'_>, lock: &Lock) -> PyResult<()> {
 
 pub(super) fn enter(py: Python<'_>, lock: &Arc<Lock>, patience: Patience) -> PyResult<bool> {
     let me = Party::this_thread();
-    Ok(lock.try_enter(me) || wait_for(py, lock, me, patience)?)
+    let taken = lock.try_enter(me) || wait_for(py, lock, me, patience)?;
+    note_taken(py, lock, me, taken);
+    Ok(taken)
 }
 
 /// Awaiting it takes the lock, for the task that called this.
@@ -146,6 +150,7 @@ impl PyRLock {
     fn __aenter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let me = task_party(py)?;
         if self.lock.try_enter(me) {
+            note_taken(py, &self.lock, me, true);
             return Ready::get(py);
         }
         Ok(Py::new(py, take_async(&self.lock, me, py.None()))?.into_any())
@@ -180,6 +185,11 @@ impl PyRLock {
 
     fn _at_fork_reinit(&self) {
         self.lock.reset();
+    }
+
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.lock).addr()
     }
 
     fn _statistics(&self) -> Standing {

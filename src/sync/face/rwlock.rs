@@ -6,6 +6,7 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
+use crate::sync::graph::places::{note_released, note_taken, note_wanted};
 use crate::sync::line::Acquire;
 use crate::sync::party::Party;
 use crate::sync::rwlock::{Access, RwLock};
@@ -44,10 +45,21 @@ pub struct PyAccess {
 
 fn take(py: Python<'_>, lock: &Arc<RwLock>, access: Access, patience: Patience) -> PyResult<bool> {
     let me = Party::this_thread();
-    if lock.try_acquire(me, access) {
-        return Ok(true);
-    }
+    let taken = lock.try_acquire(me, access) || wait_for(py, lock, me, access, patience)?;
+    note_taken(py, lock, me, taken);
+    Ok(taken)
+}
+
+#[cold]
+fn wait_for(
+    py: Python<'_>,
+    lock: &Arc<RwLock>,
+    me: Party,
+    access: Access,
+    patience: Patience,
+) -> PyResult<bool> {
     let Patience::Until(deadline) = patience else { return Ok(false) };
+    note_wanted(py, lock, me);
     let acquire = Acquire::new(Arc::clone(lock), me, access, deadline.is_some());
     Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
 }
@@ -61,7 +73,8 @@ fn take_async(lock: &Arc<RwLock>, party: Party, access: Access, value: Py<PyAny>
 }
 
 /// Releases what this thread holds, or the task that runs.
-fn release(py: Python<'_>, lock: &RwLock, access: Access) -> PyResult<()> {
+fn release(py: Python<'_>, lock: &Arc<RwLock>, access: Access) -> PyResult<()> {
+    note_released(lock);
     if lock.release(Party::this_thread(), access).is_ok() {
         return Ok(());
     }
@@ -156,6 +169,11 @@ impl PyRWLock {
         self.lock.reset();
     }
 
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.lock).addr()
+    }
+
     fn _statistics(&self) -> Standing {
         standing(&*self.lock)
     }
@@ -196,6 +214,7 @@ impl PyAccess {
     fn __aenter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let me = task_party(py)?;
         if self.lock.try_acquire(me, self.access) {
+            note_taken(py, &self.lock, me, true);
             return Ready::get(py);
         }
         Ok(Py::new(py, take_async(&self.lock, me, self.access, py.None()))?.into_any())

@@ -153,6 +153,11 @@ impl PySemaphore {
         self.semaphore.permits()
     }
 
+    #[getter]
+    fn _engine(&self) -> usize {
+        Arc::as_ptr(&self.semaphore).addr()
+    }
+
     fn _statistics(&self) -> Standing {
         standing(&*self.semaphore)
     }

@@ -15,9 +15,9 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
-use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The objects of a wait.
@@ -119,23 +119,32 @@ pub(super) fn place(party: Party) -> Place {
     })
 }
 
-/// False: there surely is a thread that runs, or it is not the time to look.
+/// False: there surely is a thread that runs, or a look at the task's loop is under way.
 pub(super) fn may_be_alone(party: Party) -> bool {
-    thread_local!(static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) });
-    // A loop is looked at after a while, and not for each of its tasks.
-    if party.is_task() {
-        let now = Instant::now();
-        if LOOKED.get().is_some_and(|last| now.duration_since(last) < LOOK) {
-            return false;
-        }
-        LOOKED.set(Some(now));
-    }
     waits().with(|state| {
         // Each task may stand for a thread, whose loop is idle.
-        let tasks = state.by_party.len() - state.threads;
-        let known = state.threads + state.idle.len() + tasks;
-        known >= THREADS.load(Ordering::Relaxed) && state.stands_still()
+        let known = state.by_party.len() + state.idle.len();
+        known >= THREADS.load(Ordering::Relaxed)
+            && if party.is_task() { LOOKED.with(is_due) } else { state.stands_still() }
     })
+}
+
+thread_local! {
+    /// When a look at the loop of this thread was last asked for, in nanoseconds.
+    static LOOKED: AtomicU64 = const { AtomicU64::new(0) };
+}
+
+/// At most once in `LOOK`.
+fn is_due(looked: &AtomicU64) -> bool {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let since = START.get_or_init(Instant::now).elapsed() + LOOK;
+    let now = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    let before = looked.load(Ordering::Relaxed);
+    let due = now - before.min(now) >= LOOK.as_nanos() as u64;
+    if due {
+        looked.store(now, Ordering::Relaxed);
+    }
+    due
 }
 
 fn record(py: Python<'_>, state: &State, party: Party) -> Record {
@@ -224,12 +233,13 @@ fn find_homes(py: Python<'_>) -> PyResult<Homes> {
 }
 
 fn find_alone<'py>(py: Python<'py>, guard: &Guard<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if guard.party.is_task() {
-        // Its loop has more to do just now: it is looked at again once that is done.
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let found = if guard.party.is_task() { None } else { alone(py, Some(guard.party))? };
+    // Loops have more to do just now: they are looked at again once that is done.
+    if found.is_none() && (guard.party.is_task() || is_due(&ASKED)) {
         words(py, "look_soon")?.call1((LOOK.as_secs_f64(),))?;
-        return Ok(None);
     }
-    Ok(alone(py, Some(guard.party))?.map(|(error, _)| error))
+    Ok(found.map(|(error, _)| error))
 }
 
 /// The error for one who waits, if nothing in the process can go on, and the party it is for:
@@ -239,7 +249,7 @@ fn alone<'py>(
     party: Option<Party>,
 ) -> PyResult<Option<(Bound<'py, PyAny>, Party)>> {
     let seen = waits().with(|state| {
-        let still = state.stands_still();
+        let still = state.stands_still() && waits().work.load(Ordering::Acquire) == 0;
         still.then(|| {
             let seats: Vec<(u64, i32)> = state
                 .by_party
@@ -290,53 +300,32 @@ pub fn find_deadlocks(on: bool) -> bool {
     super::enable(on)
 }
 
-/// Whether it is over is told by `end()`: a thread's run, which can be joined.
-#[pyclass(frozen)]
-pub struct Ending {
-    over: Arc<AtomicBool>,
-}
-
-#[pymethods]
-impl Ending {
-    #[new]
-    fn new() -> Self {
-        Self { over: Arc::default() }
-    }
-
-    /// Called when nothing of the run is to come.
-    fn end(&self) {
-        self.over.store(true, Ordering::Release);
-        super::thread_ended();
-    }
-}
-
-/// The wait of one that joins a thread, a process, or waits for a task of an executor.
-struct Join {
+/// The wait of one that joins a thread or a process, or waits for the result of a task.
+struct Join<F> {
     kind: &'static str,
-    address: usize,
-    /// `None`: outside of this process, or nobody knows.
-    whom: Option<Party>,
-    over: Option<Arc<AtomicBool>>,
+    over: F,
+    /// `None`: a process.
+    whom: Box<dyn Fn() -> Option<Party> + Send + Sync>,
     summons: Summons,
 }
 
-impl Waited for Join {
+impl<F: Fn() -> bool + Send + Sync> Waited for Join<F> {
     fn kind(&self) -> &'static str {
         self.kind
     }
 
     fn needs(&self) -> Needs {
-        match (self.whom, &self.over) {
-            (_, Some(over)) if over.load(Ordering::Acquire) => Needs::Nothing,
-            (Some(whom), _) => Needs::One(whom),
-            (None, _) => Needs::Outside,
+        if (self.over)() {
+            return Needs::Nothing;
         }
+        (self.whom)().map_or(Needs::Outside, Needs::One)
     }
 
     fn address(&self) -> usize {
-        self.address
+        (self.whom)().map_or(0, |whom| usize::try_from(whom.ident()).unwrap_or(0))
     }
 
+    /// It has nothing to look for: it ends when what is joined does.
     fn wake(&self) {}
 
     fn summons(&self) -> &Summons {
@@ -344,40 +333,54 @@ impl Waited for Join {
     }
 }
 
-/// `with Joining("Thread", thread, ident, ending):` around a join without a time limit.
+/// Called by a thread that is about to wait, without a limit, for the end of the thread with this
+/// ident; `over` tells whether it has come. `Err`: it never will.
+pub fn before_join(
+    py: Python<'_>,
+    kind: &'static str,
+    ident: u64,
+    over: impl Fn() -> bool + Send + Sync + 'static,
+) -> PyResult<Watched> {
+    before_result(py, kind, over, move || Some(Party::thread(ident)))
+}
+
+/// As `before_join`; `whom` tells on which thread it depends at the moment, if on any.
+pub fn before_result(
+    py: Python<'_>,
+    kind: &'static str,
+    over: impl Fn() -> bool + Send + Sync + 'static,
+    whom: impl Fn() -> Option<Party> + Send + Sync + 'static,
+) -> PyResult<Watched> {
+    let _here = here(py, None);
+    let join = || {
+        let (whom, summons) = (Box::new(whom), Summons::default());
+        Arc::new(Join { kind, over, whom, summons })
+    };
+    before_wait(Party::this_thread(), || join()).map_err(|refused| refused.error)
+}
+
+/// `with JoinsProcess(process):` around a join without a time limit.
 #[pyclass(frozen)]
-pub struct Joining {
-    join: Arc<Join>,
-    object: Py<PyAny>,
+pub struct JoinsProcess {
+    process: Py<PyAny>,
     watched: Mutex<Option<Watched>>,
 }
 
 #[pymethods]
-impl Joining {
+impl JoinsProcess {
     #[new]
-    #[pyo3(signature = (kind, object, ident=None, ending=None))]
-    fn new(
-        kind: &str,
-        object: Bound<'_, PyAny>,
-        ident: Option<u64>,
-        ending: Option<&Bound<'_, Ending>>,
-    ) -> Self {
-        let kind = match kind {
-            "Thread" => "Thread",
-            "Process" => "Process",
-            _ => "Future",
-        };
-        let over = ending.map(|ending| Arc::clone(&ending.get().over));
-        let (address, whom) = (object.as_ptr().addr(), ident.map(Party::thread));
-        let join = Arc::new(Join { kind, address, whom, over, summons: Summons::default() });
-        Self { join, object: object.unbind(), watched: Mutex::default() }
+    fn new(process: Py<PyAny>) -> Self {
+        Self { process, watched: Mutex::default() }
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
-        let _here = here(py, Some(self.object.bind(py)));
-        let join = Arc::clone(&self.join);
-        let watched =
-            before_wait(Party::this_thread(), || join).map_err(|refused| refused.error)?;
+        let _here = here(py, Some(self.process.bind(py)));
+        let join = || {
+            let (whom, summons) = (Box::new(|| None), Summons::default());
+            Arc::new(Join { kind: "Process", over: || false, whom, summons })
+        };
+        let watched = before_wait(Party::this_thread(), || join());
+        let watched = watched.map_err(|refused| refused.error)?;
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(watched);
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! - `search.rs`: whether a wait can end.
 //! - `watch.rs`: what a wait goes through before it sleeps.
 //! - `order.rs`: where locks were taken, and in which order.
-//! - `face.rs`: what of it needs Python: stacks, threads outside plait, event loops.
+//! - `face.rs`, `places.rs`: what of it needs Python: stacks, threads outside plait, event loops.
 //!
 //! **What is a deadlock.** Only waits without a time limit are entered. Each says of whom it
 //! needs something (`Needs`): all of some parties (a lock's owner, an RWLock's readers, a thread
@@ -36,12 +36,15 @@
 //! Source: waits as a graph of AND and OR nodes, reduced from its ends, is Holt's ("Some deadlock
 //! properties of computer systems", 1972).
 
+pub mod order;
 pub mod search;
 pub mod waits;
 pub mod watch;
 
 #[cfg(feature = "python")]
 pub mod face;
+#[cfg(feature = "python")]
+pub mod places;
 
 use super::party::Party;
 use crate::error::locked;
@@ -142,6 +145,18 @@ pub fn enable(on: bool) -> bool {
 /// party that might free another.
 pub fn idle() -> Idle<'static> {
     waits().idle()
+}
+
+/// The calling thread has no part of Python for now; nobody but a thread that is known will give
+/// it one.
+pub fn parked() -> Idle<'static> {
+    waits().parked()
+}
+
+/// Workers that are idle have been given so much more to do (or taken so much, below 0), which
+/// they may not know yet.
+pub fn work_given(more: isize) {
+    waits().work.fetch_add(more, Ordering::AcqRel);
 }
 
 /// A thread of Python's has ended, or is past all of its Python code.

@@ -57,6 +57,25 @@ struct State {
     pairs: HashMap<[usize; 2], Pair>,
 }
 
+fn note_pairs(
+    pairs: &mut HashMap<[usize; 2], Pair>,
+    held: &[Held],
+    party: Party,
+    thing: &Thing,
+    kind: &'static str,
+    place: &Place,
+) {
+    let here = address(thing);
+    for before in held.iter().filter(|before| address(&before.thing) != here) {
+        pairs.entry([address(&before.thing), here]).or_insert_with(|| Pair {
+            party,
+            kinds: [before.kind, kind],
+            places: [before.place.clone(), place.clone()],
+            things: [Arc::clone(&before.thing), Arc::clone(thing)],
+        });
+    }
+}
+
 fn address(thing: &Thing) -> usize {
     Arc::as_ptr(thing).cast::<()>().addr()
 }
@@ -71,23 +90,24 @@ impl Orders {
             again.times += 1;
             return;
         }
-        for before in &*held {
-            pairs.entry([address(&before.thing), here]).or_insert_with(|| Pair {
-                party,
-                kinds: [before.kind, kind],
-                places: [before.place.clone(), place.clone()],
-                things: [Arc::clone(&before.thing), Arc::clone(&thing)],
-            });
-        }
+        note_pairs(pairs, held, party, &thing, kind, &place);
         held.push(Held { thing, kind, place, times: 1 });
+    }
+
+    /// It waits for it: the order is the same whether it ever gets it.
+    pub fn wanted(&self, party: Party, thing: &Thing, kind: &'static str, place: &Place) {
+        let mut state = locked(&self.state);
+        let State { held, pairs } = &mut *state;
+        if let Some(held) = held.get(&party) {
+            note_pairs(pairs, held, party, thing, kind, place);
+        }
     }
 
     /// By the party that holds it; or by another one, which may release a Lock.
     pub fn released(&self, party: Party, address_of: usize) {
         let mut state = locked(&self.state);
-        let position = |held: &Vec<Held>| {
-            held.iter().rposition(|one| address(&one.thing) == address_of)
-        };
+        let position =
+            |held: &Vec<Held>| held.iter().rposition(|one| address(&one.thing) == address_of);
         let own = state.held.get(&party).is_some_and(|held| position(held).is_some());
         let holder = if own {
             Some(party)
@@ -194,7 +214,8 @@ mod tests {
         take(b, 0, 7);
         let found = orders.inversions();
         assert_eq!(found.len(), 1);
-        let lines: Vec<u32> = found[0].iter().flat_map(|p| [p.places[0].line, p.places[1].line]).collect();
+        let lines: Vec<u32> =
+            found[0].iter().flat_map(|p| [p.places[0].line, p.places[1].line]).collect();
         assert!(lines == [1, 2, 6, 7] || lines == [6, 7, 1, 2]);
     }
 }

@@ -9,7 +9,7 @@ use crate::error::locked;
 use crate::os::{Seat, seat};
 use crate::sync::party::Party;
 use hashbrown::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -73,6 +73,8 @@ pub struct Waits {
     state: Mutex<State>,
     /// How many waits there are.
     count: AtomicUsize,
+    /// What idle workers have been given and have not taken yet.
+    pub work: AtomicIsize,
 }
 
 impl State {
@@ -165,8 +167,15 @@ impl Waits {
         }
     }
 
+    pub fn parked(&self) -> Idle<'_> {
+        self.idle_at(Seat { ident: 0, ..seat() })
+    }
+
     pub fn idle(&self) -> Idle<'_> {
-        let seat = seat();
+        self.idle_at(seat())
+    }
+
+    fn idle_at(&self, seat: Seat) -> Idle<'_> {
         {
             let mut state = locked(&self.state);
             state.version += 1;

@@ -47,17 +47,15 @@ pub fn before_wait(
     let (waited, Place { event_loop, alias, tag }) = (waited(), face::place(party));
     let entry = Entry { party, waited: Arc::clone(&waited), event_loop, alias, tag };
     let (guard, verdict) = waits().enter(entry);
-    decide(&guard, verdict)?;
-    Ok(Watched(Some((guard, waited))))
-}
-
-fn decide(guard: &Guard<'_>, verdict: Verdict) -> Result<(), Refused> {
     let nothing = match verdict {
         Verdict::Runs => true,
-        Verdict::Alone => !face::may_be_alone(guard.party),
+        Verdict::Alone => !face::may_be_alone(party),
         Verdict::Never(_) | Verdict::AskFor(_) => false,
     };
-    if nothing { Ok(()) } else { face::decide(guard, verdict) }
+    if !nothing {
+        face::decide(&guard, verdict)?;
+    }
+    Ok(Watched(Some((guard, waited))))
 }
 
 impl Watched {
@@ -70,8 +68,10 @@ impl Watched {
         if let Some(refused) = waited.summons().take_refusal() {
             return Err(refused);
         }
-        let verdict = waits().with(|state| judge(state, guard.party));
-        decide(guard, verdict)
+        match waits().with(|state| judge(state, guard.party)) {
+            Verdict::Runs => Ok(()),
+            verdict => face::decide(guard, verdict),
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use super::state::{self, Call};
 use crate::error::locked;
 use crate::forked::generation;
 use crate::os::{Flag, LOOK_UP, Woken, is_main_thread};
+use crate::sync::graph;
+use crate::sync::party::Party;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::ffi::CString;
@@ -60,13 +62,22 @@ impl RunEnd {
                 Instant::now().checked_add(length)
             }
         };
+        let flag = Arc::clone(&self.flag);
+        let over = move || flag.is_set();
+        let _watched = match deadline {
+            None => Some(graph::face::before_join(py, "Thread", self.ident, over)?),
+            Some(_) => None,
+        };
         loop {
             let look_up = is_main_thread().then(|| Instant::now() + LOOK_UP);
             let until = deadline.into_iter().chain(look_up).min();
             match py.detach(|| self.flag.wait(until)) {
                 Woken::Set => return Ok(true),
                 Woken::TimedOut if until == deadline => return Ok(false),
-                Woken::TimedOut | Woken::Interrupted => py.check_signals()?,
+                Woken::TimedOut | Woken::Interrupted => {
+                    let _running = graph::watch::running(Party::this_thread());
+                    py.check_signals()?;
+                }
             }
         }
     }
@@ -137,7 +148,11 @@ impl CachedThread {
         let name = CString::new(name)?.into_boxed_c_str();
         let job = Box::new(move || {
             call.make();
-            Box::new(move || flag.set()) as super::parked::Ended
+            let end = move || {
+                flag.set();
+                graph::thread_ended();
+            };
+            Box::new(end) as super::parked::Ended
         });
         reserved.run(name, Inherited::here(), job);
         Ok(())

@@ -17,6 +17,7 @@
 
 use crate::error::locked;
 use crate::forked::{Forked, generation};
+use crate::sync::graph;
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Condvar, Mutex};
@@ -203,6 +204,7 @@ fn next(slot: &Arc<Slot>) -> Option<Order> {
         if let Some(order) = state.order.take() {
             return Some(order);
         }
+        let _parked = graph::parked();
         let waited = slot.changed.wait_timeout(state, PATIENCE);
         let (held, late) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
         state = held;

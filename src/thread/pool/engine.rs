@@ -12,6 +12,7 @@ use crate::error::locked;
 use crate::forked::generation;
 use crate::future::{Completion, Core, Outcome, make};
 use crate::python::above_python;
+use crate::sync::party::Party;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -192,6 +193,7 @@ impl Pool {
     ) -> bool {
         let started = Started::new(py, task, &call, core);
         let attempt = started.and_then(|started| Attempt::watch(py, started));
+        task.runner.store(Party::this_thread().word(), Ordering::Release);
         here.begin(core);
         let outcome = call.invoke(py, &here.blank);
         here.end();

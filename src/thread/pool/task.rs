@@ -7,10 +7,13 @@ use crate::error::locked;
 use crate::forked::generation;
 use crate::future::{Completion, Core, Outcome, Source};
 use crate::python::above_python;
+use crate::sync::graph::face::before_result;
+use crate::sync::party::Party;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -65,11 +68,13 @@ pub struct Task {
     /// Whoever takes it runs it, or sees to it that nobody does.
     call: Mutex<Option<Call>>,
     pub limits: Option<Box<Limits>>,
+    /// The thread that runs it, as the wait-for graph names it; 0: none does.
+    pub runner: Arc<AtomicU64>,
 }
 
 impl Task {
     pub fn new(pool: Arc<Pool>, call: Call, limits: Option<Box<Limits>>) -> Self {
-        Self { pool, call: Mutex::new(Some(call)), limits }
+        Self { pool, call: Mutex::new(Some(call)), limits, runner: Arc::default() }
     }
 
     /// `None`: somebody else has it.
@@ -79,6 +84,27 @@ impl Task {
 
     pub fn is_claimed(&self) -> bool {
         locked(&self.call).is_none()
+    }
+
+    /// Sleeps until it is done; a deadlock if its thread waits for this one.
+    fn wait_done(
+        &self,
+        py: Python<'_>,
+        core: &Arc<Core>,
+        deadline: Option<Instant>,
+    ) -> PyResult<()> {
+        let (watching, runner) = (Arc::clone(core), Arc::clone(&self.runner));
+        let has_limits = self.limits.is_some(); // then it may end otherwise
+        let _watched = match deadline {
+            None => Some(before_result(
+                py,
+                "Future",
+                move || watching.is_done(),
+                move || Party::of_word(runner.load(Ordering::Acquire)).filter(|_| !has_limits),
+            )?),
+            Some(_) => None,
+        };
+        core.wait_done(py, deadline).map(drop)
     }
 
     fn is_lost(&self) -> bool {
@@ -97,7 +123,7 @@ impl Source for Task {
                 "this future is of the process that was forked: its threads are not in this one",
             ));
         }
-        let Some(here) = Here::current() else { return core.wait_done(py, deadline).map(drop) };
+        let Some(here) = Here::current() else { return self.wait_done(py, core, deadline) };
         let may_run = deadline.is_none()
             && Arc::ptr_eq(&here.pool, &self.pool)
             && here.depth() < DEPTH
@@ -108,7 +134,7 @@ impl Source for Task {
         if core.is_done() {
             return Ok(());
         }
-        here.pool.blocked(py, || core.wait_done(py, deadline).map(drop))
+        here.pool.blocked(py, || self.wait_done(py, core, deadline))
     }
 
     fn withdraw(&self, _core: &Arc<Core>) -> bool {
