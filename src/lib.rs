@@ -50,7 +50,7 @@ mod _core {
     #[cfg(unix)]
     #[pymodule_export]
     use crate::aio::net::face::{
-        Door, Keeper, Op, Sockets, StreamReader, StreamWriter, TlsConnection, Visitors,
+        Door, Keeper, Op, Sockets, StreamReader, StreamWriter, TlsConnection, Visitors, parse_host,
         resolve_host,
     };
     #[pymodule_export]

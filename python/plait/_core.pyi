@@ -4,10 +4,11 @@ documentation and the types.
 """
 
 from _typeshed import SupportsGetItem
+from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Door", "Job", "Keeper", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "parse_host", "pause_watch", "read_file", "reap", "receive_frame", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count", "write_file"]
 
 @final
 class Awaitable:
@@ -195,6 +196,17 @@ class Child:
         """
 
 @final
+class Door:
+    """
+    A listening socket.
+    """
+    def fileno(self, /) -> int:
+        """
+        -1 when it is closed.
+        """
+    def look_again(self, /) -> None: ...
+
+@final
 class Job:
     """
     A job that a worker has taken.
@@ -209,6 +221,12 @@ class Job:
         What to call. Handed out once, so that it is Python that drops it: a finalizer may
         run then.
         """
+
+@final
+class Keeper:
+    """
+    Closes a loop's sockets when the loop lets go of it.
+    """
 
 @final
 class Lane:
@@ -408,6 +426,188 @@ class Response:
     def headers(self, /) -> dict[str, str]: ...
     @property
     def status(self, /) -> int: ...
+    @property
+    def url(self, /) -> str:
+        """
+        Where it came from, after redirects.
+        """
+
+@final
+class Sockets:
+    def __iter__(self, /) -> Sockets:
+        """
+        Begins a round.
+        """
+    def __new__(cls, /, event_loop: Any) -> Sockets: ...
+    def __next__(self, /) -> tuple[Any, Any, Any]:
+        """
+        The next `(callback, context, argument)`.
+        """
+    def adopt(self, /, descriptor: SupportsIndex, limit: SupportsIndex) -> tuple[StreamReader, StreamWriter]:
+        """
+        Takes over a connected socket's descriptor.
+        """
+    def connect(self, /, address: Any, limit: SupportsIndex, local: Any | None = None) -> tuple[StreamReader, StreamWriter]:
+        """
+        Begins to connect to a tuple as of `getaddrinfo`, or to a Unix socket's path as bytes.
+        """
+    def fileno(self, /) -> int:
+        """
+        The descriptor that the loop watches.
+        """
+    def keeper(self, /) -> Keeper:
+        """
+        What closes the sockets when it goes: the loop has the only reference.
+        """
+    def listen(self, /, descriptor: SupportsIndex, visitors: Visitors, callback: Any, context: Any, limit: SupportsIndex) -> Door:
+        """
+        Takes over a listening socket's descriptor. `callback` gets a reader and a writer for
+        each connection, or an OSError.
+        """
+    def ring(self, /) -> None:
+        """
+        Asks for another round: this one ended early.
+        """
+    def shut(self, /, door: Door) -> None:
+        """
+        Closes a listening socket; what it has accepted goes on.
+        """
+
+@final
+class StreamOperation:
+    """
+    A read, or another wait, of a stream.
+    """
+    def __await__(self, /) -> StreamOperation: ...
+    def __iter__(self, /) -> StreamOperation: ...
+    def __next__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def _asyncio_future_blocking(self, /) -> bool | None:
+        """
+        None until it waits: `asyncio.isfuture` takes it for a coroutine then.
+        """
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, /, blocking: bool) -> None: ...
+    def _make_cancelled_error(self, /) -> BaseException: ...
+    def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
+    def cancel(self, /, msg: Any | None = None) -> bool:
+        """
+        False if there is an answer already.
+        """
+    def cancelled(self, /) -> bool: ...
+    def close(self, /) -> None: ...
+    def done(self, /) -> bool: ...
+    def exception(self, /) -> Any | None: ...
+    def get_loop(self, /) -> Any: ...
+    def remove_done_callback(self, /, fn: Any) -> int:
+        """
+        How many were removed.
+        """
+    def result(self, /) -> None:
+        """
+        For the task that waits: None, when it may step.
+        """
+    def send(self, /, value: Any) -> Any:
+        """
+        As a coroutine's; the value is not looked at.
+        """
+    def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@final
+class StreamReader:
+    """
+    The receiving end of a connection: asyncio.StreamReader's interface.
+
+    Bytes are read when they are asked for, so that the network holds back a sender who is
+    faster than the reader; asyncio's reads ahead. Reads that are cancelled lose nothing.
+    """
+    def __aiter__(self, /) -> StreamReader: ...
+    def __anext__(self, /) -> StreamOperation: ...
+    def __repr__(self, /) -> str: ...
+    def at_eof(self, /) -> bool:
+        """
+        Is the end reached, and nothing left to read?
+        """
+    def read(self, /, n: SupportsIndex = ...) -> StreamOperation:
+        """
+        Up to n bytes, as soon as there are some; b"" at the end; n = -1: all up to the end.
+        """
+    def readexactly(self, /, n: SupportsIndex) -> StreamOperation:
+        """
+        Exactly n bytes.
+        """
+    def readline(self, /) -> StreamOperation:
+        """
+        Up to and with a newline, or up to the end.
+        """
+    def readuntil(self, /, separator: Any | None = None) -> StreamOperation:
+        """
+        Up to and with a separator, or the first of a tuple of them.
+        """
+
+@final
+class StreamWriter:
+    """
+    The sending end of a connection: asyncio.StreamWriter's interface.
+
+    What can be sent at once is. It is its own ``transport``. A stream that nobody refers to any
+    more is closed.
+    """
+    def __repr__(self, /) -> str: ...
+    def _opened(self, /) -> StreamOperation:
+        """
+        For `plait._streams`: is it connected?
+        """
+    @property
+    def _server_side(self, /) -> bool: ...
+    def _shake(self, /, settings: TlsSettings, server_hostname: str | None) -> StreamOperation:
+        """
+        For `plait._streams`: begins TLS and waits for its handshake.
+        """
+    def abort(self, /) -> None:
+        """
+        Closes the stream at once.
+        """
+    def can_write_eof(self, /) -> bool: ...
+    def close(self, /) -> None:
+        """
+        Closes the stream, when all that was written is sent.
+        """
+    def drain(self, /) -> StreamOperation:
+        """
+        Waits while more than the limit (64 KB) is not sent.
+        """
+    def get_extra_info(self, /, name: str, default: Any | None = None) -> Any | None:
+        """
+        "peername", "sockname", "socket", "ssl_object", "cipher".
+        """
+    def get_write_buffer_limits(self, /) -> tuple[int, int]:
+        """
+        (low, high), in bytes.
+        """
+    def get_write_buffer_size(self, /) -> int: ...
+    def is_closing(self, /) -> bool: ...
+    def set_write_buffer_limits(self, /, high: SupportsIndex | None = None, low: SupportsIndex | None = None) -> None: ...
+    def start_tls(self, /, sslcontext: Any, *, server_hostname: str | None = None, ssl_handshake_timeout: SupportsFloat | SupportsIndex | None = None, ssl_shutdown_timeout: SupportsFloat | SupportsIndex | None = None) -> Any:
+        """
+        Goes over to TLS: a coroutine.
+        """
+    @property
+    def transport(self, /) -> StreamWriter: ...
+    def wait_closed(self, /) -> StreamOperation: ...
+    def write(self, /, data: Any) -> None:
+        """
+        Sends bytes, at once or when the network takes them: `await drain()` waits for that.
+        """
+    def write_eof(self, /) -> None:
+        """
+        Sends the end of the stream, after all that was written; reads go on.
+        """
+    def writelines(self, /, data: Any) -> None:
+        """
+        The same for several pieces.
+        """
 
 @final
 class TaskOptions:
@@ -415,6 +615,55 @@ class TaskOptions:
     How tasks are to be run; see `plait.executors`.
     """
     def __new__(cls, /, timeout: SupportsFloat | SupportsIndex | None = None, retries: SupportsIndex = 0, memory: SupportsIndex | None = None, name: str | None = None) -> TaskOptions: ...
+
+@final
+class TlsConnection:
+    """
+    What is known of a connection's TLS: the part of `ssl.SSLObject` that tells about it.
+    """
+    def cipher(self, /) -> tuple[str, str, int] | None:
+        """
+        (name, version, bits)
+        """
+    def getpeercert(self, /, binary_form: bool = False) -> bytes | None:
+        """
+        The other side's certificate in DER; only with `binary_form=True`.
+        """
+    def version(self, /) -> str | None: ...
+
+@final
+class TlsSettings:
+    """
+    Whom to trust and what to show.
+    """
+    def __new__(cls, /, cafile: str | PathLike[str] | None, authorities: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]] | None, identity: tuple[str | PathLike[str], str | PathLike[str]] | None, verify: SupportsIndex, versions: SupportsIndex) -> TlsSettings:
+        """
+        `authorities`: certificates in DER, for those that are in no file. `verify`: 0 nothing,
+        1 the chain, 2 the name too. `versions`: bit 0 for TLS 1.2, bit 1 for 1.3.
+        """
+    @property
+    def has_identity(self, /) -> bool:
+        """
+        Can it be a server's?
+        """
+
+@final
+class Visitors:
+    """
+    The open connections of a server.
+    """
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, sockets: Sockets) -> Visitors: ...
+    def abort_all(self, /) -> None: ...
+    def close(self, /) -> None:
+        """
+        No more will come.
+        """
+    def close_all(self, /) -> None: ...
+    def wait(self, /) -> StreamOperation:
+        """
+        Until the server is closed and the last of them gone.
+        """
 
 @final
 class Watch:
@@ -530,9 +779,9 @@ def fork_sibling() -> int:
 
 def gather(children: SupportsGetItem[int, Awaitable], return_exceptions: bool) -> Awaitable: ...
 
-def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitable:
+def http_get(url: str, headers: SupportsGetItem[int, tuple[str, str]], timeout: SupportsFloat | SupportsIndex | None, max_size: SupportsIndex | None, follow_redirects: bool, tls: TlsSettings) -> Awaitable:
     """
-    `timeout` is the number of seconds for the whole request; None: no limit.
+    `timeout`: seconds for the whole request; `max_size`: bytes of the body. None: no limit.
     """
 
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
@@ -554,9 +803,19 @@ def parent_pidfd(expected: SupportsIndex) -> int:
     A pidfd for the parent, if it still is `expected`; else ProcessLookupError.
     """
 
+def parse_host(host: str | None, port: SupportsIndex, family: SupportsIndex) -> list | None:
+    """
+    The address of a host that is given in digits, as `resolve_host` gives it.
+    """
+
 def pause_watch() -> None:
     """
     Stops watching the parent, before a fork.
+    """
+
+def read_file(path: str | PathLike[str]) -> Awaitable:
+    """
+    The bytes of a file.
     """
 
 def reap(pidfd: SupportsIndex) -> int | None:
@@ -569,6 +828,11 @@ def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, lis
     """
     Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
     there yet.
+    """
+
+def resolve_host(host: str | None, port: SupportsIndex, family: SupportsIndex, flags: SupportsIndex) -> Awaitable:
+    """
+    Looks up a host's addresses: an awaitable of tuples `(family, address)`.
     """
 
 def resume_watch() -> None:
@@ -616,3 +880,8 @@ def unblock(bytes: bytes) -> None:
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...
+
+def write_file(path: str | PathLike[str], data: SupportsGetItem[int, SupportsIndex]) -> Awaitable:
+    """
+    Makes a file of bytes, or replaces what is in it; the number of bytes.
+    """

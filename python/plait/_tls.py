@@ -52,7 +52,9 @@ class TLS:
     ) -> None:
         if keyfile is not None and certfile is None:
             raise ValueError(f"keyfile={keyfile!r} needs a certfile too")
-        identity = None if certfile is None else (os.fspath(certfile), os.fspath(keyfile or certfile))
+        identity = (
+            None if certfile is None else (os.fspath(certfile), os.fspath(keyfile or certfile))
+        )
         level = (_NAME if check_hostname else _CHAIN) if verify else _NOTHING
         path = None if cafile is None else os.fspath(cafile)
         self.settings = _core.TlsSettings(path, None, identity, level, _TLS12 | _TLS13)

@@ -21,13 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overlo
 
 from . import _core, _workers
 from ._callables import check_callable
-from ._streams import (
-    Server,
-    open_connection,
-    open_unix_connection,
-    start_server,
-    start_unix_server,
-)
+from ._servers import Server, start_server, start_unix_server
+from ._streams import open_connection, open_unix_connection
 from ._tls import TLS, settings_for_url
 
 if TYPE_CHECKING:
@@ -349,7 +344,7 @@ def http_get(
     >>> from plait import aio
     >>> aio.http_get("ftp://127.0.0.1/")
     Traceback (most recent call last):
-    ValueError: cannot fetch "ftp://127.0.0.1/": the URL must begin with http:// or https:// and a host
+    ValueError: cannot fetch "ftp://127.0.0.1/": it must begin with http:// or https://
     """
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout must be above 0 seconds, or None, got {timeout}")
@@ -400,4 +395,6 @@ def write_file(
     >>> asyncio.run(aio.write_file("/dev/null", b"hello"))
     5
     """
-    return _core.write_file(path, data.encode() if isinstance(data, str) else bytes(data))
+    return _core.write_file(
+        path, data.encode() if isinstance(data, str) else bytes(memoryview(data))
+    )

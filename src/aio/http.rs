@@ -91,7 +91,7 @@ pub fn parse(url: &str) -> Result<Uri, AioError> {
     let uri: Uri = url.parse().map_err(|error| refuse(format!("not a URL: {error}")))?;
     match uri.scheme_str() {
         Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
-        _ => Err(refuse("the URL must begin with http:// or https:// and a host".to_owned())),
+        _ => Err(refuse("it must begin with http:// or https://".to_owned())),
     }
 }
 
@@ -178,12 +178,7 @@ fn failed(url: &str, error: &(dyn Error + 'static)) -> AioError {
         if let Some(name) = layer.downcast_ref::<NoAddress>() {
             found = Some(Broken::Name(name.clone()));
         } else if let Some(io) = layer.downcast_ref::<std::io::Error>() {
-            let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            found = match (tls, io.raw_os_error()) {
-                (Some(tls), _) => Some(Broken::Tls(tls.clone())),
-                (None, Some(code)) => Some(Broken::Os(code)),
-                (None, None) => found,
-            };
+            found = cause_of(io).or(found);
         } else if layer.is::<hyper::Error>() && layer.to_string().contains("head is too large") {
             // hyper tells which parse error it was by its text alone.
             let url = url.to_owned();
@@ -193,6 +188,17 @@ fn failed(url: &str, error: &(dyn Error + 'static)) -> AioError {
     let reason = innermost.to_string();
     let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();
     AioError::Connection { url: url.to_owned(), reason, cause: found.unwrap_or(Broken::Otherwise) }
+}
+
+/// What an I/O error wraps is no source of it.
+fn cause_of(error: &std::io::Error) -> Option<Broken> {
+    if let Some(code) = error.raw_os_error() {
+        return Some(Broken::Os(code));
+    }
+    let inner = error.get_ref()?;
+    let tls = inner.downcast_ref::<rustls::Error>();
+    tls.map(|tls| Broken::Tls(tls.clone()))
+        .or_else(|| cause_of(inner.downcast_ref::<std::io::Error>()?))
 }
 
 #[cfg(test)]

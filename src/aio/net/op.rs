@@ -5,9 +5,10 @@
 //! calls the callback, the task steps this again, and only then are bytes taken: a task that is
 //! cancelled in between, at any time, has taken none.
 
+use super::address::fault_error;
 use super::errors::{limit_error, short_error};
-use super::face::{Handle, fault_error};
 use super::goal::{Found, Goal};
+use super::handle::Handle;
 use super::listener::Clients;
 use super::reactor::Ready;
 use super::sockets::Sockets;

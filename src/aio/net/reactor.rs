@@ -237,3 +237,131 @@ impl<W> Reactor<W> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::goal::{Found, Goal};
+    use super::super::listener::Clients;
+    use super::super::stream::{Phase, Step};
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+
+    type Streams = (Arc<Reactor<u32>>, Arc<Stream<u32>>, Arc<Stream<u32>>);
+
+    fn pair() -> Streams {
+        let reactor = Arc::new(Reactor::new().unwrap());
+        let (one, other) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        let adopt = |socket| Stream::adopt(&reactor, socket, None).unwrap();
+        let (one, other) = (adopt(one), adopt(other));
+        (reactor, one, other)
+    }
+
+    /// Rounds until one has somebody ready; the kernel may take a moment.
+    fn woken(reactor: &Reactor<u32>) -> Vec<u32> {
+        loop {
+            let found: Vec<u32> = reactor
+                .round()
+                .into_iter()
+                .filter_map(|one| match one {
+                    Ready::Waiter(waiter) => Some(waiter),
+                    Ready::Listener(_) => None,
+                })
+                .collect();
+            if !found.is_empty() {
+                return found;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn read(stream: &Arc<Stream<u32>>, goal: &Goal, waiter: u32) -> Option<Vec<u8>> {
+        match stream.read(goal, || waiter, |bytes, _: Found| bytes.to_vec()) {
+            Step::Done(bytes) => Some(bytes),
+            Step::Wait => None,
+            Step::Busy | Step::Failed(_) => panic!("neither busy nor failed"),
+        }
+    }
+
+    #[test]
+    fn a_reader_is_woken_when_its_goal_is_met_and_then_takes_the_bytes() {
+        let (reactor, one, other) = pair();
+        let goal = Goal::Exactly(4);
+        assert_eq!(read(&one, &goal, 7), None);
+        other.write(b"ab");
+        reactor.round();
+        assert!(matches!(one.read(&goal, || 8, |_, _| ()), Step::Busy));
+        other.write(b"cdef");
+        assert_eq!(woken(&reactor), [7]);
+        assert_eq!(read(&one, &Goal::Some(1), 9).unwrap(), b"a"); // who comes first
+        assert_eq!(read(&one, &goal, 7).unwrap(), b"bcde");
+        assert_eq!(read(&one, &Goal::Some(9), 7).unwrap(), b"f");
+    }
+
+    #[test]
+    fn closing_wakes_everybody_and_sends_what_is_left() {
+        let (reactor, one, other) = pair();
+        assert_eq!(read(&one, &Goal::All, 1), None);
+        let large = vec![1; 4 << 20];
+        other.write(&large);
+        other.close();
+        assert!(other.phase() == Phase::Closing);
+        assert!(matches!(other.closed(|| 2), Step::Wait));
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            seen.extend(woken(&reactor));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2]);
+        assert_eq!(read(&one, &Goal::All, 1).unwrap(), large);
+        assert!(other.phase() == Phase::Closed && one.at_eof());
+    }
+
+    #[test]
+    fn a_withdrawn_waiter_is_not_woken() {
+        let (reactor, one, other) = pair();
+        assert_eq!(read(&one, &Goal::Some(1), 1), None);
+        assert_eq!(one.withdraw(|waiter| *waiter == 1), [1]);
+        other.write(b"x");
+        assert!(reactor.round().is_empty());
+        assert_eq!(read(&one, &Goal::Some(1), 2).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_server_is_done_when_its_last_client_is() {
+        let reactor = Arc::new(Reactor::<u32>::new().unwrap());
+        let clients = Arc::new(Clients::default());
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(5).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::new(&reactor, socket, &clients).unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let client = Stream::connect(&reactor, socket, &address).unwrap();
+        let accepted = loop {
+            if let Some(stream) = listener.accept().unwrap() {
+                break stream;
+            }
+        };
+        if let Step::Wait = client.opened(|| 1) {
+            assert_eq!(woken(&reactor), [1]);
+        }
+        listener.close();
+        assert!(clients.close().is_empty());
+        assert!(matches!(clients.gone(|| 5), Step::Wait));
+        accepted.abort();
+        assert_eq!(woken(&reactor), [5]);
+        assert!(matches!(clients.gone(|| 6), Step::Done(())));
+    }
+
+    #[test]
+    fn a_shut_down_reactor_has_closed_everything() {
+        let (reactor, one, other) = pair();
+        assert_eq!(read(&one, &Goal::All, 1), None);
+        reactor.shut_down();
+        assert!(one.phase() == Phase::Closed && other.phase() == Phase::Closed);
+        assert!(reactor.descriptor().is_none() && reactor.round().is_empty());
+        one.write(b"x");
+        one.close();
+    }
+}

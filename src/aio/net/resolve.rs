@@ -33,13 +33,15 @@ pub struct NoAddress {
     pub text: String,
 }
 
-/// Each address once, in the order of preference. Addresses in digits are not looked up.
+/// An address in digits.
+pub fn parse(host: &str, port: u16, family: i32) -> Option<SocketAddr> {
+    let address: IpAddr = host.parse().ok()?;
+    let kind = i32::from(if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 });
+    (family == 0 || family == kind).then(|| SocketAddr::new(address, port))
+}
+
+/// Each address once, in the order of preference.
 pub async fn resolve(query: Query) -> Result<Result<Vec<SocketAddr>, NoAddress>, AioError> {
-    if let Some(Ok(address)) = query.host.as_ref().map(|host| host.parse::<IpAddr>())
-        && (query.family == 0 || query.family == family_of(&address))
-    {
-        return Ok(Ok(vec![SocketAddr::new(address, query.port)]));
-    }
     runtime::spawn(on_a_thread(query))?.await
 }
 
@@ -48,10 +50,6 @@ pub async fn on_a_thread(query: Query) -> Result<Vec<SocketAddr>, NoAddress> {
     let host = query.host.clone().unwrap_or_default();
     let looked_up = tokio::task::spawn_blocking(move || look_up(&query)).await;
     looked_up.unwrap_or_else(|lost| Err(NoAddress { host, code: AGAIN, text: lost.to_string() }))
-}
-
-fn family_of(address: &IpAddr) -> i32 {
-    if address.is_ipv4() { i32::from(Domain::IPV4) } else { i32::from(Domain::IPV6) }
 }
 
 fn look_up(query: &Query) -> Result<Vec<SocketAddr>, NoAddress> {

@@ -1,12 +1,15 @@
 //! One loop's sockets, as Python sees them: the loop's reader callback iterates over this and
 //! calls what it gets, as it does with a bridge.
 
-use super::face::{Handle, StreamReader, StreamWriter, fault_error, parse_address};
+use super::address::{fault_error, parse_address};
+use super::handle::Handle;
 use super::listener::{Clients, Listener, is_passing};
 use super::op::{Ask, Op};
 use super::pipe::Fault;
 use super::reactor::{Reactor, Ready};
+use super::reader::StreamReader;
 use super::stream::Stream;
+use super::writer::StreamWriter;
 use crate::error::locked;
 use crate::python::above_python;
 use hashbrown::HashMap;
