@@ -78,6 +78,7 @@ def _default() -> _core.TlsSettings:
 
 def settings_of(given: ssl.SSLContext | TLS | bool, *, server: bool) -> _core.TlsSettings:
     """The settings that an ``ssl=`` argument stands for."""
+    settings: _core.TlsSettings | None
     if isinstance(given, TLS):
         settings = given.settings
     elif given is True:

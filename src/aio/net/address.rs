@@ -75,12 +75,15 @@ pub fn fault_error(
     }
 }
 
-fn show_addresses<'py>(py: Python<'py>, addresses: &[SocketAddr]) -> PyResult<Bound<'py, PyList>> {
+/// A family and an address, as `socket` takes them.
+type Place<'py> = (i32, Bound<'py, PyAny>);
+
+fn show_places<'py>(py: Python<'py>, addresses: &[SocketAddr]) -> PyResult<Vec<Place<'py>>> {
     let shown = addresses.iter().map(|address| {
         let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         Ok((family, show_address(py, &(*address).into())?))
     });
-    PyList::new(py, shown.collect::<PyResult<Vec<_>>>()?)
+    shown.collect()
 }
 
 /// The address of a host that is given in digits, as `resolve_host` gives it.
@@ -90,9 +93,9 @@ pub fn parse_host<'py>(
     host: Option<&str>,
     port: u16,
     family: i32,
-) -> PyResult<Option<Bound<'py, PyList>>> {
+) -> PyResult<Option<Vec<Place<'py>>>> {
     let parsed = host.and_then(|host| parse(host, port, family));
-    parsed.map(|address| show_addresses(py, &[address])).transpose()
+    parsed.map(|address| show_places(py, &[address])).transpose()
 }
 
 /// Looks up a host's addresses: an awaitable of tuples `(family, address)`.
@@ -102,7 +105,8 @@ pub fn resolve_host(host: Option<String>, port: u16, family: i32, flags: i32) ->
         let found = resolve(Query { host, port, family, flags }).await?;
         Python::attach(|py| {
             let failed = |error: NoAddress| no_address_error(py, &error, &error.to_string());
-            Ok(show_addresses(py, &found.map_err(failed)?)?.into_any().unbind())
+            let places = show_places(py, &found.map_err(failed)?)?;
+            Ok(PyList::new(py, places)?.into_any().unbind())
         })
     })
 }

@@ -24,6 +24,12 @@ use std::sync::{Arc, Mutex};
 /// How many connections one server gets in a round.
 const MOST_ACCEPTED: usize = 64;
 
+/// An answer often comes while the question's sender is still being served: it is looked for
+/// before the loop goes round, which costs several times as much. So many times, and only after
+/// rounds in which few had news, so that the loop's other callbacks aren't kept waiting.
+const ENCORES: u8 = 4;
+const FEW: usize = 8;
+
 type Pair = (Py<StreamReader>, Py<StreamWriter>);
 type Due = (Py<PyAny>, Py<PyAny>, Py<PyAny>);
 
@@ -39,6 +45,8 @@ struct Agenda {
     due: VecDeque<Due>,
     knocking: VecDeque<Arc<Listener<Py<Op>>>>,
     receptions: HashMap<usize, Reception>,
+    /// How many more rounds this callback of the loop's may have.
+    encores: u8,
 }
 
 /// Who is told of a server's connections.
@@ -68,6 +76,44 @@ impl Sockets {
         let reader = Py::new(py, reader)?;
         let writer = StreamWriter::new(handle, slf.clone().unbind(), server_side);
         Ok((reader, Py::new(py, writer)?))
+    }
+
+    /// Asks the sockets; how many callbacks are due.
+    fn round(&self, py: Python<'_>) -> usize {
+        let mut due = Vec::new();
+        let mut knocking = Vec::new();
+        for one in self.reactor.round() {
+            match one {
+                Ready::Listener(listener) => knocking.push(listener),
+                Ready::Waiter(op) => {
+                    let callbacks = op.get().wake(py);
+                    due.extend(callbacks.into_iter().map(|(callback, context)| {
+                        (callback, context, op.clone_ref(py).into_any())
+                    }));
+                }
+            }
+        }
+        let mut agenda = locked(&self.agenda);
+        let count = due.len() + knocking.len();
+        if count == 0 || count > FEW {
+            agenda.encores = 0;
+        }
+        agenda.due.extend(due);
+        agenda.knocking.extend(knocking);
+        count
+    }
+
+    /// Asks once more, where there was little to do; false: there is nothing, or the loop's
+    /// other callbacks have waited long enough.
+    fn encore(&self, py: Python<'_>) -> bool {
+        {
+            let mut agenda = locked(&self.agenda);
+            if agenda.encores == 0 {
+                return false;
+            }
+            agenda.encores -= 1;
+        }
+        self.round(py) > 0
     }
 
     /// Takes what waits at a server's door.
@@ -124,25 +170,8 @@ impl Sockets {
 
     /// Begins a round.
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        let py = slf.py();
-        let ready = slf.get().reactor.round();
-        let mut due = Vec::with_capacity(ready.len());
-        let mut knocking = Vec::new();
-        for one in ready {
-            match one {
-                Ready::Listener(listener) => knocking.push(listener),
-                Ready::Waiter(op) => {
-                    let callbacks = op.get().wake(py);
-                    due.extend(callbacks.into_iter().map(|(callback, context)| {
-                        (callback, context, op.clone_ref(py).into_any())
-                    }));
-                }
-            }
-        }
-        let mut agenda = locked(&slf.get().agenda);
-        agenda.due.extend(due);
-        agenda.knocking.extend(knocking);
-        drop(agenda);
+        locked(&slf.get().agenda).encores = ENCORES;
+        slf.get().round(slf.py());
         slf
     }
 
@@ -157,8 +186,9 @@ impl Sockets {
                 agenda.knocking.pop_front()
             };
             match listener {
-                None => return Ok(None),
                 Some(listener) => above_python(|| Self::receive(&slf, &listener))?,
+                None if slf.get().encore(slf.py()) => {}
+                None => return Ok(None),
             }
         }
     }
