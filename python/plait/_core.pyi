@@ -803,7 +803,7 @@ def parent_pidfd(expected: SupportsIndex) -> int:
     A pidfd for the parent, if it still is `expected`; else ProcessLookupError.
     """
 
-def parse_host(host: str | None, port: SupportsIndex, family: SupportsIndex) -> list | None:
+def parse_host(host: str | None, port: SupportsIndex, family: SupportsIndex) -> list[tuple[int, Any]] | None:
     """
     The address of a host that is given in digits, as `resolve_host` gives it.
     """
