@@ -172,6 +172,11 @@ impl<W> Reactor<W> {
         }
     }
 
+    /// Has a source asked for another look?
+    pub fn has_more(&self) -> bool {
+        !locked(&self.again).is_empty()
+    }
+
     /// A round: what can go on.
     pub fn round(&self) -> Vec<Ready<W>> {
         // Until the end of the round nobody needs to ring.
@@ -196,7 +201,7 @@ impl<W> Reactor<W> {
         }
         self.rung.swap(false, Ordering::AcqRel);
         let ready = std::mem::take(&mut *locked(&self.ready));
-        if !locked(&self.again).is_empty() {
+        if self.has_more() {
             self.ring();
         }
         ready

@@ -108,8 +108,8 @@ impl Sockets {
     fn encore(&self, py: Python<'_>) -> bool {
         {
             let mut agenda = locked(&self.agenda);
-            if agenda.encores == 0 {
-                return false;
+            if agenda.encores == 0 || self.reactor.has_more() {
+                return false; // who has more than one round's share waits for the next
             }
             agenda.encores -= 1;
         }
