@@ -114,26 +114,46 @@ pub enum AioError {
     #[error("cannot fetch {url:?}: {reason}")]
     Url { url: String, reason: String },
     #[error("GET {url} failed: {reason}")]
-    Connection { url: String, reason: String, refused: bool },
+    Connection { url: String, reason: String, cause: Broken },
+    #[error("GET {url}: the body is larger than {largest} bytes; max_size=None lets it be")]
+    TooLarge { url: String, largest: usize },
+    #[error("GET {url}: status and headers are larger than {largest} bytes")]
+    HeadTooLarge { url: String, largest: usize },
     #[error("GET {url} took longer than {seconds} s")]
     Timeout { url: String, seconds: f64 },
+}
+
+/// Why a connection failed, as far as it has an exception of its own.
+#[derive(Debug)]
+pub enum Broken {
+    Os(i32),
+    Tls(rustls::Error),
+    Name(crate::aio::net::resolve::NoAddress),
+    Otherwise,
 }
 
 #[cfg(feature = "python")]
 impl From<AioError> for pyo3::PyErr {
     fn from(error: AioError) -> Self {
+        use crate::aio::net::errors::{limit_error, no_address_error, tls_error};
+        use pyo3::Python;
         use pyo3::exceptions::{
-            PyConnectionError, PyConnectionRefusedError, PyRuntimeError, PyTimeoutError,
-            PyValueError,
+            PyConnectionError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
         };
         let message = error.to_string();
         match error {
             AioError::Runtime(_) | AioError::Panicked(_) => PyRuntimeError::new_err(message),
             AioError::Url { .. } => PyValueError::new_err(message),
-            AioError::Connection { refused: true, .. } => {
-                PyConnectionRefusedError::new_err(message)
+            AioError::Connection { cause, .. } => match cause {
+                // errno first, so that OSError picks its subclass and callers can look at it
+                Broken::Os(code) => PyOSError::new_err((code, message)),
+                Broken::Tls(error) => Python::attach(|py| tls_error(py, &error, &message)),
+                Broken::Name(error) => Python::attach(|py| no_address_error(py, &error, &message)),
+                Broken::Otherwise => PyConnectionError::new_err(message),
+            },
+            AioError::TooLarge { largest, .. } | AioError::HeadTooLarge { largest, .. } => {
+                Python::attach(|py| limit_error(py, &message, largest))
             }
-            AioError::Connection { .. } => PyConnectionError::new_err(message),
             AioError::Timeout { .. } => PyTimeoutError::new_err(message),
         }
     }

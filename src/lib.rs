@@ -53,8 +53,17 @@ mod _core {
 
     #[pymodule_export]
     use crate::aio::face::{
-        Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
+        Awaitable, Bridge, Response, gather, http_get, read_file, shut_down, sleep, to_thread,
+        write_file,
     };
+    #[cfg(unix)]
+    #[pymodule_export]
+    use crate::aio::net::face::{
+        Door, Keeper, Op, Sockets, StreamReader, StreamWriter, TlsConnection, Visitors, parse_host,
+        resolve_host,
+    };
+    #[pymodule_export]
+    use crate::aio::net::settings::TlsSettings;
     #[pymodule_export]
     use crate::atomic::face::{AtomicInt, AtomicRef};
     #[pymodule_export]

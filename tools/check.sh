@@ -13,6 +13,8 @@ dev=.venvs/dev
 
 step() { printf '\n== %s\n' "$*"; }
 
+tools/nginx.sh
+
 step "setting up $dev"
 make --no-print-directory "PYTHON=$python" "$dev/.installed"
 

@@ -3,98 +3,12 @@
 documentation and the types.
 """
 
-from _typeshed import Incomplete, SupportsGetItem
+from _typeshed import SupportsGetItem
+from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Event", "Job", "JoinsProcess", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Response", "RunEnd", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "record_places", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
-
-@disjoint_base
-class AtomicInt:
-    """
-    A whole number that threads change without a lock.
-    """
-    def __index__(self, /) -> int: ...
-    def __int__(self, /) -> int: ...
-    def __new__(cls, value: SupportsIndex = 0, /) -> AtomicInt: ...
-    def __repr__(self, /) -> str: ...
-    def add(self, /, n: SupportsIndex = 1) -> int:
-        """
-        Adds; returns the sum.
-        """
-    def compare_exchange(self, /, expected: SupportsIndex, new: SupportsIndex) -> bool:
-        """
-        Sets it to `new` if it is `expected`; returns whether it was.
-        """
-    def exchange(self, /, value: SupportsIndex) -> int:
-        """
-        Sets it; returns what it was.
-        """
-    def fetch_add(self, /, n: SupportsIndex = 1) -> int:
-        """
-        Adds; returns what it was before.
-        """
-    def fetch_max(self, /, n: SupportsIndex) -> int:
-        """
-        Makes it the larger of its value and `n`; returns what it was before.
-        """
-    def fetch_min(self, /, n: SupportsIndex) -> int:
-        """
-        Makes it the smaller of its value and `n`; returns what it was before.
-        """
-    def load(self, /) -> int:
-        """
-        Its value.
-        """
-    def store(self, /, value: SupportsIndex) -> None:
-        """
-        Sets it.
-        """
-    def sub(self, /, n: SupportsIndex = 1) -> int:
-        """
-        Subtracts; returns the difference.
-        """
-
-@disjoint_base
-class AtomicRef:
-    """
-    A reference that threads change without a lock of theirs.
-    """
-    def __new__(cls, value: Any | None = None, /) -> AtomicRef: ...
-    def __repr__(self, /) -> str: ...
-    def compare_exchange(self, /, expected: Any, new: Any) -> bool:
-        """
-        Has it refer to `new` if it refers to `expected`, that very object; returns whether it did.
-        """
-    def exchange(self, /, value: Any) -> Any:
-        """
-        Has it refer to another one; returns the former.
-        """
-    def load(self, /) -> Any:
-        """
-        The object that it refers to.
-        """
-    def store(self, /, value: Any) -> None:
-        """
-        Has it refer to another one.
-        """
-
-@final
-class Attempt:
-    """
-    An attempt at a task with a time limit; see `plait._deadlines`.
-    """
-    def expire(self, /, error: Any) -> None:
-        """
-        Its time is over: `error` is what its future fails with, if it isn't tried again.
-        """
-    @property
-    def name(self, /) -> str | None: ...
-    @property
-    def timeout(self, /) -> float:
-        """
-        When its time is over; `time.monotonic`'s seconds are counted by who watches.
-        """
+__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Door", "Job", "Keeper", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "parse_host", "pause_watch", "read_file", "reap", "receive_frame", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count", "write_file"]
 
 @final
 class Awaitable:
@@ -113,7 +27,7 @@ class Awaitable:
     def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
     def cancel(self, /, msg: Any | None = None) -> bool:
         """
-        Ends it: the Rust future is dropped, or told to end. False if it was done.
+        Ends it: the Rust future is dropped. False if it was done.
         """
     def cancelled(self, /) -> bool: ...
     def close(self, /) -> None:
@@ -137,49 +51,6 @@ class Awaitable:
         Starts it now, without waiting for it.
         """
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
-
-@disjoint_base
-class Barrier:
-    """
-    A meeting point of a fixed number of threads and coroutines.
-    """
-    def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    @property
-    def _engine(self, /) -> int: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def abort(self, /) -> None:
-        """
-        Break it: who waits, and who comes, gets `threading.BrokenBarrierError`.
-        """
-    @property
-    def broken(self, /) -> bool:
-        """
-        Whether it is broken.
-        """
-    @property
-    def n_waiting(self, /) -> int:
-        """
-        How many are waiting.
-        """
-    @property
-    def parties(self, /) -> int:
-        """
-        How many have to meet.
-        """
-    def reset(self, /) -> None:
-        """
-        Make it as new; who waits gets `threading.BrokenBarrierError`.
-        """
-    def wait(self, /, timeout: Incomplete | None = None) -> int:
-        """
-        Wait until all are there.
-        """
-    def wait_async(self, /) -> Awaitable:
-        """
-        Wait in a coroutine until all are there.
-        """
 
 @disjoint_base
 class BaseFuture:
@@ -268,150 +139,6 @@ class BaseFuture:
         For executors: the task begins (True), or was cancelled and must not run (False).
         """
 
-@disjoint_base
-class BaseQueue:
-    def __init__(self, /, maxsize: Any | None = None) -> None: ...
-    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseQueue:
-        """
-        Subclasses may take other arguments in their `__init__`.
-        """
-    def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
-    def _done_now(self, /, seat: QueueSeat | None = None) -> Any | None:
-        """
-        For coroutines: None if no task is unfinished, or what to do as with `_put_now`.
-        """
-    def _done_seat(self, /) -> QueueSeat: ...
-    def _get(self, /) -> Any: ...
-    def _get_now(self, /, seat: QueueSeat | None = None) -> Any:
-        """
-        For coroutines: an item, or what to do as with `_put_now`.
-        """
-    def _hand_over(self, /, opened: Any) -> list[Any] | None:
-        """
-        For `open_queue`: the queue is served by this from now on. Its items so far; None: it was
-        open before.
-        """
-    def _init(self, /, maxsize: Any) -> None: ...
-    def _item_seat(self, /) -> QueueSeat: ...
-    @property
-    def _opened(self, /) -> Any: ...
-    def _put(self, /, item: Any) -> None: ...
-    def _put_now(self, /, item: Any, seat: QueueSeat | None = None) -> Any | None:
-        """
-        For coroutines: puts if it can at once (None), else says what to do: with the class
-        `QueueSeat` to wait with one, with the class `BaseQueue` that the queue is open.
-        """
-    def _qsize(self, /) -> Any: ...
-    def _slot_seat(self, /) -> QueueSeat:
-        """
-        A coroutine's place in the line for slots, for items, or for there to be nothing undone.
-        """
-    def _waiting(self, /, what: str) -> int:
-        """
-        For tests: how many wait for an "item", a "slot" or for all to be "done".
-        """
-    @property
-    def all_tasks_done(self, /) -> Any: ...
-    def empty(self, /) -> bool: ...
-    def full(self, /) -> bool: ...
-    def get(self, /, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
-    def get_nowait(self, /) -> Any: ...
-    @property
-    def is_shutdown(self, /) -> bool: ...
-    @is_shutdown.setter
-    def is_shutdown(self, /, shut: bool) -> None: ...
-    def join(self, /) -> None: ...
-    @property
-    def maxsize(self, /) -> int: ...
-    @maxsize.setter
-    def maxsize(self, /, maxsize: Any) -> None: ...
-    @property
-    def mutex(self, /) -> Any: ...
-    @property
-    def not_empty(self, /) -> Any: ...
-    @property
-    def not_full(self, /) -> Any: ...
-    def put(self, /, item: Any, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> None: ...
-    def put_nowait(self, /, item: Any) -> None: ...
-    def qsize(self, /) -> Any: ...
-    @property
-    def queue(self, /) -> Any: ...
-    @queue.setter
-    def queue(self, /, queue: Any) -> None: ...
-    def shutdown(self, /, immediate: "bool" = ...) -> None: ...
-    def task_done(self, /) -> None: ...
-    @property
-    def unfinished_tasks(self, /) -> int: ...
-    @unfinished_tasks.setter
-    def unfinished_tasks(self, /, unfinished: SupportsIndex) -> None: ...
-
-@disjoint_base
-class BaseSimpleQueue:
-    def __init__(self, /) -> None: ...
-    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseSimpleQueue:
-        """
-        Subclasses may take arguments in their `__init__`.
-        """
-    def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
-    def _get_now(self, /, seat: QueueSeat | None = None) -> Any: ...
-    def _item_seat(self, /) -> QueueSeat: ...
-    def empty(self, /) -> bool: ...
-    def get(self, /, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
-    def get_nowait(self, /) -> Any: ...
-    def put(self, /, item: Any, _block: Any | None = None, _timeout: Any | None = None) -> None: ...
-    def put_nowait(self, /, item: Any) -> None: ...
-    def qsize(self, /) -> int: ...
-
-@disjoint_base
-class BaseThreadPool:
-    """
-    The base class of `plait.ThreadPoolExecutor`; its other base is the standard library's.
-    """
-    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseThreadPool:
-        """
-        Subclasses may take arguments in their `__init__`.
-        """
-    def _close(self, /, cancel: bool) -> None:
-        """
-        Takes no more tasks; `cancel`: those that have not begun are cancelled.
-        """
-    def _counts(self, /) -> list[tuple[int, int, float, float, float, bool]]:
-        """
-        Of each thread: ident, tasks, seconds in tasks, without one, and since it began, idle.
-        """
-    @property
-    def _ended(self, /) -> str | None:
-        """
-        Why it takes no tasks: "closed", "broken", or None.
-        """
-    def _is_here(self, /) -> bool:
-        """
-        Whether the calling thread is one of its own.
-        """
-    def _open(self, /, limit: SupportsIndex, starter: Any, future: type) -> None:
-        """
-        Begins; once more in a forked child, which has none of the threads.
-        """
-    def _submit_limited(self, /, function: Any, args: tuple, kwargs: dict | None, timeout: SupportsFloat | SupportsIndex | None, retries: SupportsIndex, name: str | None) -> Any:
-        """
-        The same, with limits.
-        """
-    @property
-    def _waiting(self, /) -> int:
-        """
-        Tasks that wait for a thread.
-        """
-    def submit(self, fn: Any, /, *args: "object", **kwargs: "object") -> Any:
-        """
-        Schedules `fn(*args, **kwargs)` in a thread; its future.
-        """
-
-class BoundedSemaphore(Semaphore):
-    """
-    A semaphore that never has more permits than at first.
-    """
-    def __new__(cls, /, value: SupportsIndex = 1) -> BoundedSemaphore: ...
-
 @final
 class Bridge:
     def __iter__(self, /) -> Bridge:
@@ -423,10 +150,6 @@ class Bridge:
         """
         The next `(callback, context, awaitable)`; polls futures until one is due.
         """
-    def count_waiting(self, /) -> int:
-        """
-        How many awaitables are not done yet.
-        """
     def fileno(self, /) -> int:
         """
         The descriptor that the loop watches.
@@ -434,27 +157,6 @@ class Bridge:
     def ring(self, /) -> None:
         """
         Asks for another round: this one ended early.
-        """
-
-@final
-class CachedThread:
-    """
-    A cached thread that waits for its run.
-    """
-    def __new__(cls, /, stack: SupportsIndex) -> CachedThread:
-        """
-        Reserves a thread with a stack of this size, 0 for the system's default. Raises
-        RuntimeError if there is none and none can be made.
-        """
-    @property
-    def end(self, /) -> RunEnd: ...
-    @property
-    def ident(self, /) -> int: ...
-    @property
-    def native_id(self, /) -> int: ...
-    def run(self, /, function: Any, argument: Any, name: str) -> None:
-        """
-        Has the thread call `function(argument)`, under a name that the system shows.
         """
 
 @final
@@ -493,104 +195,16 @@ class Child:
         A pidfd, readable when it has ended; -1 after close().
         """
 
-@disjoint_base
-class Condition:
+@final
+class Door:
     """
-    A condition variable for threads and coroutines: `threading.Condition` and
-    `asyncio.Condition` in one.
+    A listening socket.
     """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *exc: "object") -> Any: ...
-    def __enter__(self, /) -> Any: ...
-    def __exit__(self, /, *exc: "object") -> Any: ...
-    def __new__(cls, /, lock: Any | None = None) -> Condition: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    @property
-    def _engine(self, /) -> int: ...
-    def _is_owned(self, /) -> bool: ...
-    @property
-    def _lock(self, /) -> Any: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    @property
-    def acquire(self, /) -> Any:
+    def fileno(self, /) -> int:
         """
-        The lock's own `acquire`.
+        -1 when it is closed.
         """
-    @property
-    def acquire_async(self, /) -> Any:
-        """
-        The lock's own `acquire_async`.
-        """
-    def notify(self, /, n: SupportsIndex = 1) -> None:
-        """
-        Notify ``n`` who wait, threads or tasks, in their order.
-        """
-    def notifyAll(self, /) -> None:
-        """
-        An old name of `notify_all`.
-        """
-    def notify_all(self, /) -> None:
-        """
-        Notify all who wait.
-        """
-    @property
-    def release(self, /) -> Any:
-        """
-        The lock's own `release`.
-        """
-    def wait(self, /, timeout: Incomplete | None = None) -> bool:
-        """
-        Let the lock go, wait to be notified, and take the lock again.
-        """
-    def wait_async(self, /) -> Awaitable:
-        """
-        Wait in a coroutine that holds the lock.
-        """
-    def wait_for(self, /, predicate: Any, timeout: Incomplete | None = None) -> Any:
-        """
-        Wait until ``predicate()`` is true; its last value.
-        """
-    def wait_for_async(self, /, predicate: Any) -> Awaitable:
-        """
-        Wait in a coroutine until ``predicate()`` is true; its value.
-        """
-
-@disjoint_base
-class Event:
-    """
-    A flag that threads and coroutines wait for: `threading.Event` and `asyncio.Event` in one.
-    """
-    def __new__(cls, /) -> Event: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    @property
-    def _cond(self, /) -> Any: ...
-    @property
-    def _engine(self, /) -> int: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def clear(self, /) -> None:
-        """
-        Take the flag back.
-        """
-    def is_set(self, /) -> bool:
-        """
-        Whether the flag is set.
-        """
-    def set(self, /) -> None:
-        """
-        Set the flag; all who wait go on.
-        """
-    def wait(self, /, timeout: Incomplete | None = None) -> bool:
-        """
-        Wait until the flag is set.
-        """
-    def wait_async(self, /) -> Awaitable:
-        """
-        Wait in a coroutine until the flag is set.
-        """
+    def look_again(self, /) -> None: ...
 
 @final
 class Job:
@@ -609,13 +223,10 @@ class Job:
         """
 
 @final
-class JoinsProcess:
+class Keeper:
     """
-    `with JoinsProcess(process):` around a join without a time limit.
+    Closes a loop's sockets when the loop lets go of it.
     """
-    def __enter__(self, /) -> None: ...
-    def __exit__(self, /, *_exc) -> None: ...
-    def __new__(cls, /, process: Any) -> JoinsProcess: ...
 
 @final
 class Lane:
@@ -627,39 +238,6 @@ class Lane:
         """
         Has a worker call `call()`. Nobody sees its result; an exception is reported as that
         of a thread.
-        """
-
-@final
-class Lock:
-    """
-    A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
-    """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
-    def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
-    def __new__(cls, /) -> Lock: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    @property
-    def _engine(self, /) -> int: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
-        """
-        Take the lock, waiting for it if need be.
-        """
-    def acquire_async(self, /) -> Awaitable:
-        """
-        Take the lock in a coroutine: ``await lock.acquire_async()``.
-        """
-    def locked(self, /) -> bool:
-        """
-        Whether it is taken.
-        """
-    def release(self, /) -> None:
-        """
-        Let the lock go; any thread or task may.
         """
 
 @final
@@ -682,24 +260,6 @@ class PoolMap:
         """
         Without waiting: a tuple of the next result, None if it isn't there yet. Raises
         StopIteration at the end, or the result's exception.
-        """
-
-@final
-class PoolThread:
-    """
-    A thread that is to be started for a pool.
-    """
-    def begin(self, /) -> bool:
-        """
-        For the thread: it begins. False: it is not wanted any more.
-        """
-    def break_down(self, /, reason: str) -> None:
-        """
-        The thread could not begin: the pool is broken.
-        """
-    def serve(self, /, ident: SupportsIndex) -> None:
-        """
-        Runs the pool's tasks until the pool's end.
         """
 
 @final
@@ -855,115 +415,6 @@ class Promise:
         """
 
 @final
-class QueueSeat:
-    """
-    A coroutine's place in the line.
-    """
-    def leave(self, /) -> None:
-        """
-        The coroutine waits no more.
-        """
-    def told(self, /) -> Awaitable:
-        """
-        Await it, then look again.
-        """
-
-@final
-class RLock:
-    """
-    A lock that its owner may take again: `threading.RLock`, for coroutines too.
-    """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
-    def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
-    def __new__(cls, /) -> RLock: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _acquire_restore(self, /, state: tuple[SupportsIndex, SupportsIndex]) -> None: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    @property
-    def _engine(self, /) -> int: ...
-    def _is_owned(self, /) -> bool: ...
-    def _recursion_count(self, /) -> int: ...
-    def _release_save(self, /) -> tuple[int, int]:
-        """
-        `(how often, by whom)`, for `_acquire_restore`.
-        """
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
-        """
-        Take the lock, waiting for it if need be.
-        """
-    def acquire_async(self, /) -> Awaitable:
-        """
-        Take the lock in a coroutine.
-        """
-    def locked(self, /) -> bool:
-        """
-        Whether anybody holds it.
-        """
-    def release(self, /) -> None:
-        """
-        Undo one `acquire`.
-        """
-
-@disjoint_base
-class RWLock:
-    """
-    A lock for many readers or one writer, threads and coroutines.
-    """
-    def __new__(cls, /) -> RWLock: ...
-    def __reduce__(self, /) -> Any: ...
-    def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /) -> None: ...
-    @property
-    def _engine(self, /) -> int: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
-    def acquire_read(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
-        """
-        Take it for reading, beside other readers.
-        """
-    def acquire_read_async(self, /) -> Awaitable:
-        """
-        Take it for reading, in a coroutine.
-        """
-    def acquire_write(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
-        """
-        Take it for writing, alone.
-        """
-    def acquire_write_async(self, /) -> Awaitable:
-        """
-        Take it for writing, in a coroutine.
-        """
-    def read(self, /) -> RWLockAccess:
-        """
-        ``with rw.read():`` or ``async with rw.read():``
-        """
-    def release_read(self, /) -> None:
-        """
-        Undo one `acquire_read` of this thread or task.
-        """
-    def release_write(self, /) -> None:
-        """
-        Undo `acquire_write`.
-        """
-    def write(self, /) -> RWLockAccess:
-        """
-        ``with rw.write():`` or ``async with rw.write():``
-        """
-
-@final
-class RWLockAccess:
-    """
-    One way to hold an `RWLock`, for ``with`` and ``async with``.
-    """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
-    def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
-
-@final
 class Response:
     """
     What a server answered.
@@ -975,52 +426,187 @@ class Response:
     def headers(self, /) -> dict[str, str]: ...
     @property
     def status(self, /) -> int: ...
+    @property
+    def url(self, /) -> str:
+        """
+        Where it came from, after redirects.
+        """
 
 @final
-class RunEnd:
-    """
-    The end of a run: what `threading.Thread._handle` is since Python 3.13.
-    """
-    def _set_done(self, /) -> None: ...
-    @property
-    def ident(self, /) -> int: ...
-    def is_done(self, /) -> bool:
+class Sockets:
+    def __iter__(self, /) -> Sockets:
         """
-        Whether it has ended.
+        Begins a round.
         """
-    def join(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> bool:
+    def __new__(cls, /, event_loop: Any) -> Sockets: ...
+    def __next__(self, /) -> tuple[Any, Any, Any]:
         """
-        Waits for it, `timeout` seconds at most. Whether it has ended.
+        The next `(callback, context, argument)`.
+        """
+    def adopt(self, /, descriptor: SupportsIndex, limit: SupportsIndex) -> tuple[StreamReader, StreamWriter]:
+        """
+        Takes over a connected socket's descriptor.
+        """
+    def connect(self, /, address: Any, limit: SupportsIndex, local: Any | None = None) -> tuple[StreamReader, StreamWriter]:
+        """
+        Begins to connect to a tuple as of `getaddrinfo`, or to a Unix socket's path as bytes.
+        """
+    def fileno(self, /) -> int:
+        """
+        The descriptor that the loop watches.
+        """
+    def keeper(self, /) -> Keeper:
+        """
+        What closes the sockets when it goes: the loop has the only reference.
+        """
+    def listen(self, /, descriptor: SupportsIndex, visitors: Visitors, callback: Any, context: Any, limit: SupportsIndex) -> Door:
+        """
+        Takes over a listening socket's descriptor. `callback` gets a reader and a writer for
+        each connection, or an OSError.
+        """
+    def ring(self, /) -> None:
+        """
+        Asks for another round: this one ended early.
+        """
+    def shut(self, /, door: Door) -> None:
+        """
+        Closes a listening socket; what it has accepted goes on.
         """
 
-@disjoint_base
-class Semaphore:
+@final
+class StreamOperation:
     """
-    A number of permits, for threads and coroutines at once.
+    A read, or another wait, of a stream.
     """
-    def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
-    def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
-    def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
-    def __reduce__(self, /) -> Any: ...
+    def __await__(self, /) -> StreamOperation: ...
+    def __iter__(self, /) -> StreamOperation: ...
+    def __next__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     @property
-    def _engine(self, /) -> int: ...
-    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def _asyncio_future_blocking(self, /) -> bool | None:
+        """
+        None until it waits: `asyncio.isfuture` takes it for a coroutine then.
+        """
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, /, blocking: bool) -> None: ...
+    def _make_cancelled_error(self, /) -> BaseException: ...
+    def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
+    def cancel(self, /, msg: Any | None = None) -> bool:
+        """
+        False if there is an answer already.
+        """
+    def cancelled(self, /) -> bool: ...
+    def close(self, /) -> None: ...
+    def done(self, /) -> bool: ...
+    def exception(self, /) -> Any | None: ...
+    def get_loop(self, /) -> Any: ...
+    def remove_done_callback(self, /, fn: Any) -> int:
+        """
+        How many were removed.
+        """
+    def result(self, /) -> None:
+        """
+        For the task that waits: None, when it may step.
+        """
+    def send(self, /, value: Any) -> Any:
+        """
+        As a coroutine's; the value is not looked at.
+        """
+    def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@final
+class StreamReader:
+    """
+    The receiving end of a connection: asyncio.StreamReader's interface.
+
+    Bytes are read when they are asked for, so that the network holds back a sender who is
+    faster than the reader; asyncio's reads ahead. Reads that are cancelled lose nothing.
+    """
+    def __aiter__(self, /) -> StreamReader: ...
+    def __anext__(self, /) -> StreamOperation: ...
+    def __repr__(self, /) -> str: ...
+    def at_eof(self, /) -> bool:
+        """
+        Is the end reached, and nothing left to read?
+        """
+    def read(self, /, n: SupportsIndex = ...) -> StreamOperation:
+        """
+        Up to n bytes, as soon as there are some; b"" at the end; n = -1: all up to the end.
+        """
+    def readexactly(self, /, n: SupportsIndex) -> StreamOperation:
+        """
+        Exactly n bytes.
+        """
+    def readline(self, /) -> StreamOperation:
+        """
+        Up to and with a newline, or up to the end.
+        """
+    def readuntil(self, /, separator: Any | None = None) -> StreamOperation:
+        """
+        Up to and with a separator, or the first of a tuple of them.
+        """
+
+@final
+class StreamWriter:
+    """
+    The sending end of a connection: asyncio.StreamWriter's interface.
+
+    What can be sent at once is. It is its own ``transport``. A stream that nobody refers to any
+    more is closed.
+    """
+    def __repr__(self, /) -> str: ...
+    def _opened(self, /) -> StreamOperation:
+        """
+        For `plait._streams`: is it connected?
+        """
     @property
-    def _value(self, /) -> int: ...
-    def acquire(self, /, blocking: "bool" = ..., timeout: Incomplete | None = None) -> bool:
+    def _server_side(self, /) -> bool: ...
+    def _shake(self, /, settings: TlsSettings, server_hostname: str | None) -> StreamOperation:
         """
-        Take a permit, waiting for one if need be.
+        For `plait._streams`: begins TLS and waits for its handshake.
         """
-    def acquire_async(self, /) -> Awaitable:
+    def abort(self, /) -> None:
         """
-        Take a permit in a coroutine.
+        Closes the stream at once.
         """
-    def release(self, /, n: SupportsIndex = 1) -> None:
+    def can_write_eof(self, /) -> bool: ...
+    def close(self, /) -> None:
         """
-        Give back one permit, or several.
+        Closes the stream, when all that was written is sent.
+        """
+    def drain(self, /) -> StreamOperation:
+        """
+        Waits while more than the limit (64 KB) is not sent.
+        """
+    def get_extra_info(self, /, name: str, default: Any | None = None) -> Any | None:
+        """
+        "peername", "sockname", "socket", "ssl_object", "cipher".
+        """
+    def get_write_buffer_limits(self, /) -> tuple[int, int]:
+        """
+        (low, high), in bytes.
+        """
+    def get_write_buffer_size(self, /) -> int: ...
+    def is_closing(self, /) -> bool: ...
+    def set_write_buffer_limits(self, /, high: SupportsIndex | None = None, low: SupportsIndex | None = None) -> None: ...
+    def start_tls(self, /, sslcontext: Any, *, server_hostname: str | None = None, ssl_handshake_timeout: SupportsFloat | SupportsIndex | None = None, ssl_shutdown_timeout: SupportsFloat | SupportsIndex | None = None) -> Any:
+        """
+        Goes over to TLS: a coroutine.
+        """
+    @property
+    def transport(self, /) -> StreamWriter: ...
+    def wait_closed(self, /) -> StreamOperation: ...
+    def write(self, /, data: Any) -> None:
+        """
+        Sends bytes, at once or when the network takes them: `await drain()` waits for that.
+        """
+    def write_eof(self, /) -> None:
+        """
+        Sends the end of the stream, after all that was written; reads go on.
+        """
+    def writelines(self, /, data: Any) -> None:
+        """
+        The same for several pieces.
         """
 
 @final
@@ -1029,6 +615,55 @@ class TaskOptions:
     How tasks are to be run; see `plait.executors`.
     """
     def __new__(cls, /, timeout: SupportsFloat | SupportsIndex | None = None, retries: SupportsIndex = 0, memory: SupportsIndex | None = None, name: str | None = None) -> TaskOptions: ...
+
+@final
+class TlsConnection:
+    """
+    What is known of a connection's TLS: the part of `ssl.SSLObject` that tells about it.
+    """
+    def cipher(self, /) -> tuple[str, str, int] | None:
+        """
+        (name, version, bits)
+        """
+    def getpeercert(self, /, binary_form: bool = False) -> bytes | None:
+        """
+        The other side's certificate in DER; only with `binary_form=True`.
+        """
+    def version(self, /) -> str | None: ...
+
+@final
+class TlsSettings:
+    """
+    Whom to trust and what to show.
+    """
+    def __new__(cls, /, cafile: str | PathLike[str] | None, authorities: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]] | None, identity: tuple[str | PathLike[str], str | PathLike[str]] | None, verify: SupportsIndex, versions: SupportsIndex) -> TlsSettings:
+        """
+        `authorities`: certificates in DER, for those that are in no file. `verify`: 0 nothing,
+        1 the chain, 2 the name too. `versions`: bit 0 for TLS 1.2, bit 1 for 1.3.
+        """
+    @property
+    def has_identity(self, /) -> bool:
+        """
+        Can it be a server's?
+        """
+
+@final
+class Visitors:
+    """
+    The open connections of a server.
+    """
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, sockets: Sockets) -> Visitors: ...
+    def abort_all(self, /) -> None: ...
+    def close(self, /) -> None:
+        """
+        No more will come.
+        """
+    def close_all(self, /) -> None: ...
+    def wait(self, /) -> StreamOperation:
+        """
+        Until the server is closed and the last of them gone.
+        """
 
 @final
 class Watch:
@@ -1127,17 +762,6 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     there will be none. It stays attached, being the only thread.
     """
 
-def blocked(wait: Any) -> Any:
-    """
-    Calls `wait()`, which blocks this thread; if it is one of a pool's, that has one thread more
-    for so long.
-    """
-
-def close_threads() -> None:
-    """
-    The interpreter is about to go away: no run begins any more.
-    """
-
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
@@ -1145,11 +769,6 @@ def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
 def end_with_parent(pidfd: SupportsIndex) -> None:
     """
     Ends this process as soon as the one behind `pidfd` (handed over) has ended.
-    """
-
-def find_deadlocks(on: bool) -> bool:
-    """
-    Turns the search on or off; gives what it was.
     """
 
 def fork_sibling() -> int:
@@ -1160,26 +779,9 @@ def fork_sibling() -> int:
 
 def gather(children: SupportsGetItem[int, Awaitable], return_exceptions: bool) -> Awaitable: ...
 
-def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitable:
+def http_get(url: str, headers: SupportsGetItem[int, tuple[str, str]], timeout: SupportsFloat | SupportsIndex | None, max_size: SupportsIndex | None, follow_redirects: bool, tls: TlsSettings) -> Awaitable:
     """
-    `timeout` is the number of seconds for the whole request; None: no limit.
-    """
-
-def lock_inversions() -> list[list[tuple[int, tuple[str, int, str, int], tuple[str, int, str, int]]]]:
-    """
-    Pairs of locks that were taken in both orders: for each order who did so first, and the two
-    locks with their places.
-    """
-
-def locks_held(party: SupportsIndex) -> list[tuple[str, int, str, int]]:
-    """
-    What a party holds, by its word, as far as that was recorded.
-    """
-
-def look_for_deadlock() -> bool:
-    """
-    Called by a loop that has nothing to do at the moment: refuses the wait of one of its tasks
-    if nothing else in the process can go on either.
+    `timeout`: seconds for the whole request; `max_size`: bytes of the body. None: no limit.
     """
 
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
@@ -1188,11 +790,6 @@ def memfd(name: str) -> int:
     """
     A new file in memory, close-on-exec. (An interpreter that was built on an old C library
     lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
-    """
-
-def name_thread(name: str) -> None:
-    """
-    Names the calling thread, for the system.
     """
 
 def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int, int] | None:
@@ -1206,9 +803,19 @@ def parent_pidfd(expected: SupportsIndex) -> int:
     A pidfd for the parent, if it still is `expected`; else ProcessLookupError.
     """
 
+def parse_host(host: str | None, port: SupportsIndex, family: SupportsIndex) -> list[tuple[int, Any]] | None:
+    """
+    The address of a host that is given in digits, as `resolve_host` gives it.
+    """
+
 def pause_watch() -> None:
     """
     Stops watching the parent, before a fork.
+    """
+
+def read_file(path: str | PathLike[str]) -> Awaitable:
+    """
+    The bytes of a file.
     """
 
 def reap(pidfd: SupportsIndex) -> int | None:
@@ -1223,9 +830,9 @@ def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, lis
     there yet.
     """
 
-def record_places(on: bool) -> bool:
+def resolve_host(host: str | None, port: SupportsIndex, family: SupportsIndex, flags: SupportsIndex) -> Awaitable:
     """
-    Turns it on or off; gives what it was.
+    Looks up a host's addresses: an awaitable of tuples `(family, address)`.
     """
 
 def resume_watch() -> None:
@@ -1272,9 +879,9 @@ def unblock(bytes: bytes) -> None:
     Blocks the signals that these attributes block, and no others.
     """
 
-def untimed_waits() -> list:
-    """
-    The waits of this moment that have no time limit.
-    """
-
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...
+
+def write_file(path: str | PathLike[str], data: SupportsGetItem[int, SupportsIndex]) -> Awaitable:
+    """
+    Makes a file of bytes, or replaces what is in it; the number of bytes.
+    """

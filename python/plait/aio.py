@@ -14,19 +14,47 @@ import contextlib
 import contextvars
 import functools
 import math
+import os
 import queue
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from . import _core, _workers
 from ._callables import check_callable
+from ._servers import Server, start_server, start_unix_server
+from ._streams import open_connection, open_unix_connection
+from ._tls import TLS, settings_for_url
 
-__all__ = ["Response", "gather", "http_get", "interval", "run", "sleep", "timeout", "to_thread"]
+if TYPE_CHECKING:
+    import ssl as _ssl
+
+__all__ = [
+    "TLS",
+    "Response",
+    "Server",
+    "StreamReader",
+    "StreamWriter",
+    "gather",
+    "http_get",
+    "interval",
+    "open_connection",
+    "open_unix_connection",
+    "read_file",
+    "run",
+    "sleep",
+    "start_server",
+    "start_unix_server",
+    "timeout",
+    "to_thread",
+    "write_file",
+]
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 Response = _core.Response
+StreamReader = _core.StreamReader
+StreamWriter = _core.StreamWriter
 
 # Rust's threads never run Python, so this is tidiness: none is left when exit goes on.
 atexit.register(_core.shut_down)
@@ -278,29 +306,95 @@ async def _ticks(period: float) -> AsyncIterator[int]:
         await sleep(first + tick * period - clock())
 
 
-def http_get(url: str, timeout: float | None = 30.0) -> Coroutine[Any, Any, Response]:
+def http_get(
+    url: str,
+    timeout: float | None = 30.0,
+    *,
+    headers: Mapping[str, str] | None = None,
+    max_size: int | None = 100 * 2**20,
+    follow_redirects: bool = False,
+    ssl: _ssl.SSLContext | TLS | bool = True,
+) -> Coroutine[Any, Any, Response]:
     """Fetch a page over HTTP/1.1; connections to a host are kept and used again.
 
-    Redirects are not followed, and a status such as 404 is not an error.
+    A status such as 404 is not an error. The standard library's `urllib.request` blocks.
 
     Args:
-        url: ``http://host[:port]/path``; https is not supported yet.
+        url: ``http://host[:port]/path`` or ``https://…``.
         timeout: seconds for the whole request; None: no limit.
+        headers: names and values to be sent.
+        max_size: bytes that the body may have; None: any number.
+        follow_redirects: go where the server says, at most 10 times; ``url`` of the response
+            tells where it ended.
+        ssl: for https: True trusts whom the system trusts; an `ssl.SSLContext`, or `TLS`.
 
     Returns:
-        An awaitable of a response with ``status`` (int), ``body`` (bytes) and ``headers`` (dict
-        of lower-case names; repeated ones are joined by a comma).
+        An awaitable of a response with ``status`` (int), ``body`` (bytes), ``headers`` (dict
+        of lower-case names; repeated ones are joined by a comma) and ``url`` (str).
 
     Raises:
-        ValueError: ``url`` is not such a URL, or ``timeout`` is not positive.
-        ConnectionError: the server cannot be reached, or breaks off.
+        ValueError: ``url`` is not such a URL, or another argument is not as above.
+        ConnectionError: the server cannot be reached, breaks off, or doesn't speak HTTP.
+        socket.gaierror: there is no such host.
+        ssl.SSLCertVerificationError: the server is not who it should be.
+        asyncio.LimitOverrunError: the body is larger than ``max_size``, or status and headers
+            larger than 128 KB.
         TimeoutError: it took too long.
 
     >>> from plait import aio
-    >>> aio.http_get("https://127.0.0.1/")
+    >>> aio.http_get("ftp://127.0.0.1/")
     Traceback (most recent call last):
-    ValueError: cannot fetch "https://127.0.0.1/": https:// is not supported yet, only http://
+    ValueError: cannot fetch "ftp://127.0.0.1/": it must begin with http:// or https://
     """
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout must be above 0 seconds, or None, got {timeout}")
-    return _core.http_get(url, timeout)
+    if max_size is not None and max_size < 0:
+        raise ValueError(f"max_size must be at least 0 bytes, or None, got {max_size}")
+    settings = settings_for_url(ssl, url, follow_redirects)
+    given = list((headers or {}).items())
+    return _core.http_get(url, given, timeout, max_size, follow_redirects, settings)
+
+
+def read_file(path: str | os.PathLike[str]) -> Coroutine[Any, Any, bytes]:
+    """Read a whole file, on a thread of Rust's; asyncio has no counterpart.
+
+    Args:
+        path: the file.
+
+    Returns:
+        An awaitable of its bytes.
+
+    Raises:
+        FileNotFoundError: there is none; other kinds of OSError: as of `open`.
+
+    >>> import asyncio
+    >>> from plait import aio
+    >>> asyncio.run(aio.read_file("/dev/null"))
+    b''
+    """
+    return _core.read_file(path)
+
+
+def write_file(
+    path: str | os.PathLike[str], data: bytes | bytearray | memoryview | str
+) -> Coroutine[Any, Any, int]:
+    """Make a file, or replace its contents, on a thread of Rust's; asyncio has no counterpart.
+
+    Args:
+        path: the file; its folder must be there.
+        data: its bytes; text is written as UTF-8. They are copied when this is called.
+
+    Returns:
+        An awaitable of the number of bytes. If it is cancelled, the file may be written or not.
+
+    Raises:
+        OSError: it can't be written: as of `open`.
+
+    >>> import asyncio
+    >>> from plait import aio
+    >>> asyncio.run(aio.write_file("/dev/null", b"hello"))
+    5
+    """
+    return _core.write_file(
+        path, data.encode() if isinstance(data, str) else bytes(memoryview(data))
+    )

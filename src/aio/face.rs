@@ -4,12 +4,17 @@ pub use super::awaitable::Awaitable;
 pub use super::bridge::Bridge;
 
 use super::awaitable::Start;
-use super::{http, runtime};
+use super::net::settings::TlsSettings;
+use super::{files, http, runtime};
 use crate::thread::face::submit;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[pyfunction]
@@ -42,14 +47,71 @@ pub fn to_thread(call: Py<PyAny>) -> Awaitable {
     })
 }
 
-/// `timeout` is the number of seconds for the whole request; None: no limit.
+/// `timeout`: seconds for the whole request; `max_size`: bytes of the body. None: no limit.
 #[pyfunction]
-pub fn http_get(url: &str, timeout: Option<f64>) -> PyResult<Awaitable> {
-    let uri = http::parse(url)?;
+pub fn http_get(
+    url: &str,
+    headers: Vec<(String, String)>,
+    timeout: Option<f64>,
+    max_size: Option<usize>,
+    follow_redirects: bool,
+    tls: Bound<'_, TlsSettings>,
+) -> PyResult<Awaitable> {
+    let mut wish = http::Wish {
+        uri: http::parse(url)?,
+        headers: HeaderMap::new(),
+        timeout,
+        largest: max_size,
+        follow: follow_redirects,
+    };
+    for (name, value) in headers {
+        let refuse = |what: &str| {
+            PyValueError::new_err(format!("{what} can't be sent as a header: {name:?}: {value:?}"))
+        };
+        let known = HeaderName::try_from(&name).map_err(|_| refuse("this name"))?;
+        wish.headers
+            .append(known, HeaderValue::try_from(&value).map_err(|_| refuse("this value"))?);
+    }
+    let tls = Arc::clone(&tls.get().settings.client);
     Ok(Awaitable::of(async move {
-        let page = runtime::spawn(http::get(runtime::client()?, uri, timeout))?.await??;
+        let page = runtime::spawn(http::get(runtime::client(&tls)?, wish))?.await??;
         Python::attach(|py| Ok(Py::new(py, Response::new(py, page))?.into_any()))
     }))
+}
+
+/// The bytes of a file.
+#[pyfunction]
+pub fn read_file(path: PathBuf) -> Awaitable {
+    Awaitable::of(async move {
+        let bytes = files::read(path.clone()).await?;
+        Python::attach(|py| match bytes {
+            Ok(bytes) => Ok(PyBytes::new(py, &bytes).into_any().unbind()),
+            Err(error) => Err(file_error(py, &error, &path)),
+        })
+    })
+}
+
+/// Makes a file of bytes, or replaces what is in it; the number of bytes.
+#[pyfunction]
+pub fn write_file(path: PathBuf, data: Vec<u8>) -> Awaitable {
+    Awaitable::of(async move {
+        let count = files::write(path.clone(), data).await?;
+        Python::attach(|py| match count {
+            Ok(count) => Ok(count.into_pyobject(py)?.into_any().unbind()),
+            Err(error) => Err(file_error(py, &error, &path)),
+        })
+    })
+}
+
+/// As `open` raises it: with the errno, its text and the path.
+fn file_error(py: Python<'_>, error: &std::io::Error, path: &Path) -> PyErr {
+    let Some(code) = error.raw_os_error() else {
+        return PyValueError::new_err(format!("{error}: {}", path.display()));
+    };
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+    let Ok(path) = path.as_os_str().into_pyobject(py);
+    PyOSError::new_err((code, text, path.unbind()))
 }
 
 /// What a server answered.
@@ -58,6 +120,8 @@ pub struct Response {
     status: u16,
     body: Py<PyBytes>,
     headers: BTreeMap<String, String>,
+    /// Where it came from, after redirects.
+    url: String,
 }
 
 impl Response {
@@ -72,7 +136,7 @@ impl Response {
             known.push_str(&value);
         }
         let body = PyBytes::new(py, &page.body).unbind();
-        Self { status: page.status, body, headers }
+        Self { status: page.status, body, headers, url: page.url }
     }
 }
 

@@ -1,26 +1,88 @@
-//! A small HTTP/1.1 client: GET over http://, connections kept alive for each host.
+//! A small HTTP/1.1 client: GET over http:// and https://, connections kept for each host.
 
-use crate::error::AioError;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper::{HeaderMap, Uri};
+use super::net::resolve::{NoAddress, Query, on_a_thread};
+use crate::error::{AioError, Broken};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes};
+use hyper::header::{AUTHORIZATION, COOKIE, LOCATION, PROXY_AUTHORIZATION};
+use hyper::{HeaderMap, Request, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use std::error::Error;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-pub type Client = hyper_util::client::legacy::Client<HttpConnector, Empty<Bytes>>;
+pub type Client =
+    hyper_util::client::legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>;
+
+/// The most bytes that an answer's status and headers may have.
+const LARGEST_HEAD: usize = 128 * 1024;
+
+/// How many idle connections to one host are kept, and for how long.
+const KEPT: usize = 64;
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+const MOST_REDIRECTS: usize = 10;
 
 pub struct Page {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub url: String,
 }
 
-pub fn client() -> Client {
-    let mut connector = HttpConnector::new();
+/// What is asked for.
+pub struct Wish {
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    /// Seconds for the whole of it.
+    pub timeout: Option<f64>,
+    /// The most bytes of a body.
+    pub largest: Option<usize>,
+    pub follow: bool,
+}
+
+pub fn client(tls: Arc<ClientConfig>) -> Client {
+    let mut connector = HttpConnector::new_with_resolver(Resolver);
     connector.set_nodelay(true);
-    hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector)
+    connector.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(Arc::unwrap_or_clone(tls))
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(KEPT_FOR)
+        .pool_max_idle_per_host(KEPT)
+        .http1_max_buf_size(LARGEST_HEAD)
+        .build(connector)
+}
+
+/// Looks up names as streams do, so that both fail with the same errors.
+#[derive(Clone)]
+pub struct Resolver;
+
+impl tower_service::Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = NoAddress;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAddress>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoAddress>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let query = Query { host: Some(name.as_str().to_owned()), port: 0, family: 0, flags: 0 };
+        Box::pin(async { Ok(on_a_thread(query).await?.into_iter()) })
+    }
 }
 
 /// Checks a URL before anything is started.
@@ -28,39 +90,115 @@ pub fn parse(url: &str) -> Result<Uri, AioError> {
     let refuse = |reason: String| AioError::Url { url: url.to_owned(), reason };
     let uri: Uri = url.parse().map_err(|error| refuse(format!("not a URL: {error}")))?;
     match uri.scheme_str() {
-        Some("http") => Ok(uri),
-        Some("https") => Err(refuse("https:// is not supported yet, only http://".to_owned())),
-        _ => Err(refuse("the URL must begin with http://".to_owned())),
+        Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
+        _ => Err(refuse("it must begin with http:// or https://".to_owned())),
     }
 }
 
-/// Fetches one page; redirects are not followed. `limit`: seconds for the whole of it.
-pub async fn get(client: Client, uri: Uri, limit: Option<f64>) -> Result<Page, AioError> {
-    let url = uri.to_string();
-    let fetch = fetch(client, uri);
-    let Some(seconds) = limit else { return fetch.await };
+/// Fetches one page.
+pub async fn get(client: Client, wish: Wish) -> Result<Page, AioError> {
+    let (url, timeout) = (wish.uri.to_string(), wish.timeout);
+    let fetch = follow(client, wish);
+    let Some(seconds) = timeout else { return fetch.await };
     let duration = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     let in_time = tokio::time::timeout(duration, fetch).await;
     in_time.unwrap_or(Err(AioError::Timeout { url, seconds }))
 }
 
-async fn fetch(client: Client, uri: Uri) -> Result<Page, AioError> {
-    let url = uri.to_string();
-    let response = client.get(uri).await.map_err(|error| failed(&url, &error))?;
+async fn follow(client: Client, mut wish: Wish) -> Result<Page, AioError> {
+    for _ in 0..=MOST_REDIRECTS {
+        let page = fetch(&client, &wish).await?;
+        let location = page.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let next = match (page.status, location) {
+            (301 | 302 | 303 | 307 | 308, Some(location)) if wish.follow => {
+                parse(&join(&wish.uri, location))?
+            }
+            _ => return Ok(page),
+        };
+        let same = |part: fn(&Uri) -> Option<&str>| part(&next) == part(&wish.uri);
+        if !same(Uri::scheme_str) || next.authority() != wish.uri.authority() {
+            for secret in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION] {
+                wish.headers.remove(secret); // not for another host
+            }
+        }
+        wish.uri = next;
+    }
+    let reason = format!("it is redirected more than {MOST_REDIRECTS} times");
+    Err(AioError::Connection { url: wish.uri.to_string(), reason, cause: Broken::Otherwise })
+}
+
+/// Where a `Location` leads to.
+fn join(base: &Uri, location: &str) -> String {
+    let scheme = base.scheme_str().unwrap_or("http");
+    let authority = base.authority().map_or("", |authority| authority.as_str());
+    let (path, _) = location.split_once('#').unwrap_or((location, ""));
+    if path.contains("://") && !path.starts_with(['/', '?']) {
+        path.to_owned()
+    } else if path.starts_with("//") {
+        format!("{scheme}:{path}")
+    } else if path.starts_with('/') {
+        format!("{scheme}://{authority}{path}")
+    } else if path.starts_with('?') {
+        format!("{scheme}://{authority}{}{path}", base.path())
+    } else {
+        let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{scheme}://{authority}{folder}/{path}")
+    }
+}
+
+async fn fetch(client: &Client, wish: &Wish) -> Result<Page, AioError> {
+    let url = wish.uri.to_string();
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = wish.uri.clone();
+    *request.headers_mut() = wish.headers.clone();
+    let response = client.request(request).await.map_err(|error| failed(&url, &error))?;
     let (head, body) = response.into_parts();
-    let body = body.collect().await.map_err(|error| failed(&url, &error))?.to_bytes();
-    Ok(Page { status: head.status.as_u16(), headers: head.headers, body })
+    let body = match wish.largest {
+        None => body.collect().await.map_err(|error| failed(&url, &error))?.to_bytes(),
+        Some(largest) if body.size_hint().lower() > largest as u64 => {
+            return Err(AioError::TooLarge { url, largest });
+        }
+        Some(largest) => match Limited::new(body, largest).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                return Err(AioError::TooLarge { url, largest });
+            }
+            Err(error) => return Err(failed(&url, &*error)),
+        },
+    };
+    Ok(Page { status: head.status.as_u16(), headers: head.headers, body, url })
 }
 
 /// The innermost error says what went wrong; the outer ones only where.
 fn failed(url: &str, error: &(dyn Error + 'static)) -> AioError {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+    let (mut found, mut innermost) = (None, error);
+    let mut next = Some(error);
+    while let Some(layer) = next {
+        (innermost, next) = (layer, layer.source());
+        if let Some(name) = layer.downcast_ref::<NoAddress>() {
+            found = Some(Broken::Name(name.clone()));
+        } else if let Some(io) = layer.downcast_ref::<std::io::Error>() {
+            found = cause_of(io).or(found);
+        } else if layer.is::<hyper::Error>() && layer.to_string().contains("head is too large") {
+            // hyper tells which parse error it was by its text alone.
+            let url = url.to_owned();
+            return AioError::HeadTooLarge { url, largest: LARGEST_HEAD };
+        }
     }
-    let io = cause.downcast_ref::<std::io::Error>();
-    let refused = io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
-    AioError::Connection { url: url.to_owned(), reason: cause.to_string(), refused }
+    let reason = innermost.to_string();
+    let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();
+    AioError::Connection { url: url.to_owned(), reason, cause: found.unwrap_or(Broken::Otherwise) }
+}
+
+/// What an I/O error wraps is no source of it.
+fn cause_of(error: &std::io::Error) -> Option<Broken> {
+    if let Some(code) = error.raw_os_error() {
+        return Some(Broken::Os(code));
+    }
+    let inner = error.get_ref()?;
+    let tls = inner.downcast_ref::<rustls::Error>();
+    tls.map(|tls| Broken::Tls(tls.clone()))
+        .or_else(|| cause_of(inner.downcast_ref::<std::io::Error>()?))
 }
 
 #[cfg(test)]
@@ -70,11 +208,25 @@ mod tests {
     #[test]
     fn only_http_urls_are_taken() {
         assert!(parse("http://127.0.0.1:80/a?b=c").is_ok());
-        for (url, part) in
-            [("https://a/", "not supported yet"), ("a b", "not a URL"), ("/x", "begin")]
+        assert!(parse("https://a/").is_ok());
+        for (url, part) in [("ftp://a/", "must begin"), ("a b", "not a URL"), ("/x", "must begin")]
         {
             let message = parse(url).unwrap_err().to_string();
             assert!(message.contains(part) && message.contains(url), "{message}");
+        }
+    }
+
+    #[test]
+    fn locations_are_relative_to_the_page() {
+        let base: Uri = "http://h:8/a/b?c".parse().unwrap();
+        for (location, url) in [
+            ("https://x/y#z", "https://x/y"),
+            ("//x/y", "http://x/y"),
+            ("/y?u=http://v/", "http://h:8/y?u=http://v/"),
+            ("y", "http://h:8/a/y"),
+            ("?d", "http://h:8/a/b?d"),
+        ] {
+            assert_eq!(join(&base, location), url);
         }
     }
 }

@@ -5,8 +5,10 @@
 //! loop then polls those futures and steps the tasks that wait for them. Rust's threads
 //! never touch Python.
 
+pub mod files;
 pub mod http;
 pub mod inbox;
+pub mod net;
 pub mod runtime;
 
 #[cfg(feature = "python")]

@@ -4,6 +4,8 @@
 use super::http::Client;
 use crate::error::{AioError, locked};
 use crate::forked::Forked;
+use hashbrown::HashMap;
+use rustls::ClientConfig;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,12 +18,16 @@ use tokio::task::JoinHandle;
 /// The I/O of thousands of tasks keeps two threads busy at most; the work is Python's.
 const MOST_WORKERS: usize = 2;
 
+/// How many HTTP clients there are, each with TLS settings of its own.
+const MOST_CLIENTS: usize = 16;
+
 /// How long exit waits for threads that are in a blocking call (a name look-up).
 const PATIENCE: Duration = Duration::from_millis(200);
 
 struct Owned {
     runtime: Runtime,
-    client: Client,
+    /// One for each set of TLS settings, by address.
+    clients: HashMap<usize, (Arc<ClientConfig>, Client)>,
     open: Arc<RwLock<bool>>,
 }
 
@@ -40,10 +46,10 @@ fn build() -> Result<Owned, AioError> {
         .on_thread_start(crate::os::block_signals)
         .build()
         .map_err(AioError::Runtime)?;
-    Ok(Owned { runtime, client: super::http::client(), open: Arc::new(RwLock::new(true)) })
+    Ok(Owned { runtime, clients: HashMap::new(), open: Arc::new(RwLock::new(true)) })
 }
 
-fn with<T>(use_it: impl FnOnce(&Owned) -> T) -> Result<T, AioError> {
+fn with<T>(use_it: impl FnOnce(&mut Owned) -> T) -> Result<T, AioError> {
     let mut slot = locked(RUNTIME.get());
     let owned = match slot.take() {
         Some(owned) => owned,
@@ -56,9 +62,17 @@ pub fn handle() -> Result<Handle, AioError> {
     with(|owned| owned.runtime.handle().clone())
 }
 
-/// The HTTP client, whose kept connections belong to this runtime.
-pub fn client() -> Result<Client, AioError> {
-    with(|owned| owned.client.clone())
+/// The HTTP client for these TLS settings; its kept connections belong to this runtime.
+pub fn client(tls: &Arc<ClientConfig>) -> Result<Client, AioError> {
+    with(|owned| {
+        let key = Arc::as_ptr(tls).addr();
+        if owned.clients.len() >= MOST_CLIENTS && !owned.clients.contains_key(&key) {
+            owned.clients.clear(); // requests that are under way keep theirs
+        }
+        // The settings are kept too, so that their address stays theirs.
+        let new = || (Arc::clone(tls), super::http::client(Arc::clone(tls)));
+        owned.clients.entry(key).or_insert_with(new).1.clone()
+    })
 }
 
 /// Ends the threads; waits for them for a moment only. A later use builds a new runtime.
@@ -66,7 +80,7 @@ pub fn shut_down() {
     let owned = locked(RUNTIME.get()).take();
     if let Some(owned) = owned {
         *owned.open.write().unwrap_or_else(PoisonError::into_inner) = false;
-        drop(owned.client);
+        drop(owned.clients);
         owned.runtime.shutdown_timeout(PATIENCE);
     }
 }

@@ -1,0 +1,308 @@
+"""plait.aio.http_get against servers that behave badly and against nginx; files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from plait import aio
+
+HOST = "127.0.0.1"
+
+
+def run(coro):
+    return asyncio.run(asyncio.wait_for(coro, 40))
+
+
+@contextlib.asynccontextmanager
+async def answering(answer):
+    """A server that reads a request and leaves the rest to `answer`; its URL."""
+    requests = []
+
+    async def serve(reader, writer):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                requests.append(await reader.readuntil(b"\r\n\r\n"))
+                await answer(reader, writer)
+
+    async with await aio.start_server(serve, HOST, 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"http://{host}:{port}", requests
+        server.close()
+        server.abort_clients()
+
+
+async def stall(reader, writer):
+    await reader.read()
+
+
+async def reset(reader, writer):
+    linger = b"\1\0\0\0\0\0\0\0"
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.abort()
+
+
+async def hang_up(reader, writer):
+    writer.close()
+
+
+async def garbage(reader, writer):
+    writer.write(bytes(range(255, 0, -1)) * 10)
+    writer.close()
+
+
+async def break_off(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    writer.close()
+
+
+async def trickle(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    for number in itertools.count():
+        writer.write(b"x-%d: y\r\n" % number)
+        await writer.drain()
+        await aio.sleep(0.005)
+
+
+async def long_head(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 500_000 + b"\r\n\r\n")
+    await writer.drain()
+    await reader.read()
+
+
+async def large_body(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + bytes(200_000))
+    await writer.drain()
+
+
+async def endless_body(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        writer.write(bytes(10_000))
+        await writer.drain()
+
+
+BAD = {
+    "stall": (stall, TimeoutError, r"longer than 0\.1 s"),
+    "trickle": (trickle, TimeoutError, r"longer than 0\.1 s"),
+    "reset": (reset, ConnectionError, "failed"),
+    "hang up": (hang_up, ConnectionError, "failed"),
+    "garbage": (garbage, ConnectionError, "failed"),
+    "break off": (break_off, ConnectionError, "failed"),
+    "long head": (long_head, asyncio.LimitOverrunError, "headers are larger than 131072"),
+    "large body": (large_body, asyncio.LimitOverrunError, "larger than 100000 bytes"),
+    "endless body": (endless_body, asyncio.LimitOverrunError, "larger than 100000 bytes"),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_bad_servers(how):
+    answer, error, text = BAD[how]
+    # Only who must run into the limit gets a short one.
+    timeout = 0.1 if error is TimeoutError else 30
+
+    async def main():
+        async with answering(answer) as (url, _):
+            for _ in range(2):
+                with pytest.raises(error, match=text) as caught:
+                    await aio.http_get(url, timeout, max_size=100_000)
+                assert url in str(caught.value)
+
+    run(main())
+
+
+def test_a_large_body_is_fine_when_it_is_allowed():
+    async def main():
+        async with answering(large_body) as (url, _):
+            assert len((await aio.http_get(url, max_size=200_000)).body) == 200_000
+            assert len((await aio.http_get(url, max_size=None)).body) == 200_000
+
+    run(main())
+
+
+def test_headers_are_sent():
+    async def main():
+        async with answering(large_body) as (url, requests):
+            await aio.http_get(url, headers={"X-One": "1", "accept": "text/plain"})
+            assert b"x-one: 1\r\n" in requests[0].lower()
+            assert b"accept: text/plain\r\n" in requests[0].lower()
+            assert b"host: 127.0.0.1" in requests[0].lower()
+        for bad in ({"a b": "c"}, {"a": "b\r\nc: d"}):
+            with pytest.raises(ValueError, match="header"):
+                aio.http_get(url, headers=bad)
+
+    run(main())
+
+
+def test_redirects():
+    async def main():
+        async def redirect(reader, writer):
+            path = requests[-1].split()[1]
+            if path == b"/end":
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend")
+                return
+            target = b"/loop" if path == b"/loop" else b"end"
+            writer.write(
+                b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + target + b"\r\n\r\n"
+            )
+
+        async with answering(redirect) as (url, requests):
+            page = await aio.http_get(f"{url}/begin")
+            assert (page.status, page.headers["location"], page.url) == (302, "end", f"{url}/begin")
+            page = await aio.http_get(f"{url}/begin", follow_redirects=True)
+            assert (page.status, page.body, page.url) == (200, b"end", f"{url}/end")
+            with pytest.raises(ConnectionError, match="more than 10 times"):
+                await aio.http_get(f"{url}/loop", follow_redirects=True)
+
+    run(main())
+
+
+def test_a_host_that_is_unknown():
+    async def main():
+        with pytest.raises(socket.gaierror, match=r"host\.invalid"):
+            await aio.http_get("http://host.invalid/")
+
+    run(main())
+
+
+def test_bad_arguments():
+    for options in ({"max_size": -1}, {"ssl": False}, {"timeout": -1}):
+        with pytest.raises(ValueError, match=r"max_size|verify|timeout"):
+            aio.http_get("http://127.0.0.1/", **options)
+
+
+# --- nginx
+
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/errors;
+events {{ worker_connections 256; }}
+http {{
+    access_log off; keepalive_requests 100000;
+    client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
+    uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+    server {{
+        listen {host}:{port}; root {folder}/www;
+        location /moved {{ return 301 /page; }}
+    }}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory):
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("no nginx here (tools/nginx.sh installs Debian's nginx-light, as root)")
+    folder = tmp_path_factory.mktemp("nginx")
+    folder.chmod(0o755)
+    (folder / "www").mkdir()
+    (folder / "www/page").write_bytes(b"from nginx")
+    (folder / "www/large").write_bytes(bytes(3_000_000))
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    config = folder / "config"
+    config.write_text(NGINX.format(folder=folder, host=HOST, port=port))
+    command = [program, "-c", str(config), "-p", str(folder), "-e", str(folder / "errors")]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex((HOST, port)) == 0:
+                    break
+            errors = folder / "errors"
+            assert process.poll() is None, errors.read_text() if errors.exists() else "ended"
+            assert time.monotonic() < deadline, "nginx does not listen"
+            time.sleep(0.01)
+        yield f"http://{HOST}:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_http_get_from_nginx(nginx):
+    async def main():
+        pages = await aio.gather(*(aio.http_get(f"{nginx}/page") for _ in range(200)))
+        assert {(page.status, page.body) for page in pages} == {(200, b"from nginx")}
+        assert "nginx" in pages[0].headers["server"]
+        assert len((await aio.http_get(f"{nginx}/large")).body) == 3_000_000
+        assert (await aio.http_get(f"{nginx}/nothing")).status == 404
+        page = await aio.http_get(f"{nginx}/moved", follow_redirects=True)
+        assert (page.body, page.url) == (b"from nginx", f"{nginx}/page")
+
+    run(main())
+
+
+def test_streams_with_nginx(nginx):
+    host, port = nginx.removeprefix("http://").split(":")
+
+    async def main():
+        reader, writer = await aio.open_connection(host, port)
+        for _ in range(3):
+            writer.write(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert await reader.readexactly(10) == b"from nginx"
+        writer.close()
+        await writer.wait_closed()
+
+    run(main())
+
+
+# --- files
+
+
+def test_files(tmp_path):
+    path = tmp_path / "fil\u00e9"
+
+    async def main():
+        assert await aio.write_file(path, b"hello") == 5
+        assert await aio.read_file(path) == b"hello"
+        assert await aio.write_file(str(path), bytearray(3_000_000)) == 3_000_000
+        assert await aio.read_file(os.fspath(path)) == bytes(3_000_000)
+        assert await aio.write_file(path, "t\u00e9xt") == 5
+        assert await aio.read_file(path) == "t\u00e9xt".encode()
+        many = [aio.write_file(tmp_path / str(number), b"%d" % number) for number in range(50)]
+        await aio.gather(*many)
+        read = await aio.gather(*(aio.read_file(tmp_path / str(number)) for number in range(50)))
+        assert read == [b"%d" % number for number in range(50)]
+        for missing in (aio.read_file(tmp_path / "no"), aio.write_file(tmp_path / "no/x", b"")):
+            with pytest.raises(FileNotFoundError) as caught:
+                await missing
+            assert Path(caught.value.filename).is_relative_to(tmp_path)
+        with pytest.raises(IsADirectoryError):
+            await aio.read_file(tmp_path)
+        with pytest.raises(ValueError, match=r"nul|NUL"):
+            await aio.read_file("a\0b")
+
+    run(main())
+    with pytest.raises(TypeError):
+        aio.write_file(path, 5)
+    with pytest.raises(TypeError):
+        aio.read_file(5)
+
+
+def test_reading_a_file_ends_with_the_program(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    source = f"""
+import asyncio
+from plait import aio
+async def main():
+    aio.read_file({str(fifo)!r}).start()
+    await asyncio.sleep(0)
+asyncio.run(main())
+"""
+    command = [sys.executable, "-W", "error", "-c", source]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
