@@ -47,7 +47,7 @@ mod _core {
         Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
     };
     #[pymodule_export]
-    use crate::future::{face::BaseFuture, promise::Promise};
+    use crate::future::{awaited::await_future, face::BaseFuture, promise::Promise};
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
     #[pymodule_export]

@@ -13,9 +13,6 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// The I/O of thousands of tasks keeps two threads busy at most; the work is Python's.
-const MOST_WORKERS: usize = 2;
-
 /// How long exit waits for threads that are in a blocking call (a name look-up).
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -34,7 +31,7 @@ extern "C" fn forget_after_fork() {
 fn build() -> Result<Owned, AioError> {
     let started = AtomicUsize::new(0);
     let runtime = Builder::new_multi_thread()
-        .worker_threads(crate::parallel::cpus::cpu_count().min(MOST_WORKERS))
+        .worker_threads(crate::parallel::cpus::cpu_count())
         .enable_all()
         .thread_name_fn(move || format!("plait-tokio-{}", started.fetch_add(1, Ordering::Relaxed)))
         .on_thread_start(crate::os::block_signals)
