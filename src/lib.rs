@@ -11,6 +11,7 @@ mod future;
 mod os;
 mod parallel;
 mod process;
+mod sync;
 mod thread;
 
 #[cfg(feature = "python")]
@@ -50,6 +51,8 @@ mod _core {
     use crate::future::{awaited::await_future, face::BaseFuture, promise::Promise};
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
+    #[pymodule_export]
+    use crate::sync::face::{PyBoundedSemaphore, PyLock, PySemaphore};
     #[pymodule_export]
     use crate::thread::face::{Job, PyLane, Worker};
 }

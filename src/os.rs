@@ -46,6 +46,12 @@ impl Flag {
         self.word.load(std::sync::atomic::Ordering::Acquire) != 0
     }
 
+    /// For one thread that waits again and again; what it does next sees what came before the
+    /// `set` that this clears.
+    pub fn clear(&self) {
+        self.word.swap(0, std::sync::atomic::Ordering::AcqRel);
+    }
+
     pub fn wait(&self, deadline: Option<Instant>) -> Woken {
         loop {
             if self.is_set() {
@@ -78,6 +84,10 @@ impl Flag {
 
     pub fn is_set(&self) -> bool {
         *self.state.0.lock().expect("no holder of this lock panics")
+    }
+
+    pub fn clear(&self) {
+        *self.state.0.lock().expect("no holder of this lock panics") = false;
     }
 
     pub fn wait(&self, deadline: Option<Instant>) -> Woken {

@@ -7,6 +7,7 @@ module           what it holds                                          engine
 ===============  =====================================================  ==============
 plait.process    Process, get_context, install, current_process …       src/process/
 plait.thread     Thread, current_thread                                 src/thread/
+plait.sync       Lock, RLock, Event, Condition, Semaphore, RWLock …      src/sync/
 plait.aio        sleep, gather, to_thread, run, timeout                 src/aio/
 plait.executors  ProcessPoolExecutor, Future, wait, as_completed        src/process/pool/
 plait.parallel   map, explain                                           src/parallel/
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import kernels as kernels
     from . import lab as lab
+    from . import sync as sync
     from .executors import Future as Future
     from .executors import ProcessPoolExecutor as ProcessPoolExecutor
     from .executors import as_completed as as_completed
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from .process import get_context as get_context
     from .process import install as install
     from .process import parent_process as parent_process
+    from .sync import BoundedSemaphore as BoundedSemaphore
+    from .sync import Lock as Lock
+    from .sync import Semaphore as Semaphore
     from .thread import Thread as Thread
     from .thread import current_thread as current_thread
 
@@ -52,6 +57,7 @@ _HOMES = {
     "errors": "errors",
     "kernels": "kernels",
     "lab": "lab",
+    "sync": "sync",
     "Future": "executors",
     "ProcessPoolExecutor": "executors",
     "as_completed": "executors",
@@ -65,6 +71,9 @@ _HOMES = {
     "get_context": "process",
     "install": "process",
     "parent_process": "process",
+    "BoundedSemaphore": "sync",
+    "Lock": "sync",
+    "Semaphore": "sync",
     "Thread": "thread",
     "current_thread": "thread",
 }

@@ -3,11 +3,11 @@
 documentation and the types.
 """
 
-from _typeshed import SupportsGetItem
+from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Job", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["Awaitable", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
 
 @final
 class Awaitable:
@@ -138,6 +138,12 @@ class BaseFuture:
         For executors: the task begins (True), or was cancelled and must not run (False).
         """
 
+class BoundedSemaphore(Semaphore):
+    """
+    A semaphore that never has more permits than at first.
+    """
+    def __new__(cls, /, value: SupportsIndex = 1) -> BoundedSemaphore: ...
+
 @final
 class Bridge:
     def __iter__(self, /) -> Bridge:
@@ -220,6 +226,36 @@ class Lane:
         """
         Has a worker call `call()`. Nobody sees its result; an exception is reported as that
         of a thread.
+        """
+
+@final
+class Lock:
+    """
+    A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /) -> Lock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take the lock, waiting for it if need be.
+        """
+    def acquire_async(self, /) -> Awaitable:
+        """
+        Take the lock in a coroutine: ``await lock.acquire_async()``.
+        """
+    def locked(self, /) -> bool:
+        """
+        Whether it is taken.
+        """
+    def release(self, /) -> None:
+        """
+        Let the lock go; any thread or task may.
         """
 
 @final
@@ -408,6 +444,34 @@ class Response:
     def headers(self, /) -> dict[str, str]: ...
     @property
     def status(self, /) -> int: ...
+
+@disjoint_base
+class Semaphore:
+    """
+    A number of permits, for threads and coroutines at once.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def _value(self, /) -> int: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: Incomplete | None = None) -> bool:
+        """
+        Take a permit, waiting for one if need be.
+        """
+    def acquire_async(self, /) -> Awaitable:
+        """
+        Take a permit in a coroutine.
+        """
+    def release(self, /, n: SupportsIndex = 1) -> None:
+        """
+        Give back one permit, or several.
+        """
 
 @final
 class TaskOptions:

@@ -23,6 +23,9 @@ use std::task::{Context, Poll, Waker};
 /// A future that is polled on its loop's thread only, attached to the interpreter.
 pub type Work = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
+/// Gives back what came of a future, when nobody takes it: see [`Awaitable::with_rollback`].
+pub type Undo = Box<dyn FnOnce(Py<PyAny>) + Send>;
+
 /// What starting means.
 pub enum Start {
     Poll(Work),
@@ -62,6 +65,10 @@ pub(super) struct Inner {
     pub(super) blocking: bool,
     pub(super) callbacks: Vec<Callback>,
     pub(super) groups: Vec<Py<Group>>,
+    /// Until the value is taken.
+    pub(super) undo: Option<Undo>,
+    /// `result()` gave the value; a task does that before it goes on, and may be cancelled then.
+    pub(super) looked_at: bool,
 }
 
 #[pyclass(frozen, weakref)]
@@ -111,11 +118,26 @@ impl Awaitable {
     pub fn new(start: Start) -> Self {
         let (callbacks, groups) = (Vec::new(), Vec::new());
         let state = State::New(start);
-        Self { inner: Mutex::new(Inner { state, home: None, blocking: false, callbacks, groups }) }
+        let (home, blocking, undo, looked_at) = (None, false, None, false);
+        let inner = Inner { state, home, blocking, callbacks, groups, undo, looked_at };
+        Self { inner: Mutex::new(inner) }
     }
 
     pub fn of(future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static) -> Self {
         Self::new(Start::Poll(Box::pin(future)))
+    }
+
+    /// A future whose value is something to be given back, such as a lock: asyncio may cancel a
+    /// task after this has settled and before the task went on. Then, and when it is dropped
+    /// with a value that nobody took, `undo` gets the value. It is called attached, and must not
+    /// run Python code.
+    pub fn with_rollback(
+        future: impl Future<Output = PyResult<Py<PyAny>>> + Send + 'static,
+        undo: impl FnOnce(Py<PyAny>) + Send + 'static,
+    ) -> Self {
+        let mut made = Self::of(future);
+        made.inner.get_mut().unwrap_or_else(PoisonError::into_inner).undo = Some(Box::new(undo));
+        made
     }
 
     pub(super) fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Inner> {
@@ -199,6 +221,11 @@ impl Awaitable {
         let (old, groups, callbacks, waited_for, home) = {
             let mut inner = slf.get().lock(py);
             if matches!(inner.state, State::Done(_)) {
+                let undo = inner.undo.take();
+                drop(inner);
+                if let (Settled::Value(value), Some(undo)) = (settled, undo) {
+                    undo(value); // it was cancelled while it was polled
+                }
                 return;
             }
             let old = std::mem::replace(&mut inner.state, State::Done(settled));
@@ -281,11 +308,47 @@ impl Awaitable {
         }
     }
 
+    /// Its outcome, when it is done, for who takes it: it is not to be given back then.
+    pub fn take(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
+        let outcome = self.settled(py)?;
+        let undo = self.lock(py).undo.take();
+        drop(undo);
+        Some(outcome)
+    }
+
+    /// Gives its value back, if it has one that nobody took.
+    pub(super) fn roll_back(&self, py: Python<'_>) {
+        let given_back = {
+            let mut inner = self.lock(py);
+            match &inner.state {
+                State::Done(Settled::Value(value)) => {
+                    let value = value.clone_ref(py);
+                    inner.undo.take().map(|undo| (undo, value))
+                }
+                _ => None,
+            }
+        };
+        if let Some((undo, value)) = given_back {
+            undo(value);
+        }
+    }
+
     /// Its outcome, when it is done.
     pub fn settled(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
         match &self.lock(py).state {
             State::Done(settled) => Some(settled.outcome(py)),
             _ => None,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(undo) = self.undo.take().filter(|_| !self.looked_at) {
+            let state = std::mem::replace(&mut self.state, State::Done(Settled::Cancelled(None)));
+            if let State::Done(Settled::Value(value)) = state {
+                undo(value);
+            }
         }
     }
 }

@@ -102,7 +102,7 @@ impl Group {
     fn results(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let results = PyList::empty(py);
         for child in &self.children {
-            match child.get().settled(py) {
+            match child.get().take(py) {
                 Some(Ok(value)) => results.append(value)?,
                 Some(Err(error)) => results.append(error.into_value(py))?,
                 None => unreachable!("every child is done"),

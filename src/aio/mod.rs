@@ -19,3 +19,5 @@ pub mod face;
 pub mod gather;
 #[cfg(feature = "python")]
 mod protocol;
+#[cfg(feature = "python")]
+pub mod ready;

@@ -34,7 +34,7 @@ impl Awaitable {
             return Ok(Some(py.None().into_bound(py)));
         }
         above_python(|| Self::begin(&slf))?;
-        if let Some(outcome) = slf.get().settled(py) {
+        if let Some(outcome) = slf.get().take(py) {
             return Err(PyStopIteration::new_err((outcome?,)));
         }
         slf.get().lock(py).blocking = true;
@@ -78,6 +78,8 @@ impl Awaitable {
     ) -> PyResult<()> {
         drop(tb); // the exception has it
         let py = slf.py();
+        // A task that was cancelled after this had settled takes nothing from it any more.
+        slf.get().roll_back(py);
         Self::close(slf);
         // An exception's instance comes alone or, from old callers, behind its type.
         let thrown = val.filter(|val| val.bind(py).is_instance_of::<PyBaseException>());
@@ -148,6 +150,7 @@ impl Awaitable {
     }
 
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.lock(py).looked_at = self.is_done(py);
         self.need_settled(py)?
     }
 
@@ -246,7 +249,8 @@ impl Awaitable {
         if let Ok(mut inner) = self.inner.try_lock() {
             let state = State::Done(Settled::Cancelled(None));
             let (callbacks, groups) = (Vec::new(), Vec::new());
-            let empty = Inner { state, home: None, blocking: false, callbacks, groups };
+            let (home, blocking, undo, looked_at) = (None, false, None, false);
+            let empty = Inner { state, home, blocking, callbacks, groups, undo, looked_at };
             let cleared = std::mem::replace(&mut *inner, empty);
             drop(inner);
             drop(cleared);
