@@ -48,6 +48,11 @@ mod _core {
         Awaitable, Bridge, Response, gather, http_get, shut_down, sleep, to_thread,
     };
     #[pymodule_export]
+    use crate::aio::{
+        channel_face::BaseChannel,
+        watch_face::{WatchNews, watch_begin, watch_end, watch_pause},
+    };
+    #[pymodule_export]
     use crate::future::{awaited::await_future, face::BaseFuture, promise::Promise};
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};

@@ -7,7 +7,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count"]
+__all__ = ["Awaitable", "BaseChannel", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Semaphore", "TaskOptions", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "watch_begin", "watch_end", "watch_pause", "word_count"]
 
 @final
 class Awaitable:
@@ -50,6 +50,61 @@ class Awaitable:
         Starts it now, without waiting for it.
         """
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@disjoint_base
+class BaseChannel:
+    """
+    The base of `plait.aio.Channel`.
+    """
+    def __aiter__(self, /) -> BaseChannel: ...
+    def __anext__(self, /) -> Awaitable: ...
+    def __bool__(self, /) -> bool:
+        """
+        Also when it is empty.
+        """
+    def __iter__(self, /) -> BaseChannel: ...
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, capacity: SupportsIndex | None) -> BaseChannel: ...
+    def __next__(self, /) -> Any: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _fill(self, /, value: Any) -> None: ...
+    def _reserve(self, /) -> Awaitable:
+        """
+        Waits for a place, which is to be filled.
+        """
+    def _try_reserve(self, /) -> bool:
+        """
+        Whether there was a place; it is to be filled.
+        """
+    @property
+    def capacity(self, /) -> int | None: ...
+    def close(self, /) -> None:
+        """
+        Ends it for senders, and for receivers once it is empty.
+        """
+    @property
+    def closed(self, /) -> bool: ...
+    def recv(self, /, timeout: Incomplete | None = None) -> Any:
+        """
+        Takes the oldest message; waits for one, so many seconds at most.
+        """
+    def recv_async(self, /) -> Awaitable:
+        """
+        Takes the oldest message, in a coroutine.
+        """
+    def send(self, /, value: Any, timeout: Incomplete | None = None) -> None:
+        """
+        Puts a message in; waits for a place, so many seconds at most.
+        """
+    def try_recv(self, /) -> Any:
+        """
+        Takes the oldest message, if there is one.
+        """
+    def try_send(self, /, value: Any) -> None:
+        """
+        Puts a message in if there is a place.
+        """
 
 @disjoint_base
 class BaseFuture:
@@ -151,9 +206,14 @@ class Bridge:
         Begins a round: takes the wake-up.
         """
     def __new__(cls, /) -> Bridge: ...
-    def __next__(self, /) -> tuple[Any, Any, Awaitable]:
+    def __next__(self, /) -> tuple[Any, Any, Any]:
         """
-        The next `(callback, context, awaitable)`; polls futures until one is due.
+        The next `(callback, context, arguments)`; polls futures until one is due.
+        """
+    def call(self, /, callback: Any, context: Any, arguments: "tuple[object, ...]") -> None:
+        """
+        Has the loop call `callback(*arguments)` in that context; from any thread. Many calls
+        share one wake-up.
         """
     def fileno(self, /) -> int:
         """
@@ -498,6 +558,16 @@ class Watch:
         """
 
 @final
+class WatchNews:
+    """
+    Waits for the news of all watches, until there are none: `(number, seconds, stands)`, where
+    no number of seconds means that it is time to look for loops.
+    """
+    def __iter__(self, /) -> WatchNews: ...
+    def __new__(cls, /) -> WatchNews: ...
+    def __next__(self, /) -> tuple[int, float | None, bool]: ...
+
+@final
 class Worker:
     """
     One thread's view of the crew: iterating waits for its jobs.
@@ -575,6 +645,11 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     """
     In a child: waits for its payload; see the engine. `True`: it is being prepared; `False`:
     there will be none. It stays attached, being the only thread.
+    """
+
+def await_future(future: BaseFuture) -> Awaitable:
+    """
+    What `await future` waits for; a new one each time.
     """
 
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
@@ -677,6 +752,19 @@ def to_thread(call: Any) -> Awaitable:
 def unblock(bytes: bytes) -> None:
     """
     Blocks the signals that these attributes block, and no others.
+    """
+
+def watch_begin(bridge: Bridge | None, threshold: SupportsFloat | SupportsIndex) -> tuple[int, bool]:
+    """
+    Begins a watch over a loop, or (no bridge) one that tells when to look for loops. Gives its
+    number, and whether the caller has to start a thread that iterates over `WatchNews`.
+    """
+
+def watch_end(number: SupportsIndex) -> None: ...
+
+def watch_pause(number: SupportsIndex) -> None:
+    """
+    The loop did not run: no standstill.
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from concurrent.futures.process import BrokenProcessPool
 
-__all__ = ["PlaitError", "SerializationError", "TaskTimeout", "WorkerDied"]
+__all__ = ["ChannelClosed", "PlaitError", "SerializationError", "TaskTimeout", "WorkerDied"]
 
 
 class PlaitError(Exception):
@@ -40,6 +40,10 @@ class WorkerDied(PlaitError, BrokenProcessPool):
         self.signal = signal
         self.exitcode = exitcode
         self.task = task
+
+
+class ChannelClosed(PlaitError, EOFError):
+    """A channel was closed: it takes no more messages, and those that it had are received."""
 
 
 class TaskTimeout(PlaitError, TimeoutError):

@@ -34,6 +34,8 @@ pub enum Start {
     Gather {
         children: Vec<Py<Awaitable>>,
         return_exceptions: bool,
+        /// How many groups are within each other here.
+        depth: usize,
     },
 }
 
@@ -181,8 +183,8 @@ impl Awaitable {
                     bridge.get().keep(id, slf);
                 }
             }
-            Start::Gather { children, return_exceptions } => {
-                let group = Group::new(slf, children, return_exceptions);
+            Start::Gather { children, return_exceptions, depth } => {
+                let group = Group::new(slf, children, return_exceptions, depth);
                 let group = Bound::new(py, group)?;
                 slf.get().lock(py).state = State::Gathering(group.clone().unbind());
                 Group::begin(&group)?;
@@ -330,6 +332,15 @@ impl Awaitable {
         };
         if let Some((undo, value)) = given_back {
             undo(value);
+        }
+    }
+
+    /// How many groups are within each other in it.
+    pub fn depth(&self, py: Python<'_>) -> usize {
+        match &self.lock(py).state {
+            State::New(Start::Gather { depth, .. }) => *depth,
+            State::Gathering(group) => group.get().depth,
+            _ => 0,
         }
     }
 

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 /// A done-callback and the context that it wants.
 pub type Callback = (Py<PyAny>, Py<PyAny>);
-/// What Python calls: a callback, its context, its arguments.
-pub type Due = (Py<PyAny>, Py<PyAny>, Py<PyTuple>);
+/// What Python calls: a callback, its context, its arguments (a tuple).
+pub type Due = (Py<PyAny>, Py<PyAny>, Py<PyAny>);
 /// Made by any thread, run on the loop's, where it says what to call.
 pub type Call = Box<dyn FnOnce(Python<'_>) -> PyResult<Due> + Send>;
 
@@ -92,7 +92,7 @@ impl Bridge {
             return;
         }
         let py = awaitable.py();
-        let arguments = PyTuple::new(py, [awaitable]).map(Bound::unbind);
+        let arguments = PyTuple::new(py, [awaitable]).map(|made| made.into_any().unbind());
         let Ok(arguments) = arguments else { return }; // an array has its length
         let mut agenda = self.agenda(py);
         for (callback, context) in callbacks {
@@ -178,7 +178,8 @@ impl Bridge {
 
     /// Has the loop call `callback(*arguments)` in that context; from any thread. Many calls
     /// share one wake-up.
-    fn call(&self, callback: Py<PyAny>, context: Py<PyAny>, arguments: Py<PyTuple>) {
+    #[pyo3(signature = (callback, context, arguments: "tuple[object, ...]"))]
+    fn call(&self, callback: Py<PyAny>, context: Py<PyAny>, arguments: Py<PyAny>) {
         self.post(Box::new(move |_| Ok((callback, context, arguments))));
     }
 

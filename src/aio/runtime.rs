@@ -73,24 +73,36 @@ pub fn sleep(duration: Duration) -> Result<Timer, AioError> {
     with(|owned| {
         let _context = owned.runtime.enter();
         let sleep = Box::pin(tokio::time::sleep(duration));
-        Timer { sleep, open: Arc::clone(&owned.open) }
+        Timer { sleep, open: Arc::clone(&owned.open), waited: false }
     })
 }
 
 /// Tokio's own timer panics when it is polled after its runtime was shut down, as a loop in a
 /// daemon thread may do while the interpreter exits. This one never ends then.
+///
+/// Nor does it end when it is polled first, though time may be up by then (setting a timer wakes
+/// a thread, which may take the processor): who sleeps expects that others come to run.
 pub struct Timer {
     sleep: Pin<Box<tokio::time::Sleep>>,
     open: Arc<RwLock<bool>>,
+    waited: bool,
 }
 
 impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { sleep, open } = &mut *self;
+        let Self { sleep, open, waited } = &mut *self;
         let open = open.read().unwrap_or_else(PoisonError::into_inner);
-        if *open { sleep.as_mut().poll(context) } else { Poll::Pending }
+        let first = !std::mem::replace(waited, true);
+        if !*open || sleep.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        if first {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -152,6 +164,15 @@ mod tests {
         assert!(Pin::new(&mut timer).poll(&mut context).is_pending());
         shut_down();
         assert!(Pin::new(&mut timer).poll(&mut context).is_pending());
+    }
+
+    #[test]
+    fn a_timer_that_is_up_at_once_ends_a_poll_later() {
+        let _turn = locked(&TURN);
+        let mut timer = sleep(Duration::ZERO).unwrap();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut timer).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut timer).poll(&mut context).is_ready());
     }
 
     #[test]
