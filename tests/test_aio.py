@@ -497,7 +497,8 @@ def test_interval_ticks_on_its_grid(drive):
                 time.sleep(0.025)  # a body that takes longer than the period
             if tick >= 4:
                 break
-        assert [tick for tick, _ in ticks][:2] == [0, 3]
+        assert ticks[0][0] == 0
+        assert ticks[1][0] >= 3  # those that were missed are skipped
         assert all(at >= tick * 0.01 for tick, at in ticks)
 
     drive(main())
