@@ -82,8 +82,8 @@ impl Bridge {
     }
 
     /// Has the loop's thread run this; from any thread, attached or not.
-    pub fn post(&self, call: Call) {
-        self.inbox.push(Entry::Call(call));
+    pub fn post(inbox: &Inbox<Call>, call: Call) {
+        inbox.push(Entry::Call(call));
     }
 
     /// For the round that is under way.
@@ -180,7 +180,7 @@ impl Bridge {
     /// share one wake-up.
     #[pyo3(signature = (callback, context, arguments: "tuple[object, ...]"))]
     fn call(&self, callback: Py<PyAny>, context: Py<PyAny>, arguments: Py<PyAny>) {
-        self.post(Box::new(move |_| Ok((callback, context, arguments))));
+        Self::post(&self.inbox, Box::new(move |_| Ok((callback, context, arguments))));
     }
 
     /// Asks for another round: this one ended early.

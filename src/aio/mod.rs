@@ -22,6 +22,8 @@ pub mod face;
 #[cfg(feature = "python")]
 pub mod gather;
 #[cfg(feature = "python")]
+pub mod probe;
+#[cfg(feature = "python")]
 mod protocol;
 #[cfg(feature = "python")]
 pub mod ready;
