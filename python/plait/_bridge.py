@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio.log import logger
 
 from . import _core
 
@@ -38,13 +39,12 @@ def _bridge_of(loop: asyncio.AbstractEventLoop) -> tuple[_core.Bridge, bool]:
 def step_ready(bridge: _core.Bridge) -> None:
     """Step the tasks whose awaitables are done, each under its own context."""
     loop = asyncio.get_running_loop()
-    if loop.get_debug():
-        # The loop times each callback then, and names the one that takes long.
-        for callback, context, arguments in bridge:
-            loop.call_soon(callback, *arguments, context=context)
-        return
+    debug = loop.get_debug()
+    began = 0.0
     try:
         for callback, context, arguments in bridge:
+            if debug:
+                began = loop.time()
             try:
                 context.run(callback, *arguments)
             except (SystemExit, KeyboardInterrupt):
@@ -56,6 +56,11 @@ def step_ready(bridge: _core.Bridge) -> None:
                         "exception": error,
                     }
                 )
+            if debug and loop.time() - began >= loop.slow_callback_duration:
+                # The loop would name this function, not what took so long.
+                task = getattr(callback, "__self__", None)
+                what = task if isinstance(task, asyncio.Task) else callback
+                logger.warning("Executing %r took %.3f seconds", what, loop.time() - began)
     except BaseException:
         bridge.ring()  # the rest of the round goes to the next one
         raise
