@@ -80,11 +80,11 @@ class watch:
     >>> from plait import aio
     >>> async def main():
     ...     with aio.watch(0.02) as watched:
-    ...         time.sleep(0.1)  # blocks; should be: await aio.sleep(0.1)
-    ...         await aio.sleep(0)
-    ...     return watched.standstills[0].stack[-1].line
-    >>> asyncio.run(main())  # doctest: +SKIP
-    'time.sleep(0.1)  # blocks; should be: await aio.sleep(0.1)'
+    ...         while not watched.standstills:
+    ...             time.sleep(0.01)  # blocks; should be: await aio.sleep(0.01)
+    ...     return watched.standstills[0].stack[-1].name
+    >>> asyncio.run(main())
+    'main'
     """
 
     def __init__(self, threshold: float = 0.1) -> None:
