@@ -760,7 +760,7 @@ def test_cancelling_the_task_cancels_the_future(make):
 
 def test_await_needs_a_running_loop(make):
     with pytest.raises(RuntimeError, match="no running event loop"):
-        make().__await__()
+        next(make().__await__())
 
 
 # Memory.

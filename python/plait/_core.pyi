@@ -3,12 +3,11 @@
 documentation and the types.
 """
 
-from _typeshed import SupportsGetItem
-from os import PathLike
+from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Door", "Job", "Keeper", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "parse_host", "pause_watch", "read_file", "reap", "receive_frame", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count", "write_file"]
+__all__ = ["Awaitable", "BaseChannel", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Semaphore", "TaskOptions", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "watch_begin", "watch_end", "watch_pause", "word_count"]
 
 @final
 class Awaitable:
@@ -51,6 +50,61 @@ class Awaitable:
         Starts it now, without waiting for it.
         """
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@disjoint_base
+class BaseChannel:
+    """
+    The base of `plait.aio.Channel`.
+    """
+    def __aiter__(self, /) -> BaseChannel: ...
+    def __anext__(self, /) -> Awaitable: ...
+    def __bool__(self, /) -> bool:
+        """
+        Also when it is empty.
+        """
+    def __iter__(self, /) -> BaseChannel: ...
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, capacity: SupportsIndex | None) -> BaseChannel: ...
+    def __next__(self, /) -> Any: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _fill(self, /, value: Any) -> None: ...
+    def _reserve(self, /) -> Awaitable:
+        """
+        Waits for a place, which is to be filled.
+        """
+    def _try_reserve(self, /) -> bool:
+        """
+        Whether there was a place; it is to be filled.
+        """
+    @property
+    def capacity(self, /) -> int | None: ...
+    def close(self, /) -> None:
+        """
+        Ends it for senders, and for receivers once it is empty.
+        """
+    @property
+    def closed(self, /) -> bool: ...
+    def recv(self, /, timeout: Incomplete | None = None) -> Any:
+        """
+        Takes the oldest message; waits for one, so many seconds at most.
+        """
+    def recv_async(self, /) -> Awaitable:
+        """
+        Takes the oldest message, in a coroutine.
+        """
+    def send(self, /, value: Any, timeout: Incomplete | None = None) -> None:
+        """
+        Puts a message in; waits for a place, so many seconds at most.
+        """
+    def try_recv(self, /) -> Any:
+        """
+        Takes the oldest message, if there is one.
+        """
+    def try_send(self, /, value: Any) -> None:
+        """
+        Puts a message in if there is a place.
+        """
 
 @disjoint_base
 class BaseFuture:
@@ -139,6 +193,12 @@ class BaseFuture:
         For executors: the task begins (True), or was cancelled and must not run (False).
         """
 
+class BoundedSemaphore(Semaphore):
+    """
+    A semaphore that never has more permits than at first.
+    """
+    def __new__(cls, /, value: SupportsIndex = 1) -> BoundedSemaphore: ...
+
 @final
 class Bridge:
     def __iter__(self, /) -> Bridge:
@@ -146,9 +206,14 @@ class Bridge:
         Begins a round: takes the wake-up.
         """
     def __new__(cls, /) -> Bridge: ...
-    def __next__(self, /) -> tuple[Any, Any, Awaitable]:
+    def __next__(self, /) -> tuple[Any, Any, Any]:
         """
-        The next `(callback, context, awaitable)`; polls futures until one is due.
+        The next `(callback, context, arguments)`; polls futures until one is due.
+        """
+    def call(self, /, callback: Any, context: Any, arguments: "tuple[object, ...]") -> None:
+        """
+        Has the loop call `callback(*arguments)` in that context; from any thread. Many calls
+        share one wake-up.
         """
     def fileno(self, /) -> int:
         """
@@ -196,17 +261,6 @@ class Child:
         """
 
 @final
-class Door:
-    """
-    A listening socket.
-    """
-    def fileno(self, /) -> int:
-        """
-        -1 when it is closed.
-        """
-    def look_again(self, /) -> None: ...
-
-@final
 class Job:
     """
     A job that a worker has taken.
@@ -223,12 +277,6 @@ class Job:
         """
 
 @final
-class Keeper:
-    """
-    Closes a loop's sockets when the loop lets go of it.
-    """
-
-@final
 class Lane:
     """
     A queue of calls that at most `limit` threads of the crew serve at once.
@@ -238,6 +286,36 @@ class Lane:
         """
         Has a worker call `call()`. Nobody sees its result; an exception is reported as that
         of a thread.
+        """
+
+@final
+class Lock:
+    """
+    A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /) -> Lock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take the lock, waiting for it if need be.
+        """
+    def acquire_async(self, /) -> Awaitable:
+        """
+        Take the lock in a coroutine: ``await lock.acquire_async()``.
+        """
+    def locked(self, /) -> bool:
+        """
+        Whether it is taken.
+        """
+    def release(self, /) -> None:
+        """
+        Let the lock go; any thread or task may.
         """
 
 @final
@@ -426,187 +504,33 @@ class Response:
     def headers(self, /) -> dict[str, str]: ...
     @property
     def status(self, /) -> int: ...
-    @property
-    def url(self, /) -> str:
-        """
-        Where it came from, after redirects.
-        """
 
-@final
-class Sockets:
-    def __iter__(self, /) -> Sockets:
-        """
-        Begins a round.
-        """
-    def __new__(cls, /, event_loop: Any) -> Sockets: ...
-    def __next__(self, /) -> tuple[Any, Any, Any]:
-        """
-        The next `(callback, context, argument)`.
-        """
-    def adopt(self, /, descriptor: SupportsIndex, limit: SupportsIndex) -> tuple[StreamReader, StreamWriter]:
-        """
-        Takes over a connected socket's descriptor.
-        """
-    def connect(self, /, address: Any, limit: SupportsIndex, local: Any | None = None) -> tuple[StreamReader, StreamWriter]:
-        """
-        Begins to connect to a tuple as of `getaddrinfo`, or to a Unix socket's path as bytes.
-        """
-    def fileno(self, /) -> int:
-        """
-        The descriptor that the loop watches.
-        """
-    def keeper(self, /) -> Keeper:
-        """
-        What closes the sockets when it goes: the loop has the only reference.
-        """
-    def listen(self, /, descriptor: SupportsIndex, visitors: Visitors, callback: Any, context: Any, limit: SupportsIndex) -> Door:
-        """
-        Takes over a listening socket's descriptor. `callback` gets a reader and a writer for
-        each connection, or an OSError.
-        """
-    def ring(self, /) -> None:
-        """
-        Asks for another round: this one ended early.
-        """
-    def shut(self, /, door: Door) -> None:
-        """
-        Closes a listening socket; what it has accepted goes on.
-        """
-
-@final
-class StreamOperation:
+@disjoint_base
+class Semaphore:
     """
-    A read, or another wait, of a stream.
+    A number of permits, for threads and coroutines at once.
     """
-    def __await__(self, /) -> StreamOperation: ...
-    def __iter__(self, /) -> StreamOperation: ...
-    def __next__(self, /) -> Any: ...
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
+    def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /, value: SupportsIndex) -> None: ...
     @property
-    def _asyncio_future_blocking(self, /) -> bool | None:
+    def _value(self, /) -> int: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: Incomplete | None = None) -> bool:
         """
-        None until it waits: `asyncio.isfuture` takes it for a coroutine then.
+        Take a permit, waiting for one if need be.
         """
-    @_asyncio_future_blocking.setter
-    def _asyncio_future_blocking(self, /, blocking: bool) -> None: ...
-    def _make_cancelled_error(self, /) -> BaseException: ...
-    def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
-    def cancel(self, /, msg: Any | None = None) -> bool:
+    def acquire_async(self, /) -> Awaitable:
         """
-        False if there is an answer already.
+        Take a permit in a coroutine.
         """
-    def cancelled(self, /) -> bool: ...
-    def close(self, /) -> None: ...
-    def done(self, /) -> bool: ...
-    def exception(self, /) -> Any | None: ...
-    def get_loop(self, /) -> Any: ...
-    def remove_done_callback(self, /, fn: Any) -> int:
+    def release(self, /, n: SupportsIndex = 1) -> None:
         """
-        How many were removed.
-        """
-    def result(self, /) -> None:
-        """
-        For the task that waits: None, when it may step.
-        """
-    def send(self, /, value: Any) -> Any:
-        """
-        As a coroutine's; the value is not looked at.
-        """
-    def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
-
-@final
-class StreamReader:
-    """
-    The receiving end of a connection: asyncio.StreamReader's interface.
-
-    Bytes are read when they are asked for, so that the network holds back a sender who is
-    faster than the reader; asyncio's reads ahead. Reads that are cancelled lose nothing.
-    """
-    def __aiter__(self, /) -> StreamReader: ...
-    def __anext__(self, /) -> StreamOperation: ...
-    def __repr__(self, /) -> str: ...
-    def at_eof(self, /) -> bool:
-        """
-        Is the end reached, and nothing left to read?
-        """
-    def read(self, /, n: SupportsIndex = ...) -> StreamOperation:
-        """
-        Up to n bytes, as soon as there are some; b"" at the end; n = -1: all up to the end.
-        """
-    def readexactly(self, /, n: SupportsIndex) -> StreamOperation:
-        """
-        Exactly n bytes.
-        """
-    def readline(self, /) -> StreamOperation:
-        """
-        Up to and with a newline, or up to the end.
-        """
-    def readuntil(self, /, separator: Any | None = None) -> StreamOperation:
-        """
-        Up to and with a separator, or the first of a tuple of them.
-        """
-
-@final
-class StreamWriter:
-    """
-    The sending end of a connection: asyncio.StreamWriter's interface.
-
-    What can be sent at once is. It is its own ``transport``. A stream that nobody refers to any
-    more is closed.
-    """
-    def __repr__(self, /) -> str: ...
-    def _opened(self, /) -> StreamOperation:
-        """
-        For `plait._streams`: is it connected?
-        """
-    @property
-    def _server_side(self, /) -> bool: ...
-    def _shake(self, /, settings: TlsSettings, server_hostname: str | None) -> StreamOperation:
-        """
-        For `plait._streams`: begins TLS and waits for its handshake.
-        """
-    def abort(self, /) -> None:
-        """
-        Closes the stream at once.
-        """
-    def can_write_eof(self, /) -> bool: ...
-    def close(self, /) -> None:
-        """
-        Closes the stream, when all that was written is sent.
-        """
-    def drain(self, /) -> StreamOperation:
-        """
-        Waits while more than the limit (64 KB) is not sent.
-        """
-    def get_extra_info(self, /, name: str, default: Any | None = None) -> Any | None:
-        """
-        "peername", "sockname", "socket", "ssl_object", "cipher".
-        """
-    def get_write_buffer_limits(self, /) -> tuple[int, int]:
-        """
-        (low, high), in bytes.
-        """
-    def get_write_buffer_size(self, /) -> int: ...
-    def is_closing(self, /) -> bool: ...
-    def set_write_buffer_limits(self, /, high: SupportsIndex | None = None, low: SupportsIndex | None = None) -> None: ...
-    def start_tls(self, /, sslcontext: Any, *, server_hostname: str | None = None, ssl_handshake_timeout: SupportsFloat | SupportsIndex | None = None, ssl_shutdown_timeout: SupportsFloat | SupportsIndex | None = None) -> Any:
-        """
-        Goes over to TLS: a coroutine.
-        """
-    @property
-    def transport(self, /) -> StreamWriter: ...
-    def wait_closed(self, /) -> StreamOperation: ...
-    def write(self, /, data: Any) -> None:
-        """
-        Sends bytes, at once or when the network takes them: `await drain()` waits for that.
-        """
-    def write_eof(self, /) -> None:
-        """
-        Sends the end of the stream, after all that was written; reads go on.
-        """
-    def writelines(self, /, data: Any) -> None:
-        """
-        The same for several pieces.
+        Give back one permit, or several.
         """
 
 @final
@@ -615,55 +539,6 @@ class TaskOptions:
     How tasks are to be run; see `plait.executors`.
     """
     def __new__(cls, /, timeout: SupportsFloat | SupportsIndex | None = None, retries: SupportsIndex = 0, memory: SupportsIndex | None = None, name: str | None = None) -> TaskOptions: ...
-
-@final
-class TlsConnection:
-    """
-    What is known of a connection's TLS: the part of `ssl.SSLObject` that tells about it.
-    """
-    def cipher(self, /) -> tuple[str, str, int] | None:
-        """
-        (name, version, bits)
-        """
-    def getpeercert(self, /, binary_form: bool = False) -> bytes | None:
-        """
-        The other side's certificate in DER; only with `binary_form=True`.
-        """
-    def version(self, /) -> str | None: ...
-
-@final
-class TlsSettings:
-    """
-    Whom to trust and what to show.
-    """
-    def __new__(cls, /, cafile: str | PathLike[str] | None, authorities: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]] | None, identity: tuple[str | PathLike[str], str | PathLike[str]] | None, verify: SupportsIndex, versions: SupportsIndex) -> TlsSettings:
-        """
-        `authorities`: certificates in DER, for those that are in no file. `verify`: 0 nothing,
-        1 the chain, 2 the name too. `versions`: bit 0 for TLS 1.2, bit 1 for 1.3.
-        """
-    @property
-    def has_identity(self, /) -> bool:
-        """
-        Can it be a server's?
-        """
-
-@final
-class Visitors:
-    """
-    The open connections of a server.
-    """
-    def __len__(self, /) -> int: ...
-    def __new__(cls, /, sockets: Sockets) -> Visitors: ...
-    def abort_all(self, /) -> None: ...
-    def close(self, /) -> None:
-        """
-        No more will come.
-        """
-    def close_all(self, /) -> None: ...
-    def wait(self, /) -> StreamOperation:
-        """
-        Until the server is closed and the last of them gone.
-        """
 
 @final
 class Watch:
@@ -681,6 +556,16 @@ class Watch:
         """
         Whether each part is where it was.
         """
+
+@final
+class WatchNews:
+    """
+    Waits for the news of all watches, until there are none: `(number, seconds, stands)`, where
+    no number of seconds means that it is time to look for loops.
+    """
+    def __iter__(self, /) -> WatchNews: ...
+    def __new__(cls, /) -> WatchNews: ...
+    def __next__(self, /) -> tuple[int, float | None, bool]: ...
 
 @final
 class Worker:
@@ -762,6 +647,11 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     there will be none. It stays attached, being the only thread.
     """
 
+def await_future(future: BaseFuture) -> Awaitable:
+    """
+    What `await future` waits for; a new one each time.
+    """
+
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
@@ -779,9 +669,9 @@ def fork_sibling() -> int:
 
 def gather(children: SupportsGetItem[int, Awaitable], return_exceptions: bool) -> Awaitable: ...
 
-def http_get(url: str, headers: SupportsGetItem[int, tuple[str, str]], timeout: SupportsFloat | SupportsIndex | None, max_size: SupportsIndex | None, follow_redirects: bool, tls: TlsSettings) -> Awaitable:
+def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitable:
     """
-    `timeout`: seconds for the whole request; `max_size`: bytes of the body. None: no limit.
+    `timeout` is the number of seconds for the whole request; None: no limit.
     """
 
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
@@ -803,19 +693,9 @@ def parent_pidfd(expected: SupportsIndex) -> int:
     A pidfd for the parent, if it still is `expected`; else ProcessLookupError.
     """
 
-def parse_host(host: str | None, port: SupportsIndex, family: SupportsIndex) -> list[tuple[int, Any]] | None:
-    """
-    The address of a host that is given in digits, as `resolve_host` gives it.
-    """
-
 def pause_watch() -> None:
     """
     Stops watching the parent, before a fork.
-    """
-
-def read_file(path: str | PathLike[str]) -> Awaitable:
-    """
-    The bytes of a file.
     """
 
 def reap(pidfd: SupportsIndex) -> int | None:
@@ -828,11 +708,6 @@ def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, lis
     """
     Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
     there yet.
-    """
-
-def resolve_host(host: str | None, port: SupportsIndex, family: SupportsIndex, flags: SupportsIndex) -> Awaitable:
-    """
-    Looks up a host's addresses: an awaitable of tuples `(family, address)`.
     """
 
 def resume_watch() -> None:
@@ -879,9 +754,17 @@ def unblock(bytes: bytes) -> None:
     Blocks the signals that these attributes block, and no others.
     """
 
-def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...
+def watch_begin(bridge: Bridge | None, threshold: SupportsFloat | SupportsIndex) -> tuple[int, bool]:
+    """
+    Begins a watch over a loop, or (no bridge) one that tells when to look for loops. Gives its
+    number, and whether the caller has to start a thread that iterates over `WatchNews`.
+    """
 
-def write_file(path: str | PathLike[str], data: SupportsGetItem[int, SupportsIndex]) -> Awaitable:
+def watch_end(number: SupportsIndex) -> None: ...
+
+def watch_pause(number: SupportsIndex) -> None:
     """
-    Makes a file of bytes, or replaces what is in it; the number of bytes.
+    The loop did not run: no standstill.
     """
+
+def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...

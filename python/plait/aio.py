@@ -19,21 +19,27 @@ import queue
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from . import _core, _workers
+from . import _bridge, _core, _workers
 from ._callables import check_callable
+from ._channel import Channel
 from ._servers import Server, start_server, start_unix_server
 from ._streams import open_connection, open_unix_connection
 from ._tls import TLS, settings_for_url
+from ._watch import watch
 
 if TYPE_CHECKING:
     import ssl as _ssl
 
+    from .executors import ProcessPoolExecutor
+
 __all__ = [
     "TLS",
+    "Channel",
     "Response",
     "Server",
     "StreamReader",
     "StreamWriter",
+    "call_soon",
     "gather",
     "http_get",
     "interval",
@@ -45,7 +51,9 @@ __all__ = [
     "start_server",
     "start_unix_server",
     "timeout",
+    "to_process",
     "to_thread",
+    "watch",
     "write_file",
 ]
 
@@ -114,6 +122,9 @@ def gather(*aws: Awaitable[Any], return_exceptions: bool = False) -> Coroutine[A
     ['a', 'b']
     """
     running = asyncio._get_running_loop() is not None
+    aws = tuple(
+        _core.await_future(one) if isinstance(one, _core.BaseFuture) else one for one in aws
+    )
     if all(type(one) is _core.Awaitable for one in aws):
         native = cast("tuple[_core.Awaitable, ...]", aws)
         group = _core.gather(native, return_exceptions)
@@ -160,6 +171,89 @@ def to_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Corou
     check_callable("fn", fn)
     call = functools.partial(contextvars.copy_context().run, fn, *args, **kwargs)
     return _core.to_thread(call)
+
+
+def to_process(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    """Call a function in another process; asyncio has `loop.run_in_executor` for it.
+
+    The processes are those of one `plait.ProcessPoolExecutor`, `plait.cpu_count()` of them, made
+    on first use. Functions need not be importable: lambdas, closures and those of ``__main__``
+    travel by value.
+
+    Args:
+        fn: what to call.
+        *args: its arguments.
+        **kwargs: its keyword arguments.
+
+    Returns:
+        An awaitable of the call's value; it raises the call's exception. Cancelling it takes
+        back a call that has not begun, and ends the process of one that has.
+
+    Raises:
+        TypeError: ``fn`` is not callable.
+        WorkerDied: when awaited: the process died.
+        SerializationError: when awaited: something could not be sent to the process, or back.
+
+    >>> import asyncio
+    >>> from plait import aio
+    >>> asyncio.run(aio.to_process(sum, [1, 2, 3]))
+    6
+    """
+    check_callable("fn", fn)
+    return _to_process(functools.partial(fn, *args, **kwargs))
+
+
+async def _to_process(call: Callable[[], T]) -> T:
+    future = _process_pool().submit(call)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        future.cancel(running=True)
+        raise
+
+
+@functools.cache
+def _process_pool() -> ProcessPoolExecutor:
+    from .executors import ProcessPoolExecutor  # not above: it imports multiprocessing
+
+    return ProcessPoolExecutor()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process_pool.cache_clear)
+
+
+def call_soon(
+    loop: asyncio.AbstractEventLoop,
+    fn: Callable[..., object],
+    /,
+    *args: Any,
+    context: contextvars.Context | None = None,
+) -> None:
+    """Have a loop call a function, from any thread, as its ``call_soon_threadsafe`` does.
+
+    Calls are made in the order in which they came, but not in order with those that the loop's
+    own methods take; many of them share one wake-up of the loop, and none can be taken back.
+
+    Args:
+        loop: the loop, running or not.
+        fn: what to call, in the loop's thread.
+        *args: its arguments.
+        context: the context to call it in; None: a copy of the caller's.
+
+    Raises:
+        RuntimeError: the loop is closed.
+
+    >>> import asyncio, threading
+    >>> from plait import aio
+    >>> async def main():
+    ...     loop, done = asyncio.get_running_loop(), asyncio.Event()
+    ...     threading.Thread(target=aio.call_soon, args=(loop, done.set)).start()
+    ...     return await done.wait()
+    >>> asyncio.run(main())
+    True
+    """
+    _bridge.bridge_of(loop).call(fn, context or contextvars.copy_context(), args)
 
 
 def run(coro: Awaitable[T], *, debug: bool | None = None) -> T:

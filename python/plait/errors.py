@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "ChannelClosed",
     "DeadlockError",
     "DeadlockParty",
     "PlaitError",
@@ -52,6 +53,10 @@ class WorkerDied(PlaitError, BrokenProcessPool):
         self.signal = signal
         self.exitcode = exitcode
         self.task = task
+
+
+class ChannelClosed(PlaitError, EOFError):
+    """A channel was closed: it takes no more messages, and those that it had are received."""
 
 
 class TaskTimeout(PlaitError, TimeoutError):

@@ -7,9 +7,9 @@
 //! No lock is held while a future is polled or a Python object dropped: either may run
 //! Python code that comes back here.
 
-use super::bridge::{Bridge, Callback};
+use super::bridge::{Bridge, Call, Callback};
 use super::gather::Group;
-use super::inbox::Wakeup;
+use super::inbox::{Entry, Wakeup};
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -60,6 +60,8 @@ pub enum Start {
     Gather {
         children: Vec<Py<Awaitable>>,
         return_exceptions: bool,
+        /// How many groups are within each other here.
+        depth: usize,
     },
 }
 
@@ -81,7 +83,7 @@ pub(super) enum State {
 pub(super) struct Home {
     pub(super) event_loop: Py<PyAny>,
     pub(super) bridge: Py<Bridge>,
-    pub(super) wakeup: Arc<Wakeup>,
+    pub(super) wakeup: Arc<Wakeup<Call>>,
 }
 
 pub(super) struct Inner {
@@ -202,9 +204,12 @@ impl Awaitable {
             Home { event_loop: event_loop.unbind(), bridge: bridge.clone().unbind(), wakeup };
         let start = {
             let mut inner = slf.get().lock(py);
+            if !matches!(inner.state, State::New(_)) {
+                return Ok(()); // another thread was faster: the awaitable is its loop's
+            }
             let State::New(start) = std::mem::replace(&mut inner.state, State::Waiting(None))
             else {
-                unreachable!("only its loop's thread starts an awaitable")
+                unreachable!("looked at above")
             };
             inner.home = Some(home);
             start
@@ -223,8 +228,8 @@ impl Awaitable {
                     bridge.get().keep(id, slf);
                 }
             }
-            Start::Gather { children, return_exceptions } => {
-                let group = Group::new(slf, children, return_exceptions);
+            Start::Gather { children, return_exceptions, depth } => {
+                let group = Group::new(slf, children, return_exceptions, depth);
                 let group = Bound::new(py, group)?;
                 slf.get().lock(py).state = State::Gathering(group.clone().unbind());
                 Group::begin(&group)?;
@@ -301,7 +306,7 @@ impl Awaitable {
     /// Has the next round call the callbacks.
     pub(super) fn wake(slf: &Bound<'_, Self>, bridge: &Bridge, id: u64) {
         bridge.keep(id, slf);
-        bridge.inbox().push(id);
+        bridge.inbox().push(Entry::Ready(id));
     }
 
     /// A round got its id: polls it, or goes on to its callbacks.
@@ -372,6 +377,15 @@ impl Awaitable {
         };
         if let Some((undo, value)) = given_back {
             undo(value);
+        }
+    }
+
+    /// How many groups are within each other in it.
+    pub fn depth(&self, py: Python<'_>) -> usize {
+        match &self.lock(py).state {
+            State::New(Start::Gather { depth, .. }) => *depth,
+            State::Gathering(group) => group.get().depth,
+            _ => 0,
         }
     }
 

@@ -2,27 +2,39 @@
 //!
 //! The loop's reader callback iterates over its bridge and calls what it gets (Python calls
 //! the callbacks, so no frame of Rust lies below a task's code). A round is bounded to what
-//! was ready when it began: futures that are ready at once again must not starve the loop.
+//! was ready when it began, and in time: neither futures that are ready at once again nor
+//! thousands that are ready together must starve the loop's other work.
 
 use super::awaitable::Awaitable;
-use super::inbox::Inbox;
+use super::inbox::{Entry, Inbox};
+use crate::python::above_python;
 use hashbrown::HashMap;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::{MutexExt, PyOnceLock};
+use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A done-callback and the context that it wants.
 pub type Callback = (Py<PyAny>, Py<PyAny>);
-type Due = (Py<PyAny>, Py<PyAny>, Py<Awaitable>);
+/// What Python calls: a callback, its context, its arguments (a tuple).
+pub type Due = (Py<PyAny>, Py<PyAny>, Py<PyAny>);
+/// Made by any thread, run on the loop's, where it says what to call.
+pub type Call = Box<dyn FnOnce(Python<'_>) -> PyResult<Due> + Send>;
+
+/// The loop goes round after so long, even if more is ready.
+const ROUND: Duration = Duration::from_millis(5);
+/// A round looks at the clock each time that it has done so much.
+const LOOK: usize = 32;
 
 #[pyclass(frozen)]
 pub struct Bridge {
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Call>>,
     agenda: Mutex<Agenda>,
     last_id: AtomicU64,
 }
@@ -32,6 +44,8 @@ struct Agenda {
     waiting: HashMap<u64, Py<Awaitable>>,
     due: VecDeque<Due>,
     budget: usize,
+    given: usize,
+    ends: Option<Instant>,
 }
 
 impl Bridge {
@@ -48,7 +62,7 @@ impl Bridge {
         Ok((event_loop, bridge.cast_into()?))
     }
 
-    pub fn inbox(&self) -> &Arc<Inbox> {
+    pub fn inbox(&self) -> &Arc<Inbox<Call>> {
         &self.inbox
     }
 
@@ -67,12 +81,44 @@ impl Bridge {
         drop(released); // after the lock: dropping may run Python code
     }
 
+    /// Has the loop's thread run this; from any thread, attached or not.
+    pub fn post(inbox: &Inbox<Call>, call: Call) {
+        inbox.push(Entry::Call(call));
+    }
+
     /// For the round that is under way.
     pub fn schedule(&self, awaitable: &Bound<'_, Awaitable>, callbacks: Vec<Callback>) {
-        let mut agenda = self.agenda(awaitable.py());
-        for (callback, context) in callbacks {
-            agenda.due.push_back((callback, context, awaitable.clone().unbind()));
+        if callbacks.is_empty() {
+            return;
         }
+        let py = awaitable.py();
+        let arguments = PyTuple::new(py, [awaitable]).map(|made| made.into_any().unbind());
+        let Ok(arguments) = arguments else { return }; // an array has its length
+        let mut agenda = self.agenda(py);
+        for (callback, context) in callbacks {
+            agenda.due.push_back((callback, context, arguments.clone_ref(py)));
+        }
+    }
+
+    /// The next entry of the round; `Ok`: a callback that is due. `None`: the round is over.
+    fn next_entry(&self, py: Python<'_>) -> Option<Result<Due, Entry<Call>>> {
+        let mut agenda = self.agenda(py);
+        if agenda.budget == 0 && agenda.due.is_empty() {
+            return None;
+        }
+        agenda.given += 1;
+        if agenda.given.is_multiple_of(LOOK)
+            && agenda.ends.is_some_and(|ends| ends <= Instant::now())
+        {
+            drop(agenda);
+            self.inbox.ring(); // the rest is for the next one
+            return None;
+        }
+        if let Some(due) = agenda.due.pop_front() {
+            return Some(Ok(due));
+        }
+        agenda.budget -= 1;
+        self.inbox.pop().map(Err)
     }
 
     fn agenda(&self, py: Python<'_>) -> MutexGuard<'_, Agenda> {
@@ -112,27 +158,28 @@ impl Bridge {
     /// Begins a round: takes the wake-up.
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         let ready = slf.get().inbox.answer();
-        slf.get().agenda(slf.py()).budget = ready;
+        let mut agenda = slf.get().agenda(slf.py());
+        agenda.budget = ready;
+        agenda.ends = Some(Instant::now() + ROUND);
+        drop(agenda);
         slf
     }
 
-    /// The next `(callback, context, awaitable)`; polls futures until one is due.
+    /// The next `(callback, context, arguments)`; polls futures until one is due.
     fn __next__(&self, py: Python<'_>) -> Option<Due> {
         loop {
-            let awaitable = {
-                let mut agenda = self.agenda(py);
-                if let Some(due) = agenda.due.pop_front() {
-                    return Some(due);
+            match self.next_entry(py)? {
+                Ok(due) => return Some(due),
+                Err(Entry::Ready(id)) => {
+                    let waits = self.agenda(py).waiting.get(&id).map(|found| found.clone_ref(py));
+                    if let Some(awaitable) = waits {
+                        Awaitable::step(awaitable.bind(py));
+                    }
                 }
-                if agenda.budget == 0 {
-                    return None;
-                }
-                agenda.budget -= 1;
-                let id = self.inbox.pop()?;
-                agenda.waiting.get(&id).map(|found| found.clone_ref(py))
-            };
-            if let Some(awaitable) = awaitable {
-                Awaitable::step(awaitable.bind(py));
+                Err(Entry::Call(call)) => match above_python(|| call(py)) {
+                    Ok(due) => return Some(due),
+                    Err(error) => error.write_unraisable(py, None),
+                },
             }
         }
     }
@@ -140,6 +187,13 @@ impl Bridge {
     /// How many awaitables are not done yet.
     fn count_waiting(&self, py: Python<'_>) -> usize {
         self.agenda(py).waiting.len()
+    }
+
+    /// Has the loop call `callback(*arguments)` in that context; from any thread. Many calls
+    /// share one wake-up.
+    #[pyo3(signature = (callback, context, arguments: "tuple[object, ...]"))]
+    fn call(&self, callback: Py<PyAny>, context: Py<PyAny>, arguments: Py<PyAny>) {
+        Self::post(&self.inbox, Box::new(move |_| Ok((callback, context, arguments))));
     }
 
     /// Asks for another round: this one ended early.
@@ -153,10 +207,10 @@ impl Bridge {
         for awaitable in agenda.waiting.values() {
             visit.call(awaitable)?;
         }
-        for (callback, context, awaitable) in &agenda.due {
+        for (callback, context, arguments) in &agenda.due {
             visit.call(callback)?;
             visit.call(context)?;
-            visit.call(awaitable)?;
+            visit.call(arguments)?;
         }
         Ok(())
     }

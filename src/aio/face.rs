@@ -33,8 +33,12 @@ pub fn sleep(delay: f64, result: Py<PyAny>) -> PyResult<Awaitable> {
 }
 
 #[pyfunction]
-pub fn gather(children: Vec<Py<Awaitable>>, return_exceptions: bool) -> Awaitable {
-    Awaitable::new(Start::Gather { children, return_exceptions })
+pub fn gather(
+    py: Python<'_>,
+    children: Vec<Py<Awaitable>>,
+    return_exceptions: bool,
+) -> PyResult<Awaitable> {
+    super::gather::gather(py, children, return_exceptions)
 }
 
 /// `call()` on a thread of the crew.

@@ -1,8 +1,8 @@
 //! `gather` of awaitables: children tell their group that they are done, with no task and
 //! no callback for each. Semantics are `asyncio.gather`'s.
 
-use super::awaitable::{Awaitable, By, Settled, cancelled_error};
-use pyo3::exceptions::PyRuntimeError;
+use super::awaitable::{Awaitable, By, Settled, Start, cancelled_error};
+use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit};
@@ -16,6 +16,25 @@ pub struct Group {
     left: AtomicUsize,
     cancelled: AtomicBool,
     return_exceptions: bool,
+    pub(super) depth: usize,
+}
+
+/// Groups within groups are begun, ended and dropped by recursion; a thread's stack has room for
+/// some thousands.
+const DEEPEST: usize = 500;
+
+/// Awaitables that are to be gathered when this one is begun.
+pub fn gather(
+    py: Python<'_>,
+    children: Vec<Py<Awaitable>>,
+    return_exceptions: bool,
+) -> PyResult<Awaitable> {
+    let depth = 1 + children.iter().map(|child| child.get().depth(py)).max().unwrap_or(0);
+    if depth > DEEPEST {
+        let message = format!("gather() within gather() more than {DEEPEST} times");
+        return Err(PyRecursionError::new_err(message));
+    }
+    Ok(Awaitable::new(Start::Gather { children, return_exceptions, depth }))
 }
 
 impl Group {
@@ -23,8 +42,10 @@ impl Group {
         top: &Bound<'_, Awaitable>,
         children: Vec<Py<Awaitable>>,
         return_exceptions: bool,
+        depth: usize,
     ) -> Self {
         Self {
+            depth,
             top: top.clone().unbind(),
             left: AtomicUsize::new(children.len()),
             children,

@@ -1,32 +1,42 @@
-//! The ids of the futures that can go on, and one wake-up for all of them.
+//! The ids of the futures that can go on, calls that other threads ask for, and one wake-up for
+//! all of them.
 //!
-//! `push` queues an id, then makes the pipe readable unless it already is; the reader clears
+//! `push` queues an entry, then makes the pipe readable unless it already is; the reader clears
 //! that mark before it looks at the queue. No wake-up is missed: both sides *swap* the mark
 //! with AcqRel, so a pusher that found it set did its push before the reader's swap, and the
-//! reader sees the id. At most one byte is ever in the pipe, so neither side can block.
+//! reader sees the entry. At most one byte is ever in the pipe, so neither side can block.
 
 use crate::error::locked;
 use std::collections::VecDeque;
 use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Wake;
 
-pub struct Inbox {
-    ready: Mutex<VecDeque<u64>>,
+/// `C`: what is called on the loop's thread.
+pub struct Inbox<C> {
+    entries: Mutex<VecDeque<Entry<C>>>,
     rung: AtomicBool,
+    answers: AtomicU64,
     reader: PipeReader,
     writer: PipeWriter,
 }
 
-impl Inbox {
+pub enum Entry<C> {
+    /// The future of this id can go on.
+    Ready(u64),
+    Call(C),
+}
+
+impl<C> Inbox<C> {
     pub fn new() -> std::io::Result<Self> {
         let (reader, writer) = std::io::pipe()?;
-        Ok(Self { ready: Mutex::default(), rung: AtomicBool::new(false), reader, writer })
+        let (rung, answers) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Self { entries: Mutex::default(), rung, answers, reader, writer })
     }
 
-    pub fn push(&self, id: u64) {
-        locked(&self.ready).push_back(id);
+    pub fn push(&self, entry: Entry<C>) {
+        locked(&self.entries).push_back(entry);
         self.ring();
     }
 
@@ -38,16 +48,22 @@ impl Inbox {
         }
     }
 
-    /// Called when the pipe is readable: takes the wake-up, and gives the number of ids that
+    /// Called when the pipe is readable: takes the wake-up, and gives the number of entries that
     /// came with it. Those that come later ring again.
     pub fn answer(&self) -> usize {
         let _ = (&self.reader).read(&mut [0]);
         self.rung.swap(false, Ordering::AcqRel);
-        locked(&self.ready).len()
+        self.answers.fetch_add(1, Ordering::Release);
+        locked(&self.entries).len()
     }
 
-    pub fn pop(&self) -> Option<u64> {
-        locked(&self.ready).pop_front()
+    /// How often `answer` was called: whether the loop goes round.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Acquire)
+    }
+
+    pub fn pop(&self) -> Option<Entry<C>> {
+        locked(&self.entries).pop_front()
     }
 
     pub fn reader(&self) -> &PipeReader {
@@ -56,21 +72,21 @@ impl Inbox {
 }
 
 /// The waker of one future.
-pub struct Wakeup {
-    pub inbox: Arc<Inbox>,
+pub struct Wakeup<C> {
+    pub inbox: Arc<Inbox<C>>,
     pub id: u64,
     /// Is the id in the inbox? Cleared before each poll, so that a wake-up during it counts.
     pub queued: AtomicBool,
 }
 
-impl Wake for Wakeup {
+impl<C: Send + 'static> Wake for Wakeup<C> {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.inbox.push(self.id);
+            self.inbox.push(Entry::Ready(self.id));
         }
     }
 }
@@ -82,7 +98,7 @@ mod tests {
 
     #[test]
     fn many_wakes_of_many_futures_are_answered_once() {
-        let inbox = Arc::new(Inbox::new().unwrap());
+        let inbox = Arc::new(Inbox::<()>::new().unwrap());
         std::thread::scope(|scope| {
             for id in 0..8 {
                 let wakeup =
@@ -92,10 +108,12 @@ mod tests {
             }
         });
         assert_eq!(inbox.answer(), 8);
-        let mut ids: Vec<u64> = std::iter::from_fn(|| inbox.pop()).collect();
+        let mut ids: Vec<u64> = std::iter::from_fn(|| inbox.pop())
+            .filter_map(|entry| if let Entry::Ready(id) = entry { Some(id) } else { None })
+            .collect();
         ids.sort_unstable();
         assert_eq!(ids, (0..8).collect::<Vec<_>>());
-        inbox.push(9);
-        assert_eq!(inbox.answer(), 1);
+        inbox.push(Entry::Call(()));
+        assert_eq!((inbox.answer(), inbox.answers()), (1, 2));
     }
 }

@@ -5,21 +5,29 @@
 //! loop then polls those futures and steps the tasks that wait for them. Rust's threads
 //! never touch Python.
 
+pub mod channel;
 pub mod files;
 pub mod http;
 pub mod inbox;
 pub mod net;
 pub mod runtime;
+pub mod watch;
 
 #[cfg(feature = "python")]
 pub mod awaitable;
 #[cfg(feature = "python")]
 pub mod bridge;
 #[cfg(feature = "python")]
+pub mod channel_face;
+#[cfg(feature = "python")]
 pub mod face;
 #[cfg(feature = "python")]
 pub mod gather;
 #[cfg(feature = "python")]
+pub mod probe;
+#[cfg(feature = "python")]
 mod protocol;
 #[cfg(feature = "python")]
 pub mod ready;
+#[cfg(feature = "python")]
+pub mod watch_face;

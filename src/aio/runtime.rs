@@ -15,9 +15,6 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// The I/O of thousands of tasks keeps two threads busy at most; the work is Python's.
-const MOST_WORKERS: usize = 2;
-
 /// How many HTTP clients there are, each with TLS settings of its own.
 const MOST_CLIENTS: usize = 16;
 
@@ -40,7 +37,7 @@ extern "C" fn forget_after_fork() {
 fn build() -> Result<Owned, AioError> {
     let started = AtomicUsize::new(0);
     let runtime = Builder::new_multi_thread()
-        .worker_threads(crate::parallel::cpus::cpu_count().min(MOST_WORKERS))
+        .worker_threads(crate::parallel::cpus::cpu_count())
         .enable_all()
         .thread_name_fn(move || format!("plait-tokio-{}", started.fetch_add(1, Ordering::Relaxed)))
         .on_thread_start(crate::os::block_signals)
@@ -90,24 +87,36 @@ pub fn sleep(duration: Duration) -> Result<Timer, AioError> {
     with(|owned| {
         let _context = owned.runtime.enter();
         let sleep = Box::pin(tokio::time::sleep(duration));
-        Timer { sleep, open: Arc::clone(&owned.open) }
+        Timer { sleep, open: Arc::clone(&owned.open), waited: false }
     })
 }
 
 /// Tokio's own timer panics when it is polled after its runtime was shut down, as a loop in a
 /// daemon thread may do while the interpreter exits. This one never ends then.
+///
+/// Nor does it end when it is polled first, though time may be up by then (setting a timer wakes
+/// a thread, which may take the processor): who sleeps expects that others come to run.
 pub struct Timer {
     sleep: Pin<Box<tokio::time::Sleep>>,
     open: Arc<RwLock<bool>>,
+    waited: bool,
 }
 
 impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { sleep, open } = &mut *self;
+        let Self { sleep, open, waited } = &mut *self;
         let open = open.read().unwrap_or_else(PoisonError::into_inner);
-        if *open { sleep.as_mut().poll(context) } else { Poll::Pending }
+        let first = !std::mem::replace(waited, true);
+        if !*open || sleep.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        if first {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -169,6 +178,17 @@ mod tests {
         assert!(Pin::new(&mut timer).poll(&mut context).is_pending());
         shut_down();
         assert!(Pin::new(&mut timer).poll(&mut context).is_pending());
+    }
+
+    #[test]
+    fn a_timer_that_is_up_at_once_ends_a_poll_later() {
+        let _turn = locked(&TURN);
+        let mut timer = sleep(Duration::ZERO).unwrap();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut timer).poll(&mut context).is_pending());
+        while Pin::new(&mut timer).poll(&mut context).is_pending() {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

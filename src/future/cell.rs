@@ -1,11 +1,13 @@
-//! Phases of a future, a lock, and the threads that wait for its end. Nothing of Python.
+//! Phases of a future, a lock, and who waits for its end: threads, by flags, and tasks, by
+//! wakers. Nothing of Python.
 //!
 //! Algorithm: whatever changes does so in [`Cell::with`], under one mutex that is held for a
 //! few instructions (no allocation by Python, no Python code, no wait). A word beside it
 //! mirrors the phase and the marks, so that looking costs a load. A thread that waits puts a
 //! flag into a list under the lock, unless the future has ended; whoever ends it, under the
 //! same lock, takes the list and sets the flags after unlocking. So no wake-up is missed, and
-//! a future that nobody waits for is ended by one lock, one store and one unlock.
+//! a future that nobody waits for is ended by one lock, one store and one unlock. A task's
+//! waker takes the place of a flag.
 //!
 //! Memory order: the word is stored with Release while the lock is held and loaded with
 //! Acquire; what the load says about the content is read under the lock again.
@@ -34,6 +36,7 @@ use crate::error::locked;
 use crate::os::{Flag, Woken};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 /// As in the standard library.
@@ -170,6 +173,7 @@ impl View {
 #[derive(Debug)]
 struct Guarded<T> {
     sleepers: Vec<Arc<Flag>>,
+    wakers: Vec<Waker>,
     content: T,
 }
 
@@ -182,7 +186,7 @@ pub struct Cell<T> {
 
 impl<T> Cell<T> {
     pub fn new(content: T) -> Self {
-        let guarded = Mutex::new(Guarded { sleepers: Vec::new(), content });
+        let guarded = Mutex::new(Guarded { sleepers: Vec::new(), wakers: Vec::new(), content });
         Self { word: AtomicU32::new(Phase::Pending as u32), guarded }
     }
 
@@ -197,18 +201,47 @@ impl<T> Cell<T> {
         let before = View(self.word.load(Ordering::Relaxed)); // only changed under the lock
         let mut view = before;
         let result = change(&mut guarded.content, &mut view);
-        let mut sleepers = Vec::new();
+        let (mut sleepers, mut wakers) = (Vec::new(), Vec::new());
         if view != before {
             self.word.store(view.0, Ordering::Release);
             if view.wakes() {
                 sleepers = std::mem::take(&mut guarded.sleepers);
+                wakers = std::mem::take(&mut guarded.wakers);
             }
         }
         drop(guarded);
         for sleeper in sleepers {
             sleeper.set();
         }
+        for waker in wakers {
+            waker.wake();
+        }
         result
+    }
+
+    /// A task looks whether a wait would be over; if not, it is woken when that changes.
+    pub fn poll_wait(&self, waker: &Waker) -> Poll<()> {
+        if self.view().wakes() {
+            return Poll::Ready(());
+        }
+        let mut guarded = locked(&self.guarded);
+        if self.view().wakes() {
+            return Poll::Ready(());
+        }
+        if !guarded.wakers.iter().any(|known| known.will_wake(waker)) {
+            guarded.wakers.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// A task no longer waits.
+    pub fn forget(&self, waker: &Waker) {
+        let mut gone = Vec::new();
+        let mut guarded = locked(&self.guarded);
+        if let Some(place) = guarded.wakers.iter().position(|known| known.will_wake(waker)) {
+            gone.push(guarded.wakers.swap_remove(place));
+        }
+        drop(guarded); // then the waker, which may be the last to hold its loop's inbox
     }
 
     /// Waits for the end, for the deadline or for a signal.
@@ -311,6 +344,26 @@ mod tests {
         let cell = Cell::new(());
         while cell.wait(Some(Instant::now())) != Woken::TimedOut {}
         assert!(locked(&cell.guarded).sleepers.is_empty());
+    }
+
+    #[test]
+    fn a_task_is_woken_by_the_end_unless_it_was_forgotten() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let counts: [Arc<Count>; 2] = std::array::from_fn(|_| Arc::new(Count(AtomicUsize::new(0))));
+        let [stays, goes] = counts.clone().map(Waker::from);
+        let cell = Cell::new(());
+        for waker in [&stays, &stays, &goes] {
+            assert!(cell.poll_wait(waker).is_pending());
+        }
+        cell.forget(&goes);
+        cell.with(|(), view| view.end(Phase::Finished));
+        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [1, 0]);
+        assert!(cell.poll_wait(&goes).is_ready());
     }
 
     #[test]

@@ -25,6 +25,7 @@ use pyo3::types::PyTraceback;
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::{Poll, Waker};
 use std::thread::ThreadId;
 use std::time::Instant;
 
@@ -276,6 +277,16 @@ impl Core {
                 Woken::TimedOut | Woken::Interrupted => py.check_signals()?,
             }
         }
+    }
+
+    /// As `wait_done`, for a task.
+    pub(super) fn poll_wait(&self, waker: &Waker) -> Poll<()> {
+        self.cell.poll_wait(waker)
+    }
+
+    /// That task no longer waits.
+    pub(super) fn forget(&self, waker: &Waker) {
+        self.cell.forget(waker);
     }
 
     /// As `wait_done`, by way of the source.

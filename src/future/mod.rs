@@ -7,11 +7,14 @@
 //! - `publish`: what of a completion needs Python: `_condition`, waiters, callbacks.
 //! - `object`: the Python object, and [`object::make`].
 //! - `face`: its methods, the base class of `plait.Future`.
+//! - `awaited`: what `await` waits for.
 //! - `promise`: the other half, for executors in Python.
 
 pub mod bytes;
 pub mod cell;
 
+#[cfg(feature = "python")]
+pub mod awaited;
 #[cfg(feature = "python")]
 pub mod core;
 #[cfg(feature = "python")]

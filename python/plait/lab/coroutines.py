@@ -10,7 +10,7 @@ from typing import Any
 
 from .sessions import Job, Session
 
-__all__ = ["CoroutineSession", "TokioSession"]
+__all__ = ["CoroutineSession", "TokioSession", "UvloopSession"]
 
 
 class CoroutineSession(Session):
@@ -23,12 +23,15 @@ class CoroutineSession(Session):
         super().__init__(job, workers)
         self._task = task
 
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
+
     @property
     def lanes(self) -> int:
         return 1
 
     def __enter__(self) -> CoroutineSession:
-        self._loop = asyncio.new_event_loop()
+        self._loop = self._new_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="plait-lab-loop", daemon=True
         )
@@ -76,6 +79,16 @@ class CoroutineSession(Session):
         self._thread.join(patience)
         if not self._thread.is_alive():
             self._loop.close()
+
+
+class UvloopSession(CoroutineSession):
+    """The same on uvloop."""
+
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
 
 
 class TokioSession(CoroutineSession):

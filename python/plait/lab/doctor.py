@@ -19,6 +19,7 @@ __all__ = ["examine", "findings_table"]
 # What each model or form of a report needs -> how to get it.
 _NEEDS = {
     "gevent": ("the gevent model", "pip install gevent"),
+    "uvloop": ("the uvloop model", "pip install uvloop"),
     "joblib": ("the joblib model", "pip install joblib"),
     "dask": ("the dask model", "pip install 'dask[distributed]'"),
     "matplotlib": ("charts (.png, .svg, .html)", "pip install 'plait[lab]'"),

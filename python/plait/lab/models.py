@@ -93,6 +93,35 @@ def _open_asyncio(job: Job, workers: int) -> Session:
     return CoroutineSession(job, workers, job.coroutine)
 
 
+def _open_uvloop(job: Job, workers: int) -> Session:
+    from .coroutines import UvloopSession
+
+    assert job.coroutine is not None
+    return UvloopSession(job, workers, job.coroutine)
+
+
+def _runs_on_uvloop(job: Job) -> str | None:
+    if importlib.util.find_spec("uvloop") is None:
+        return "not installed: pip install uvloop"
+    return _runs_coroutines(job)
+
+
+def _open_gevent(job: Job, workers: int) -> Session:
+    from .greenlets import GreenletSession
+
+    return GreenletSession(job, workers)
+
+
+def _runs_greenlets(job: Job) -> str | None:
+    if importlib.util.find_spec("gevent") is None:
+        return "not installed: pip install gevent"
+    if reason := _runs_functions(job):
+        return reason
+    if job.coroutine is None:
+        return "the task is not one that waits, so one thread's greenlets would run it serially"
+    return None
+
+
 def _open_tokio(job: Job, workers: int) -> Session:
     from .coroutines import TokioSession
 
@@ -200,10 +229,18 @@ MODELS: dict[str, Model] = {
             _open_asyncio,
         ),
         Model(
-            "gevent",
-            "greenlets",
+            "uvloop",
+            "the same coroutines on uvloop's event loop, which is libuv",
             "python",
-            _not_here("gevent", "pip install gevent"),
+            _runs_on_uvloop,
+            _open_uvloop,
+        ),
+        Model(
+            "gevent",
+            "greenlets, in a process of their own whose blocking calls gevent has replaced",
+            "python",
+            _runs_greenlets,
+            _open_gevent,
         ),
         Model(
             "joblib",

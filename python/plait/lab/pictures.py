@@ -27,7 +27,7 @@ _FAMILIES = {
         "#e08a1e",
         ("multiprocessing", "futures.process", "plait.process", "interpreters", "joblib", "dask"),
     ),
-    "coroutines": ("#b678d0", ("asyncio", "gevent")),
+    "coroutines": ("#b678d0", ("asyncio", "uvloop", "gevent")),
     "Rust": ("#14a37f", ("plait.rayon", "plait.tokio")),
 }
 _INK, _PAPER = "#1f2328", "#ffffff"

@@ -1,0 +1,54 @@
+//! The crossings between Python and Rust, with nothing on the other side: benchmarks/aio.py
+//! measures what they cost.
+
+use super::awaitable::Awaitable;
+use super::bridge::Bridge;
+use super::runtime;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::sync::Arc;
+
+/// A Rust future that is ready when it is polled.
+#[pyfunction]
+pub fn probe_ready(py: Python<'_>) -> Awaitable {
+    let none = py.None();
+    Awaitable::of(std::future::ready(Ok(none)))
+}
+
+/// One that a task on tokio's threads ends.
+#[pyfunction]
+pub fn probe_spawned(py: Python<'_>) -> Awaitable {
+    let none = py.None();
+    Awaitable::of(async move {
+        runtime::spawn(std::future::ready(()))?.await?;
+        Ok(none)
+    })
+}
+
+/// Has a task on tokio's threads make so many calls of `callback()` on the bridge's loop.
+#[pyfunction]
+pub fn probe_calls(
+    bridge: Py<Bridge>,
+    callback: Py<PyAny>,
+    context: Py<PyAny>,
+    count: usize,
+) -> Awaitable {
+    let inbox = Arc::clone(bridge.get().inbox());
+    let what = Arc::new((callback, context));
+    Awaitable::of(async move {
+        runtime::spawn(async move {
+            for _ in 0..count {
+                let what = Arc::clone(&what);
+                Bridge::post(
+                    &inbox,
+                    Box::new(move |py| {
+                        let nothing = PyTuple::empty(py).into_any().unbind();
+                        Ok((what.0.clone_ref(py), what.1.clone_ref(py), nothing))
+                    }),
+                );
+            }
+        })?
+        .await?;
+        Python::attach(|py| Ok(py.None()))
+    })
+}
