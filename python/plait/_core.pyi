@@ -281,6 +281,11 @@ class BaseQueue:
         For coroutines: None if no task is unfinished, or what to do as with `_put_now`.
         """
     def _done_seat(self, /) -> QueueSeat: ...
+    @property
+    def _engine(self, /) -> int:
+        """
+        By which the wait-for graph names it.
+        """
     def _get(self, /) -> Any: ...
     def _get_now(self, /, seat: QueueSeat | None = None) -> Any:
         """
@@ -353,6 +358,11 @@ class BaseSimpleQueue:
         Subclasses may take arguments in their `__init__`.
         """
     def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
+    @property
+    def _engine(self, /) -> int:
+        """
+        By which the wait-for graph names it.
+        """
     def _get_now(self, /, seat: QueueSeat | None = None) -> Any: ...
     def _item_seat(self, /) -> QueueSeat: ...
     def empty(self, /) -> bool: ...
