@@ -7,7 +7,94 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseChannel", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Semaphore", "TaskOptions", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "watch_begin", "watch_end", "watch_pause", "word_count"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Event", "Job", "JoinsProcess", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Response", "RunEnd", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "record_places", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
+
+@disjoint_base
+class AtomicInt:
+    """
+    A whole number that threads change without a lock.
+    """
+    def __index__(self, /) -> int: ...
+    def __int__(self, /) -> int: ...
+    def __new__(cls, value: SupportsIndex = 0, /) -> AtomicInt: ...
+    def __repr__(self, /) -> str: ...
+    def add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns the sum.
+        """
+    def compare_exchange(self, /, expected: SupportsIndex, new: SupportsIndex) -> bool:
+        """
+        Sets it to `new` if it is `expected`; returns whether it was.
+        """
+    def exchange(self, /, value: SupportsIndex) -> int:
+        """
+        Sets it; returns what it was.
+        """
+    def fetch_add(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Adds; returns what it was before.
+        """
+    def fetch_max(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the larger of its value and `n`; returns what it was before.
+        """
+    def fetch_min(self, /, n: SupportsIndex) -> int:
+        """
+        Makes it the smaller of its value and `n`; returns what it was before.
+        """
+    def load(self, /) -> int:
+        """
+        Its value.
+        """
+    def store(self, /, value: SupportsIndex) -> None:
+        """
+        Sets it.
+        """
+    def sub(self, /, n: SupportsIndex = 1) -> int:
+        """
+        Subtracts; returns the difference.
+        """
+
+@disjoint_base
+class AtomicRef:
+    """
+    A reference that threads change without a lock of theirs.
+    """
+    def __new__(cls, value: Any | None = None, /) -> AtomicRef: ...
+    def __repr__(self, /) -> str: ...
+    def compare_exchange(self, /, expected: Any, new: Any) -> bool:
+        """
+        Has it refer to `new` if it refers to `expected`, that very object; returns whether it did.
+        """
+    def exchange(self, /, value: Any) -> Any:
+        """
+        Has it refer to another one; returns the former.
+        """
+    def load(self, /) -> Any:
+        """
+        The object that it refers to.
+        """
+    def store(self, /, value: Any) -> None:
+        """
+        Has it refer to another one.
+        """
+
+@final
+class Attempt:
+    """
+    An attempt at a task with a time limit; see `plait._deadlines`.
+    """
+    def expire(self, /, error: Any) -> None:
+        """
+        Its time is over: `error` is what its future fails with, if it isn't tried again.
+        """
+    @property
+    def name(self, /) -> str | None: ...
+    @property
+    def timeout(self, /) -> float:
+        """
+        When its time is over; `time.monotonic`'s seconds are counted by who watches.
+        """
 
 @final
 class Awaitable:
@@ -26,7 +113,7 @@ class Awaitable:
     def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
     def cancel(self, /, msg: Any | None = None) -> bool:
         """
-        Ends it: the Rust future is dropped. False if it was done.
+        Ends it: the Rust future is dropped, or told to end. False if it was done.
         """
     def cancelled(self, /) -> bool: ...
     def close(self, /) -> None:
@@ -52,58 +139,46 @@ class Awaitable:
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
 
 @disjoint_base
-class BaseChannel:
+class Barrier:
     """
-    The base of `plait.aio.Channel`.
+    A meeting point of a fixed number of threads and coroutines.
     """
-    def __aiter__(self, /) -> BaseChannel: ...
-    def __anext__(self, /) -> Awaitable: ...
-    def __bool__(self, /) -> bool:
-        """
-        Also when it is empty.
-        """
-    def __iter__(self, /) -> BaseChannel: ...
-    def __len__(self, /) -> int: ...
-    def __new__(cls, /, capacity: SupportsIndex | None) -> BaseChannel: ...
-    def __next__(self, /) -> Any: ...
+    def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
-    def _fill(self, /, value: Any) -> None: ...
-    def _reserve(self, /) -> Awaitable:
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def abort(self, /) -> None:
         """
-        Waits for a place, which is to be filled.
-        """
-    def _try_reserve(self, /) -> bool:
-        """
-        Whether there was a place; it is to be filled.
+        Break it: who waits, and who comes, gets `threading.BrokenBarrierError`.
         """
     @property
-    def capacity(self, /) -> int | None: ...
-    def close(self, /) -> None:
+    def broken(self, /) -> bool:
         """
-        Ends it for senders, and for receivers once it is empty.
+        Whether it is broken.
         """
     @property
-    def closed(self, /) -> bool: ...
-    def recv(self, /, timeout: Incomplete | None = None) -> Any:
+    def n_waiting(self, /) -> int:
         """
-        Takes the oldest message; waits for one, so many seconds at most.
+        How many are waiting.
         """
-    def recv_async(self, /) -> Awaitable:
+    @property
+    def parties(self, /) -> int:
         """
-        Takes the oldest message, in a coroutine.
+        How many have to meet.
         """
-    def send(self, /, value: Any, timeout: Incomplete | None = None) -> None:
+    def reset(self, /) -> None:
         """
-        Puts a message in; waits for a place, so many seconds at most.
+        Make it as new; who waits gets `threading.BrokenBarrierError`.
         """
-    def try_recv(self, /) -> Any:
+    def wait(self, /, timeout: Incomplete | None = None) -> int:
         """
-        Takes the oldest message, if there is one.
+        Wait until all are there.
         """
-    def try_send(self, /, value: Any) -> None:
+    def wait_async(self, /) -> Awaitable:
         """
-        Puts a message in if there is a place.
+        Wait in a coroutine until all are there.
         """
 
 @disjoint_base
@@ -193,6 +268,154 @@ class BaseFuture:
         For executors: the task begins (True), or was cancelled and must not run (False).
         """
 
+@disjoint_base
+class BaseQueue:
+    def __init__(self, /, maxsize: Any | None = None) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseQueue:
+        """
+        Subclasses may take other arguments in their `__init__`.
+        """
+    def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
+    def _done_now(self, /, seat: QueueSeat | None = None) -> Any | None:
+        """
+        For coroutines: None if no task is unfinished, or what to do as with `_put_now`.
+        """
+    def _done_seat(self, /) -> QueueSeat: ...
+    @property
+    def _engine(self, /) -> int:
+        """
+        By which the wait-for graph names it.
+        """
+    def _get(self, /) -> Any: ...
+    def _get_now(self, /, seat: QueueSeat | None = None) -> Any:
+        """
+        For coroutines: an item, or what to do as with `_put_now`.
+        """
+    def _hand_over(self, /, opened: Any) -> list[Any] | None:
+        """
+        For `open_queue`: the queue is served by this from now on. Its items so far; None: it was
+        open before.
+        """
+    def _init(self, /, maxsize: Any) -> None: ...
+    def _item_seat(self, /) -> QueueSeat: ...
+    @property
+    def _opened(self, /) -> Any: ...
+    def _put(self, /, item: Any) -> None: ...
+    def _put_now(self, /, item: Any, seat: QueueSeat | None = None) -> Any | None:
+        """
+        For coroutines: puts if it can at once (None), else says what to do: with the class
+        `QueueSeat` to wait with one, with the class `BaseQueue` that the queue is open.
+        """
+    def _qsize(self, /) -> Any: ...
+    def _slot_seat(self, /) -> QueueSeat:
+        """
+        A coroutine's place in the line for slots, for items, or for there to be nothing undone.
+        """
+    def _waiting(self, /, what: str) -> int:
+        """
+        For tests: how many wait for an "item", a "slot" or for all to be "done".
+        """
+    @property
+    def all_tasks_done(self, /) -> Any: ...
+    def empty(self, /) -> bool: ...
+    def full(self, /) -> bool: ...
+    def get(self, /, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
+    def get_nowait(self, /) -> Any: ...
+    @property
+    def is_shutdown(self, /) -> bool: ...
+    @is_shutdown.setter
+    def is_shutdown(self, /, shut: bool) -> None: ...
+    def join(self, /) -> None: ...
+    @property
+    def maxsize(self, /) -> int: ...
+    @maxsize.setter
+    def maxsize(self, /, maxsize: Any) -> None: ...
+    @property
+    def mutex(self, /) -> Any: ...
+    @property
+    def not_empty(self, /) -> Any: ...
+    @property
+    def not_full(self, /) -> Any: ...
+    def put(self, /, item: Any, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> None: ...
+    def put_nowait(self, /, item: Any) -> None: ...
+    def qsize(self, /) -> Any: ...
+    @property
+    def queue(self, /) -> Any: ...
+    @queue.setter
+    def queue(self, /, queue: Any) -> None: ...
+    def shutdown(self, /, immediate: "bool" = ...) -> None: ...
+    def task_done(self, /) -> None: ...
+    @property
+    def unfinished_tasks(self, /) -> int: ...
+    @unfinished_tasks.setter
+    def unfinished_tasks(self, /, unfinished: SupportsIndex) -> None: ...
+
+@disjoint_base
+class BaseSimpleQueue:
+    def __init__(self, /) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseSimpleQueue:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def __reduce_ex__(self, /, _protocol: SupportsIndex | None = None) -> Any: ...
+    @property
+    def _engine(self, /) -> int:
+        """
+        By which the wait-for graph names it.
+        """
+    def _get_now(self, /, seat: QueueSeat | None = None) -> Any: ...
+    def _item_seat(self, /) -> QueueSeat: ...
+    def empty(self, /) -> bool: ...
+    def get(self, /, block: "bool" = ..., timeout: SupportsFloat | SupportsIndex | None = None) -> Any: ...
+    def get_nowait(self, /) -> Any: ...
+    def put(self, /, item: Any, _block: Any | None = None, _timeout: Any | None = None) -> None: ...
+    def put_nowait(self, /, item: Any) -> None: ...
+    def qsize(self, /) -> int: ...
+
+@disjoint_base
+class BaseThreadPool:
+    """
+    The base class of `plait.ThreadPoolExecutor`; its other base is the standard library's.
+    """
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseThreadPool:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
+    def _close(self, /, cancel: bool) -> None:
+        """
+        Takes no more tasks; `cancel`: those that have not begun are cancelled.
+        """
+    def _counts(self, /) -> list[tuple[int, int, float, float, float, bool]]:
+        """
+        Of each thread: ident, tasks, seconds in tasks, without one, and since it began, idle.
+        """
+    @property
+    def _ended(self, /) -> str | None:
+        """
+        Why it takes no tasks: "closed", "broken", or None.
+        """
+    def _is_here(self, /) -> bool:
+        """
+        Whether the calling thread is one of its own.
+        """
+    def _open(self, /, limit: SupportsIndex, starter: Any, future: type) -> None:
+        """
+        Begins; once more in a forked child, which has none of the threads.
+        """
+    def _submit_limited(self, /, function: Any, args: tuple, kwargs: dict | None, timeout: SupportsFloat | SupportsIndex | None, retries: SupportsIndex, name: str | None) -> Any:
+        """
+        The same, with limits.
+        """
+    @property
+    def _waiting(self, /) -> int:
+        """
+        Tasks that wait for a thread.
+        """
+    def submit(self, fn: Any, /, *args: "object", **kwargs: "object") -> Any:
+        """
+        Schedules `fn(*args, **kwargs)` in a thread; its future.
+        """
+
 class BoundedSemaphore(Semaphore):
     """
     A semaphore that never has more permits than at first.
@@ -206,14 +429,13 @@ class Bridge:
         Begins a round: takes the wake-up.
         """
     def __new__(cls, /) -> Bridge: ...
-    def __next__(self, /) -> tuple[Any, Any, Any]:
+    def __next__(self, /) -> tuple[Any, Any, Awaitable]:
         """
-        The next `(callback, context, arguments)`; polls futures until one is due.
+        The next `(callback, context, awaitable)`; polls futures until one is due.
         """
-    def call(self, /, callback: Any, context: Any, arguments: "tuple[object, ...]") -> None:
+    def count_waiting(self, /) -> int:
         """
-        Has the loop call `callback(*arguments)` in that context; from any thread. Many calls
-        share one wake-up.
+        How many awaitables are not done yet.
         """
     def fileno(self, /) -> int:
         """
@@ -222,6 +444,27 @@ class Bridge:
     def ring(self, /) -> None:
         """
         Asks for another round: this one ended early.
+        """
+
+@final
+class CachedThread:
+    """
+    A cached thread that waits for its run.
+    """
+    def __new__(cls, /, stack: SupportsIndex) -> CachedThread:
+        """
+        Reserves a thread with a stack of this size, 0 for the system's default. Raises
+        RuntimeError if there is none and none can be made.
+        """
+    @property
+    def end(self, /) -> RunEnd: ...
+    @property
+    def ident(self, /) -> int: ...
+    @property
+    def native_id(self, /) -> int: ...
+    def run(self, /, function: Any, argument: Any, name: str) -> None:
+        """
+        Has the thread call `function(argument)`, under a name that the system shows.
         """
 
 @final
@@ -260,6 +503,105 @@ class Child:
         A pidfd, readable when it has ended; -1 after close().
         """
 
+@disjoint_base
+class Condition:
+    """
+    A condition variable for threads and coroutines: `threading.Condition` and
+    `asyncio.Condition` in one.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *exc: "object") -> Any: ...
+    def __enter__(self, /) -> Any: ...
+    def __exit__(self, /, *exc: "object") -> Any: ...
+    def __new__(cls, /, lock: Any | None = None) -> Condition: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _is_owned(self, /) -> bool: ...
+    @property
+    def _lock(self, /) -> Any: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    @property
+    def acquire(self, /) -> Any:
+        """
+        The lock's own `acquire`.
+        """
+    @property
+    def acquire_async(self, /) -> Any:
+        """
+        The lock's own `acquire_async`.
+        """
+    def notify(self, /, n: SupportsIndex = 1) -> None:
+        """
+        Notify ``n`` who wait, threads or tasks, in their order.
+        """
+    def notifyAll(self, /) -> None:
+        """
+        An old name of `notify_all`.
+        """
+    def notify_all(self, /) -> None:
+        """
+        Notify all who wait.
+        """
+    @property
+    def release(self, /) -> Any:
+        """
+        The lock's own `release`.
+        """
+    def wait(self, /, timeout: Incomplete | None = None) -> bool:
+        """
+        Let the lock go, wait to be notified, and take the lock again.
+        """
+    def wait_async(self, /) -> Awaitable:
+        """
+        Wait in a coroutine that holds the lock.
+        """
+    def wait_for(self, /, predicate: Any, timeout: Incomplete | None = None) -> Any:
+        """
+        Wait until ``predicate()`` is true; its last value.
+        """
+    def wait_for_async(self, /, predicate: Any) -> Awaitable:
+        """
+        Wait in a coroutine until ``predicate()`` is true; its value.
+        """
+
+@disjoint_base
+class Event:
+    """
+    A flag that threads and coroutines wait for: `threading.Event` and `asyncio.Event` in one.
+    """
+    def __new__(cls, /) -> Event: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _cond(self, /) -> Any: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def clear(self, /) -> None:
+        """
+        Take the flag back.
+        """
+    def is_set(self, /) -> bool:
+        """
+        Whether the flag is set.
+        """
+    def set(self, /) -> None:
+        """
+        Set the flag; all who wait go on.
+        """
+    def wait(self, /, timeout: Incomplete | None = None) -> bool:
+        """
+        Wait until the flag is set.
+        """
+    def wait_async(self, /) -> Awaitable:
+        """
+        Wait in a coroutine until the flag is set.
+        """
+
 @final
 class Job:
     """
@@ -275,6 +617,15 @@ class Job:
         What to call. Handed out once, so that it is Python that drops it: a finalizer may
         run then.
         """
+
+@final
+class JoinsProcess:
+    """
+    `with JoinsProcess(process):` around a join without a time limit.
+    """
+    def __enter__(self, /) -> None: ...
+    def __exit__(self, /, *_exc) -> None: ...
+    def __new__(cls, /, process: Any) -> JoinsProcess: ...
 
 @final
 class Lane:
@@ -301,6 +652,9 @@ class Lock:
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
         Take the lock, waiting for it if need be.
@@ -338,6 +692,24 @@ class PoolMap:
         """
         Without waiting: a tuple of the next result, None if it isn't there yet. Raises
         StopIteration at the end, or the result's exception.
+        """
+
+@final
+class PoolThread:
+    """
+    A thread that is to be started for a pool.
+    """
+    def begin(self, /) -> bool:
+        """
+        For the thread: it begins. False: it is not wanted any more.
+        """
+    def break_down(self, /, reason: str) -> None:
+        """
+        The thread could not begin: the pool is broken.
+        """
+    def serve(self, /, ident: SupportsIndex) -> None:
+        """
+        Runs the pool's tasks until the pool's end.
         """
 
 @final
@@ -493,6 +865,115 @@ class Promise:
         """
 
 @final
+class QueueSeat:
+    """
+    A coroutine's place in the line.
+    """
+    def leave(self, /) -> None:
+        """
+        The coroutine waits no more.
+        """
+    def told(self, /) -> Awaitable:
+        """
+        Await it, then look again.
+        """
+
+@final
+class RLock:
+    """
+    A lock that its owner may take again: `threading.RLock`, for coroutines too.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __new__(cls, /) -> RLock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _acquire_restore(self, /, state: tuple[SupportsIndex, SupportsIndex]) -> None: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _is_owned(self, /) -> bool: ...
+    def _recursion_count(self, /) -> int: ...
+    def _release_save(self, /) -> tuple[int, int]:
+        """
+        `(how often, by whom)`, for `_acquire_restore`.
+        """
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take the lock, waiting for it if need be.
+        """
+    def acquire_async(self, /) -> Awaitable:
+        """
+        Take the lock in a coroutine.
+        """
+    def locked(self, /) -> bool:
+        """
+        Whether anybody holds it.
+        """
+    def release(self, /) -> None:
+        """
+        Undo one `acquire`.
+        """
+
+@disjoint_base
+class RWLock:
+    """
+    A lock for many readers or one writer, threads and coroutines.
+    """
+    def __new__(cls, /) -> RWLock: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _at_fork_reinit(self, /) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
+    def acquire_read(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take it for reading, beside other readers.
+        """
+    def acquire_read_async(self, /) -> Awaitable:
+        """
+        Take it for reading, in a coroutine.
+        """
+    def acquire_write(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
+        """
+        Take it for writing, alone.
+        """
+    def acquire_write_async(self, /) -> Awaitable:
+        """
+        Take it for writing, in a coroutine.
+        """
+    def read(self, /) -> RWLockAccess:
+        """
+        ``with rw.read():`` or ``async with rw.read():``
+        """
+    def release_read(self, /) -> None:
+        """
+        Undo one `acquire_read` of this thread or task.
+        """
+    def release_write(self, /) -> None:
+        """
+        Undo `acquire_write`.
+        """
+    def write(self, /) -> RWLockAccess:
+        """
+        ``with rw.write():`` or ``async with rw.write():``
+        """
+
+@final
+class RWLockAccess:
+    """
+    One way to hold an `RWLock`, for ``with`` and ``async with``.
+    """
+    def __aenter__(self, /) -> Any: ...
+    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __enter__(self, /) -> bool: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
+
+@final
 class Response:
     """
     What a server answered.
@@ -504,6 +985,23 @@ class Response:
     def headers(self, /) -> dict[str, str]: ...
     @property
     def status(self, /) -> int: ...
+
+@final
+class RunEnd:
+    """
+    The end of a run: what `threading.Thread._handle` is since Python 3.13.
+    """
+    def _set_done(self, /) -> None: ...
+    @property
+    def ident(self, /) -> int: ...
+    def is_done(self, /) -> bool:
+        """
+        Whether it has ended.
+        """
+    def join(self, /, timeout: SupportsFloat | SupportsIndex | None = None) -> bool:
+        """
+        Waits for it, `timeout` seconds at most. Whether it has ended.
+        """
 
 @disjoint_base
 class Semaphore:
@@ -517,7 +1015,9 @@ class Semaphore:
     def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
-    def _at_fork_reinit(self, /, value: SupportsIndex) -> None: ...
+    @property
+    def _engine(self, /) -> int: ...
+    def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     @property
     def _value(self, /) -> int: ...
     def acquire(self, /, blocking: "bool" = ..., timeout: Incomplete | None = None) -> bool:
@@ -556,16 +1056,6 @@ class Watch:
         """
         Whether each part is where it was.
         """
-
-@final
-class WatchNews:
-    """
-    Waits for the news of all watches, until there are none: `(number, seconds, stands)`, where
-    no number of seconds means that it is time to look for loops.
-    """
-    def __iter__(self, /) -> WatchNews: ...
-    def __new__(cls, /) -> WatchNews: ...
-    def __next__(self, /) -> tuple[int, float | None, bool]: ...
 
 @final
 class Worker:
@@ -647,9 +1137,15 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     there will be none. It stays attached, being the only thread.
     """
 
-def await_future(future: BaseFuture) -> Awaitable:
+def blocked(wait: Any) -> Any:
     """
-    What `await future` waits for; a new one each time.
+    Calls `wait()`, which blocks this thread; if it is one of a pool's, that has one thread more
+    for so long.
+    """
+
+def close_threads() -> None:
+    """
+    The interpreter is about to go away: no run begins any more.
     """
 
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
@@ -659,6 +1155,11 @@ def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
 def end_with_parent(pidfd: SupportsIndex) -> None:
     """
     Ends this process as soon as the one behind `pidfd` (handed over) has ended.
+    """
+
+def find_deadlocks(on: bool) -> bool:
+    """
+    Turns the search on or off; gives what it was.
     """
 
 def fork_sibling() -> int:
@@ -674,12 +1175,34 @@ def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitab
     `timeout` is the number of seconds for the whole request; None: no limit.
     """
 
+def lock_inversions() -> list[list[tuple[int, tuple[str, int, str, int], tuple[str, int, str, int]]]]:
+    """
+    Pairs of locks that were taken in both orders: for each order who did so first, and the two
+    locks with their places.
+    """
+
+def locks_held(party: SupportsIndex) -> list[tuple[str, int, str, int]]:
+    """
+    What a party holds, by its word, as far as that was recorded.
+    """
+
+def look_for_deadlock() -> bool:
+    """
+    Called by a loop that has nothing to do at the moment: refuses the wait of one of its tasks
+    if nothing else in the process can go on either.
+    """
+
 def mandelbrot(width: SupportsIndex, height: SupportsIndex, max_iter: SupportsIndex, workers: SupportsIndex | None = None) -> memoryview: ...
 
 def memfd(name: str) -> int:
     """
     A new file in memory, close-on-exec. (An interpreter that was built on an old C library
     lacks os.memfd_create and the calls for pidfds, whatever the kernel has.)
+    """
+
+def name_thread(name: str) -> None:
+    """
+    Names the calling thread, for the system.
     """
 
 def next_request(control: SupportsIndex, parent: SupportsIndex, idle: SupportsFloat | SupportsIndex | None = None) -> tuple[int, int, int] | None:
@@ -708,6 +1231,11 @@ def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, lis
     """
     Receives a frame; `None`: the other side is gone. With `wait=False` also when nothing is
     there yet.
+    """
+
+def record_places(on: bool) -> bool:
+    """
+    Turns it on or off; gives what it was.
     """
 
 def resume_watch() -> None:
@@ -754,17 +1282,9 @@ def unblock(bytes: bytes) -> None:
     Blocks the signals that these attributes block, and no others.
     """
 
-def watch_begin(bridge: Bridge | None, threshold: SupportsFloat | SupportsIndex) -> tuple[int, bool]:
+def untimed_waits() -> list:
     """
-    Begins a watch over a loop, or (no bridge) one that tells when to look for loops. Gives its
-    number, and whether the caller has to start a thread that iterates over `WatchNews`.
-    """
-
-def watch_end(number: SupportsIndex) -> None: ...
-
-def watch_pause(number: SupportsIndex) -> None:
-    """
-    The loop did not run: no standstill.
+    The waits of this moment that have no time limit.
     """
 
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...
