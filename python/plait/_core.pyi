@@ -141,7 +141,23 @@ class Awaitable:
 @disjoint_base
 class Barrier:
     """
-    A meeting point of a fixed number of threads and coroutines.
+    A meeting point of a fixed number of threads and tasks: `threading.Barrier` for both.
+
+    Unlike the standard library's, the barrier is ready for the next round at once: nobody waits
+    for those who have passed to be on their way.
+
+    Args:
+        parties: how many have to meet.
+        action: called by the last to come, before the others go on.
+        timeout: seconds, for calls of `wait` that give none.
+
+    Raises:
+        ValueError: ``parties`` is below 1.
+
+    >>> from plait import Barrier, Thread
+    >>> barrier = Barrier(2, action=lambda: print("met"))
+    >>> Thread(target=barrier.wait).start(); _ = barrier.wait()
+    met
     """
     def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
     def __reduce__(self, /) -> Any: ...
@@ -175,10 +191,22 @@ class Barrier:
     def wait(self, /, timeout: Incomplete | None = None) -> int:
         """
         Wait until all are there.
+
+        Args:
+            timeout: the most seconds to wait; None: the barrier's own. When they are over, the
+                barrier is broken.
+
+        Returns:
+            As the how-many-th the caller came, from 0.
+
+        Raises:
+            threading.BrokenBarrierError: it was broken or reset, or time was up.
         """
     def wait_async(self, /) -> Awaitable:
         """
-        Wait in a coroutine until all are there.
+        Wait in a coroutine until all are there; gives as the how-many-th it came.
+
+        A task that is cancelled is no longer there; the barrier stays whole.
         """
 
 @disjoint_base
@@ -418,7 +446,12 @@ class BaseThreadPool:
 
 class BoundedSemaphore(Semaphore):
     """
-    A semaphore that never has more permits than at first.
+    A semaphore that never has more permits than at first; see `Semaphore`.
+
+    >>> from plait import BoundedSemaphore
+    >>> BoundedSemaphore(1).release()
+    Traceback (most recent call last):
+    ValueError: Semaphore released too many times
     """
     def __new__(cls, /, value: SupportsIndex = 1) -> BoundedSemaphore: ...
 
@@ -506,13 +539,33 @@ class Child:
 @disjoint_base
 class Condition:
     """
-    A condition variable for threads and coroutines: `threading.Condition` and
-    `asyncio.Condition` in one.
+    A condition variable: `threading.Condition` and `asyncio.Condition` in one.
+
+    Threads and tasks wait in one line, and either may notify.
+
+    Args:
+        lock: what it waits under; None: a new `plait.RLock`. Any other lock will do for threads,
+            coroutines need a `plait.Lock` or `plait.RLock`.
+
+    >>> import asyncio
+    >>> from plait import Condition, Thread
+    >>> changed, stock = Condition(), []
+    >>> def produce():
+    ...     with changed:
+    ...         stock.append("apple")
+    ...         changed.notify()
+    >>> async def main():
+    ...     async with changed:
+    ...         Thread(target=produce).start()
+    ...         await changed.wait_for_async(lambda: stock)
+    ...         return stock.pop()
+    >>> asyncio.run(main())
+    'apple'
     """
     def __aenter__(self, /) -> Any: ...
     def __aexit__(self, /, *exc: "object") -> Any: ...
     def __enter__(self, /) -> Any: ...
-    def __exit__(self, /, *exc: "object") -> Any: ...
+    def __exit__(self, /, kind: Any | None = None, error: Any | None = None, traceback: Any | None = None) -> Any: ...
     def __new__(cls, /, lock: Any | None = None) -> Condition: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
@@ -535,7 +588,10 @@ class Condition:
         """
     def notify(self, /, n: SupportsIndex = 1) -> None:
         """
-        Notify ``n`` who wait, threads or tasks, in their order.
+        Notify the first ``n`` who wait, threads or tasks.
+
+        Raises:
+            RuntimeError: the caller has not taken the lock.
         """
     def notifyAll(self, /) -> None:
         """
@@ -553,24 +609,60 @@ class Condition:
     def wait(self, /, timeout: Incomplete | None = None) -> bool:
         """
         Let the lock go, wait to be notified, and take the lock again.
+
+        However it ends, the lock is held again: an exception of a signal handler (^C) comes
+        once it is.
+
+        Args:
+            timeout: the most seconds to wait to be notified; None: no limit.
+
+        Returns:
+            Whether it was notified.
+
+        Raises:
+            RuntimeError: the caller has not taken the lock.
+            ValueError: the timeout is nan.
+            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
         """
     def wait_async(self, /) -> Awaitable:
         """
-        Wait in a coroutine that holds the lock.
+        Wait to be notified, in a coroutine that has taken the lock; gives True.
+
+        A task that is cancelled goes on once it has the lock again, so that ``async with`` can
+        let it go; a notification that it had got goes to the next.
         """
     def wait_for(self, /, predicate: Any, timeout: Incomplete | None = None) -> Any:
         """
-        Wait until ``predicate()`` is true; its last value.
+        Wait until ``predicate()`` is true.
+
+        Args:
+            predicate: called with the lock held, at first and after each notification.
+            timeout: the most seconds to wait; None: no limit.
+
+        Returns:
+            What it returned last: something false when time was up.
+
+        Raises:
+            RuntimeError: the caller has not taken the lock.
         """
     def wait_for_async(self, /, predicate: Any) -> Awaitable:
         """
-        Wait in a coroutine until ``predicate()`` is true; its value.
+        Wait in a coroutine until ``predicate()``, a plain function, is true; gives its value.
         """
 
 @disjoint_base
 class Event:
     """
     A flag that threads and coroutines wait for: `threading.Event` and `asyncio.Event` in one.
+
+    >>> import asyncio
+    >>> from plait import Event, Thread
+    >>> event = Event()
+    >>> async def main():
+    ...     Thread(target=event.set).start()
+    ...     return await event.wait_async()
+    >>> asyncio.run(main()), event.wait()
+    (True, True)
     """
     def __new__(cls, /) -> Event: ...
     def __reduce__(self, /) -> Any: ...
@@ -596,10 +688,20 @@ class Event:
     def wait(self, /, timeout: Incomplete | None = None) -> bool:
         """
         Wait until the flag is set.
+
+        Args:
+            timeout: the most seconds to wait; None: no limit; 0 or less: don't wait.
+
+        Returns:
+            Whether it was set.
+
+        Raises:
+            ValueError: the timeout is nan.
+            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
         """
     def wait_async(self, /) -> Awaitable:
         """
-        Wait in a coroutine until the flag is set.
+        Wait in a coroutine until the flag is set; gives True.
         """
 
 @final
@@ -643,11 +745,27 @@ class Lane:
 class Lock:
     """
     A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
+
+    It may be shared by threads, tasks of several event loops and Rust tasks. As with the
+    standard library's, any of them may release it. Who has waited for 1 ms is handed the lock
+    when it becomes free; else whoever comes first takes it.
+
+    >>> import asyncio
+    >>> from plait import Lock
+    >>> lock = Lock()
+    >>> with lock:
+    ...     lock.locked()
+    True
+    >>> async def main():
+    ...     async with lock:
+    ...         return lock.acquire(blocking=False)
+    >>> asyncio.run(main())
+    False
     """
     def __aenter__(self, /) -> Any: ...
     def __aexit__(self, /, *_exc: "object") -> Any: ...
     def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __exit__(self, /, _kind: Any | None = None, _error: Any | None = None, _traceback: Any | None = None) -> None: ...
     def __new__(cls, /) -> Lock: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
@@ -658,10 +776,23 @@ class Lock:
     def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
         Take the lock, waiting for it if need be.
+
+        Args:
+            blocking: wait while another thread or task has it.
+            timeout: the most seconds to wait; -1: no limit. Honoured to a millisecond.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
         """
     def acquire_async(self, /) -> Awaitable:
         """
-        Take the lock in a coroutine: ``await lock.acquire_async()``.
+        Take the lock in a coroutine: ``await lock.acquire_async()`` gives True.
+
+        Cancelling the task leaves the line; a lock that it had been handed goes to the next.
         """
     def locked(self, /) -> bool:
         """
@@ -670,6 +801,9 @@ class Lock:
     def release(self, /) -> None:
         """
         Let the lock go; any thread or task may.
+
+        Raises:
+            RuntimeError: nobody has it.
         """
 
 @final
@@ -882,11 +1016,27 @@ class QueueSeat:
 class RLock:
     """
     A lock that its owner may take again: `threading.RLock`, for coroutines too.
+
+    The owner is the thread for `acquire` and ``with``, the task for `acquire_async` and
+    ``async with``: two tasks of one loop exclude each other, as asyncio's own locks have it.
+
+    >>> import asyncio
+    >>> from plait import RLock
+    >>> lock = RLock()
+    >>> with lock, lock:
+    ...     lock.locked()
+    True
+    >>> async def main():
+    ...     async with lock:
+    ...         async with lock:
+    ...             return lock.locked()
+    >>> asyncio.run(main()), lock.locked()
+    (True, False)
     """
     def __aenter__(self, /) -> Any: ...
     def __aexit__(self, /, *_exc: "object") -> Any: ...
     def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __exit__(self, /, _kind: Any | None = None, _error: Any | None = None, _traceback: Any | None = None) -> None: ...
     def __new__(cls, /) -> RLock: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
@@ -903,11 +1053,22 @@ class RLock:
     def _statistics(self, /) -> tuple[int, int | None, int, int]: ...
     def acquire(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
-        Take the lock, waiting for it if need be.
+        Take the lock, again if this thread has it, waiting for it if need be.
+
+        Args:
+            blocking: wait while another thread or task has it.
+            timeout: the most seconds to wait; -1: no limit.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
         """
     def acquire_async(self, /) -> Awaitable:
         """
-        Take the lock in a coroutine.
+        Take the lock for the task that calls this: ``await lock.acquire_async()`` gives True.
         """
     def locked(self, /) -> bool:
         """
@@ -915,13 +1076,32 @@ class RLock:
         """
     def release(self, /) -> None:
         """
-        Undo one `acquire`.
+        Undo one `acquire` of this thread, or one `acquire_async` of this task.
+
+        Raises:
+            RuntimeError: neither has the lock.
         """
 
 @disjoint_base
 class RWLock:
     """
-    A lock for many readers or one writer, threads and coroutines.
+    A lock for many readers or one writer; the standard library has none.
+
+    Threads and tasks wait in one line: a reader that comes after a waiting writer waits behind
+    it, so that neither readers nor writers starve. Who reads may read again at once. Who reads
+    cannot take it for writing too, nor who writes take it again: that would wait for ever.
+
+    >>> import asyncio
+    >>> from plait import RWLock
+    >>> table = RWLock()
+    >>> with table.read(), table.read():
+    ...     table.acquire_write(blocking=False)
+    False
+    >>> async def main():
+    ...     async with table.write():
+    ...         return table.acquire_read(timeout=0.001)
+    >>> asyncio.run(main())
+    False
     """
     def __new__(cls, /) -> RWLock: ...
     def __reduce__(self, /) -> Any: ...
@@ -933,18 +1113,40 @@ class RWLock:
     def acquire_read(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
         Take it for reading, beside other readers.
+
+        Args:
+            blocking: wait while a writer has it or waits for it.
+            timeout: the most seconds to wait; -1: no limit.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
         """
     def acquire_read_async(self, /) -> Awaitable:
         """
-        Take it for reading, in a coroutine.
+        Take it for reading, for the task that calls this; gives True.
         """
     def acquire_write(self, /, blocking: "bool" = ..., timeout: "float" = ...) -> bool:
         """
         Take it for writing, alone.
+
+        Args:
+            blocking: wait while anybody has it.
+            timeout: the most seconds to wait; -1: no limit.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            ValueError: the timeout is negative, nan, or given with ``blocking=False``.
+            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
         """
     def acquire_write_async(self, /) -> Awaitable:
         """
-        Take it for writing, in a coroutine.
+        Take it for writing, for the task that calls this; gives True.
         """
     def read(self, /) -> RWLockAccess:
         """
@@ -953,10 +1155,16 @@ class RWLock:
     def release_read(self, /) -> None:
         """
         Undo one `acquire_read` of this thread or task.
+
+        Raises:
+            RuntimeError: neither reads.
         """
     def release_write(self, /) -> None:
         """
         Undo `acquire_write`.
+
+        Raises:
+            RuntimeError: neither this thread nor this task writes.
         """
     def write(self, /) -> RWLockAccess:
         """
@@ -971,7 +1179,7 @@ class RWLockAccess:
     def __aenter__(self, /) -> Any: ...
     def __aexit__(self, /, *_exc: "object") -> Any: ...
     def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __exit__(self, /, _kind: Any | None = None, _error: Any | None = None, _traceback: Any | None = None) -> None: ...
 
 @final
 class Response:
@@ -1006,12 +1214,30 @@ class RunEnd:
 @disjoint_base
 class Semaphore:
     """
-    A number of permits, for threads and coroutines at once.
+    A number of permits: `threading.Semaphore` and `asyncio.Semaphore` in one.
+
+    Args:
+        value: the number of permits at first.
+
+    Raises:
+        ValueError: it is negative.
+
+    >>> import asyncio
+    >>> from plait import Semaphore
+    >>> permits = Semaphore(2)
+    >>> with permits:
+    ...     permits.acquire(), permits.acquire(blocking=False)
+    (True, False)
+    >>> async def main():
+    ...     async with permits:
+    ...         return permits.acquire(timeout=0.001)
+    >>> asyncio.run(main())
+    False
     """
     def __aenter__(self, /) -> Any: ...
     def __aexit__(self, /, *_exc: "object") -> Any: ...
     def __enter__(self, /) -> bool: ...
-    def __exit__(self, /, *_exc: "object") -> None: ...
+    def __exit__(self, /, _kind: Any | None = None, _error: Any | None = None, _traceback: Any | None = None) -> None: ...
     def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
@@ -1023,14 +1249,28 @@ class Semaphore:
     def acquire(self, /, blocking: "bool" = ..., timeout: Incomplete | None = None) -> bool:
         """
         Take a permit, waiting for one if need be.
+
+        Args:
+            blocking: wait while there is none.
+            timeout: the most seconds to wait; None: no limit; 0 or less: don't wait.
+
+        Returns:
+            Whether one was taken.
+
+        Raises:
+            ValueError: the timeout is nan, or given with ``blocking=False``.
+            OverflowError: it is longer than `threading.TIMEOUT_MAX`.
         """
     def acquire_async(self, /) -> Awaitable:
         """
-        Take a permit in a coroutine.
+        Take a permit in a coroutine: ``await semaphore.acquire_async()`` gives True.
         """
     def release(self, /, n: SupportsIndex = 1) -> None:
         """
-        Give back one permit, or several.
+        Give back a permit, or ``n`` of them.
+
+        Raises:
+            ValueError: ``n`` is below 1, or there would be more than a bounded one may have.
         """
 
 @final

@@ -88,7 +88,7 @@ def _loops() -> list[Any]:
 
 def _handles_signals() -> bool:
     """Whether a signal may run code of the user's, which may free somebody."""
-    import _signal
+    import _signal  # type: ignore[import-not-found]
 
     for number in signal.valid_signals():
         handler: Any = _signal.getsignal(number)
@@ -193,7 +193,8 @@ def _waiting_for(task: asyncio.Task[Any]) -> Iterator[Any]:
     """The task, and the tasks and futures that wait for it, directly or not."""
     import asyncio
 
-    found, left = {id(task)}, [task]
+    found: set[int] = {id(task)}
+    left: list[Any] = [task]
     while left:
         one: Any = left.pop()
         yield one

@@ -62,7 +62,8 @@ impl Watched {
     /// For a waiter that was woken and got nothing.
     pub fn look_again(&self) -> Result<(), Refused> {
         let Some((guard, waited)) = &self.0 else { return Ok(()) };
-        if !waited.summons().take() && !is_main_thread() {
+        let summoned = waited.summons().take();
+        if !summoned && !is_main_thread() {
             return Ok(());
         }
         if let Some(refused) = waited.summons().take_refusal() {
@@ -70,6 +71,8 @@ impl Watched {
         }
         match waits().with(|state| judge(state, guard.party)) {
             Verdict::Runs => Ok(()),
+            // A thread has ended since they were counted.
+            Verdict::Alone if !summoned && !face::may_be_alone(guard.party) => Ok(()),
             verdict => face::decide(guard, verdict),
         }
     }
