@@ -4,10 +4,11 @@ documentation and the types.
 """
 
 from _typeshed import Incomplete, SupportsGetItem
+from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Event", "Job", "JoinsProcess", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Response", "RunEnd", "Semaphore", "TaskOptions", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "record_places", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "word_count"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
 
 @disjoint_base
 class AtomicInt:
@@ -207,6 +208,61 @@ class Barrier:
         Wait in a coroutine until all are there; gives as the how-many-th it came.
 
         A task that is cancelled is no longer there; the barrier stays whole.
+        """
+
+@disjoint_base
+class BaseChannel:
+    """
+    The base of `plait.aio.Channel`.
+    """
+    def __aiter__(self, /) -> BaseChannel: ...
+    def __anext__(self, /) -> Awaitable: ...
+    def __bool__(self, /) -> bool:
+        """
+        Also when it is empty.
+        """
+    def __iter__(self, /) -> BaseChannel: ...
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, capacity: SupportsIndex | None) -> BaseChannel: ...
+    def __next__(self, /) -> Any: ...
+    def __reduce__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    def _fill(self, /, value: Any) -> None: ...
+    def _reserve(self, /) -> Awaitable:
+        """
+        Waits for a place, which is to be filled.
+        """
+    def _try_reserve(self, /) -> bool:
+        """
+        Whether there was a place; it is to be filled.
+        """
+    @property
+    def capacity(self, /) -> int | None: ...
+    def close(self, /) -> None:
+        """
+        Ends it for senders, and for receivers once it is empty.
+        """
+    @property
+    def closed(self, /) -> bool: ...
+    def recv(self, /, timeout: Incomplete | None = None) -> Any:
+        """
+        Takes the oldest message; waits for one, so many seconds at most.
+        """
+    def recv_async(self, /) -> Awaitable:
+        """
+        Takes the oldest message, in a coroutine.
+        """
+    def send(self, /, value: Any, timeout: Incomplete | None = None) -> None:
+        """
+        Puts a message in; waits for a place, so many seconds at most.
+        """
+    def try_recv(self, /) -> Any:
+        """
+        Takes the oldest message, if there is one.
+        """
+    def try_send(self, /, value: Any) -> None:
+        """
+        Puts a message in if there is a place.
         """
 
 @disjoint_base
@@ -430,7 +486,7 @@ class BaseThreadPool:
         """
         Begins; once more in a forked child, which has none of the threads.
         """
-    def _submit_limited(self, /, function: Any, args: tuple, kwargs: dict | None, timeout: SupportsFloat | SupportsIndex | None, retries: SupportsIndex, name: str | None) -> Any:
+    def _submit_limited(self, /, function: "object", args: "tuple[object, ...]", kwargs: "dict[str, object] | None", timeout: "float | None", retries: "int", name: "str | None") -> Any:
         """
         The same, with limits.
         """
@@ -462,9 +518,14 @@ class Bridge:
         Begins a round: takes the wake-up.
         """
     def __new__(cls, /) -> Bridge: ...
-    def __next__(self, /) -> tuple[Any, Any, Awaitable]:
+    def __next__(self, /) -> tuple[Any, Any, Any]:
         """
-        The next `(callback, context, awaitable)`; polls futures until one is due.
+        The next `(callback, context, arguments)`; polls futures until one is due.
+        """
+    def call(self, /, callback: Any, context: Any, arguments: "tuple[object, ...]") -> None:
+        """
+        Has the loop call `callback(*arguments)` in that context; from any thread. Many calls
+        share one wake-up.
         """
     def count_waiting(self, /) -> int:
         """
@@ -650,6 +711,17 @@ class Condition:
         Wait in a coroutine until ``predicate()``, a plain function, is true; gives its value.
         """
 
+@final
+class Door:
+    """
+    A listening socket.
+    """
+    def fileno(self, /) -> int:
+        """
+        -1 when it is closed.
+        """
+    def look_again(self, /) -> None: ...
+
 @disjoint_base
 class Event:
     """
@@ -728,6 +800,12 @@ class JoinsProcess:
     def __enter__(self, /) -> None: ...
     def __exit__(self, /, *_exc) -> None: ...
     def __new__(cls, /, process: Any) -> JoinsProcess: ...
+
+@final
+class Keeper:
+    """
+    Closes a loop's sockets when the loop lets go of it.
+    """
 
 @final
 class Lane:
@@ -863,6 +941,10 @@ class PoolWorker:
     def broken(self, /, reason: str) -> None:
         """
         The initializer has failed.
+        """
+    def holds_output(self, /) -> None:
+        """
+        Has the helpers' `flush` called before a result is sent.
         """
     def output(self, /, stderr: bool, text: bytes) -> None:
         """
@@ -1182,6 +1264,18 @@ class RWLockAccess:
     def __exit__(self, /, _kind: Any | None = None, _error: Any | None = None, _traceback: Any | None = None) -> None: ...
 
 @final
+class Rehearsal:
+    """
+    What such a worker is sent.
+    """
+    def __new__(cls, /, function: Any, args: "tuple[object, ...]") -> Rehearsal: ...
+    def files(self, /) -> tuple[int, int, int]:
+        """
+        A new worker's file, its pool's and the driver's bell; the task is there already, and
+        the order to leave.
+        """
+
+@final
 class Response:
     """
     What a server answered.
@@ -1193,6 +1287,11 @@ class Response:
     def headers(self, /) -> dict[str, str]: ...
     @property
     def status(self, /) -> int: ...
+    @property
+    def url(self, /) -> str:
+        """
+        Where it came from, after redirects.
+        """
 
 @final
 class RunEnd:
@@ -1200,6 +1299,10 @@ class RunEnd:
     The end of a run: what `threading.Thread._handle` is since Python 3.13.
     """
     def _set_done(self, /) -> None: ...
+    def acquire(self, /, blocking: bool = True, timeout: SupportsFloat | SupportsIndex = ...) -> bool:
+        """
+        As a lock that the run holds: what exit waits for before Python 3.13.
+        """
     @property
     def ident(self, /) -> int: ...
     def is_done(self, /) -> bool:
@@ -1210,6 +1313,8 @@ class RunEnd:
         """
         Waits for it, `timeout` seconds at most. Whether it has ended.
         """
+    def locked(self, /) -> bool: ...
+    def release(self, /) -> None: ...
 
 @disjoint_base
 class Semaphore:
@@ -1274,11 +1379,237 @@ class Semaphore:
         """
 
 @final
+class Sockets:
+    def __iter__(self, /) -> Sockets:
+        """
+        Begins a round.
+        """
+    def __new__(cls, /, event_loop: Any) -> Sockets: ...
+    def __next__(self, /) -> tuple[Any, Any, Any]:
+        """
+        The next `(callback, context, argument)`.
+        """
+    def adopt(self, /, descriptor: SupportsIndex, limit: SupportsIndex) -> tuple[StreamReader, StreamWriter]:
+        """
+        Takes over a connected socket's descriptor.
+        """
+    def connect(self, /, address: Any, limit: SupportsIndex, local: Any | None = None) -> tuple[StreamReader, StreamWriter]:
+        """
+        Begins to connect to a tuple as of `getaddrinfo`, or to a Unix socket's path as bytes.
+        """
+    def fileno(self, /) -> int:
+        """
+        The descriptor that the loop watches.
+        """
+    def keeper(self, /) -> Keeper:
+        """
+        What closes the sockets when it goes: the loop has the only reference.
+        """
+    def listen(self, /, descriptor: SupportsIndex, visitors: Visitors, callback: Any, context: Any, limit: SupportsIndex) -> Door:
+        """
+        Takes over a listening socket's descriptor. `callback` gets a reader and a writer for
+        each connection, or an OSError.
+        """
+    def ring(self, /) -> None:
+        """
+        Asks for another round: this one ended early.
+        """
+    def shut(self, /, door: Door) -> None:
+        """
+        Closes a listening socket; what it has accepted goes on.
+        """
+
+@final
+class StreamOperation:
+    """
+    A read, or another wait, of a stream.
+    """
+    def __await__(self, /) -> StreamOperation: ...
+    def __iter__(self, /) -> StreamOperation: ...
+    def __next__(self, /) -> Any: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def _asyncio_future_blocking(self, /) -> bool | None:
+        """
+        None until it waits: `asyncio.isfuture` takes it for a coroutine then.
+        """
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, /, blocking: bool) -> None: ...
+    def _make_cancelled_error(self, /) -> BaseException: ...
+    def add_done_callback(self, /, fn: Any, *, context: Any | None = None) -> None: ...
+    def cancel(self, /, msg: Any | None = None) -> bool:
+        """
+        False if there is an answer already.
+        """
+    def cancelled(self, /) -> bool: ...
+    def close(self, /) -> None: ...
+    def done(self, /) -> bool: ...
+    def exception(self, /) -> Any | None: ...
+    def get_loop(self, /) -> Any: ...
+    def remove_done_callback(self, /, fn: Any) -> int:
+        """
+        How many were removed.
+        """
+    def result(self, /) -> None:
+        """
+        For the task that waits: None, when it may step.
+        """
+    def send(self, /, value: Any) -> Any:
+        """
+        As a coroutine's; the value is not looked at.
+        """
+    def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
+
+@final
+class StreamReader:
+    """
+    The receiving end of a connection: asyncio.StreamReader's interface.
+
+    Bytes are read when they are asked for, so that the network holds back a sender who is
+    faster than the reader; asyncio's reads ahead. Reads that are cancelled lose nothing.
+    """
+    def __aiter__(self, /) -> StreamReader: ...
+    def __anext__(self, /) -> StreamOperation: ...
+    def __repr__(self, /) -> str: ...
+    def at_eof(self, /) -> bool:
+        """
+        Is the end reached, and nothing left to read?
+        """
+    def read(self, /, n: SupportsIndex = ...) -> StreamOperation:
+        """
+        Up to n bytes, as soon as there are some; b"" at the end; n = -1: all up to the end.
+        """
+    def readexactly(self, /, n: SupportsIndex) -> StreamOperation:
+        """
+        Exactly n bytes.
+        """
+    def readline(self, /) -> StreamOperation:
+        """
+        Up to and with a newline, or up to the end.
+        """
+    def readuntil(self, /, separator: Any | None = None) -> StreamOperation:
+        """
+        Up to and with a separator, or the first of a tuple of them.
+        """
+
+@final
+class StreamWriter:
+    """
+    The sending end of a connection: asyncio.StreamWriter's interface.
+
+    What can be sent at once is. It is its own ``transport``. A stream that nobody refers to any
+    more is closed.
+    """
+    def __repr__(self, /) -> str: ...
+    def _opened(self, /) -> StreamOperation:
+        """
+        For `plait._streams`: is it connected?
+        """
+    @property
+    def _server_side(self, /) -> bool: ...
+    def _shake(self, /, settings: TlsSettings, server_hostname: str | None) -> StreamOperation:
+        """
+        For `plait._streams`: begins TLS and waits for its handshake.
+        """
+    def abort(self, /) -> None:
+        """
+        Closes the stream at once.
+        """
+    def can_write_eof(self, /) -> bool: ...
+    def close(self, /) -> None:
+        """
+        Closes the stream, when all that was written is sent.
+        """
+    def drain(self, /) -> StreamOperation:
+        """
+        Waits while more than the limit (64 KB) is not sent.
+        """
+    def get_extra_info(self, /, name: str, default: Any | None = None) -> Any | None:
+        """
+        "peername", "sockname", "socket", "ssl_object", "cipher".
+        """
+    def get_write_buffer_limits(self, /) -> tuple[int, int]:
+        """
+        (low, high), in bytes.
+        """
+    def get_write_buffer_size(self, /) -> int: ...
+    def is_closing(self, /) -> bool: ...
+    def set_write_buffer_limits(self, /, high: SupportsIndex | None = None, low: SupportsIndex | None = None) -> None: ...
+    def start_tls(self, /, sslcontext: Any, *, server_hostname: str | None = None, ssl_handshake_timeout: SupportsFloat | SupportsIndex | None = None, ssl_shutdown_timeout: SupportsFloat | SupportsIndex | None = None) -> Any:
+        """
+        Goes over to TLS: a coroutine.
+        """
+    @property
+    def transport(self, /) -> StreamWriter: ...
+    def wait_closed(self, /) -> StreamOperation: ...
+    def write(self, /, data: Any) -> None:
+        """
+        Sends bytes, at once or when the network takes them: `await drain()` waits for that.
+        """
+    def write_eof(self, /) -> None:
+        """
+        Sends the end of the stream, after all that was written; reads go on.
+        """
+    def writelines(self, /, data: Any) -> None:
+        """
+        The same for several pieces.
+        """
+
+@final
 class TaskOptions:
     """
     How tasks are to be run; see `plait.executors`.
     """
     def __new__(cls, /, timeout: SupportsFloat | SupportsIndex | None = None, retries: SupportsIndex = 0, memory: SupportsIndex | None = None, name: str | None = None) -> TaskOptions: ...
+
+@final
+class TlsConnection:
+    """
+    What is known of a connection's TLS: the part of `ssl.SSLObject` that tells about it.
+    """
+    def cipher(self, /) -> tuple[str, str, int] | None:
+        """
+        (name, version, bits)
+        """
+    def getpeercert(self, /, binary_form: bool = False) -> bytes | None:
+        """
+        The other side's certificate in DER; only with `binary_form=True`.
+        """
+    def version(self, /) -> str | None: ...
+
+@final
+class TlsSettings:
+    """
+    Whom to trust and what to show.
+    """
+    def __new__(cls, /, cafile: str | PathLike[str] | None, authorities: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]] | None, identity: tuple[str | PathLike[str], str | PathLike[str]] | None, verify: SupportsIndex, versions: SupportsIndex) -> TlsSettings:
+        """
+        `authorities`: certificates in DER, for those that are in no file. `verify`: 0 nothing,
+        1 the chain, 2 the name too. `versions`: bit 0 for TLS 1.2, bit 1 for 1.3.
+        """
+    @property
+    def has_identity(self, /) -> bool:
+        """
+        Can it be a server's?
+        """
+
+@final
+class Visitors:
+    """
+    The open connections of a server.
+    """
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, sockets: Sockets) -> Visitors: ...
+    def abort_all(self, /) -> None: ...
+    def close(self, /) -> None:
+        """
+        No more will come.
+        """
+    def close_all(self, /) -> None: ...
+    def wait(self, /) -> StreamOperation:
+        """
+        Until the server is closed and the last of them gone.
+        """
 
 @final
 class Watch:
@@ -1296,6 +1627,16 @@ class Watch:
         """
         Whether each part is where it was.
         """
+
+@final
+class WatchNews:
+    """
+    Waits for the news of all watches, until there are none: `(number, seconds, stands)`, where
+    no number of seconds means that it is time to look for loops.
+    """
+    def __iter__(self, /) -> WatchNews: ...
+    def __new__(cls, /) -> WatchNews: ...
+    def __next__(self, /) -> tuple[int, float | None, bool]: ...
 
 @final
 class Worker:
@@ -1377,6 +1718,11 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
     there will be none. It stays attached, being the only thread.
     """
 
+def await_future(future: BaseFuture) -> Awaitable:
+    """
+    What `await future` waits for; a new one each time.
+    """
+
 def blocked(wait: Any) -> Any:
     """
     Calls `wait()`, which blocks this thread; if it is one of a pool's, that has one thread more
@@ -1391,6 +1737,11 @@ def close_threads() -> None:
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
+
+def end_watch() -> None:
+    """
+    Stops watching the parent for good.
+    """
 
 def end_with_parent(pidfd: SupportsIndex) -> None:
     """
@@ -1410,9 +1761,9 @@ def fork_sibling() -> int:
 
 def gather(children: SupportsGetItem[int, Awaitable], return_exceptions: bool) -> Awaitable: ...
 
-def http_get(url: str, timeout: SupportsFloat | SupportsIndex | None) -> Awaitable:
+def http_get(url: str, headers: SupportsGetItem[int, tuple[str, str]], timeout: SupportsFloat | SupportsIndex | None, max_size: SupportsIndex | None, follow_redirects: bool, tls: TlsSettings) -> Awaitable:
     """
-    `timeout` is the number of seconds for the whole request; None: no limit.
+    `timeout`: seconds for the whole request; `max_size`: bytes of the body. None: no limit.
     """
 
 def lock_inversions() -> list[list[tuple[int, tuple[str, int, str, int], tuple[str, int, str, int]]]]:
@@ -1456,9 +1807,34 @@ def parent_pidfd(expected: SupportsIndex) -> int:
     A pidfd for the parent, if it still is `expected`; else ProcessLookupError.
     """
 
+def parse_host(host: str | None, port: SupportsIndex, family: SupportsIndex) -> list[tuple[int, Any]] | None:
+    """
+    The address of a host that is given in digits, as `resolve_host` gives it.
+    """
+
 def pause_watch() -> None:
     """
     Stops watching the parent, before a fork.
+    """
+
+def probe_calls(bridge: Bridge, callback: Any, context: Any, count: SupportsIndex) -> Awaitable:
+    """
+    Has a task on tokio's threads make so many calls of `callback()` on the bridge's loop.
+    """
+
+def probe_ready() -> Awaitable:
+    """
+    A Rust future that is ready when it is polled.
+    """
+
+def probe_spawned() -> Awaitable:
+    """
+    One that a task on tokio's threads ends.
+    """
+
+def read_file(path: str | PathLike[str]) -> Awaitable:
+    """
+    The bytes of a file.
     """
 
 def reap(pidfd: SupportsIndex) -> int | None:
@@ -1476,6 +1852,11 @@ def receive_frame(socket: SupportsIndex, wait: bool = True) -> "tuple[bytes, lis
 def record_places(on: bool) -> bool:
     """
     Turns it on or off; gives what it was.
+    """
+
+def resolve_host(host: str | None, port: SupportsIndex, family: SupportsIndex, flags: SupportsIndex) -> Awaitable:
+    """
+    Looks up a host's addresses: an awaitable of tuples `(family, address)`.
     """
 
 def resume_watch() -> None:
@@ -1527,4 +1908,22 @@ def untimed_waits() -> list:
     The waits of this moment that have no time limit.
     """
 
+def watch_begin(bridge: Bridge | None, threshold: SupportsFloat | SupportsIndex) -> tuple[int, bool]:
+    """
+    Begins a watch over a loop, or (no bridge) one that tells when to look for loops. Gives its
+    number, and whether the caller has to start a thread that iterates over `WatchNews`.
+    """
+
+def watch_end(number: SupportsIndex) -> None: ...
+
+def watch_pause(number: SupportsIndex) -> None:
+    """
+    The loop did not run: no standstill.
+    """
+
 def word_count(texts: Any, workers: SupportsIndex | None = None) -> "dict[str, int]": ...
+
+def write_file(path: str | PathLike[str], data: SupportsGetItem[int, SupportsIndex]) -> Awaitable:
+    """
+    Makes a file of bytes, or replaces what is in it; the number of bytes.
+    """
