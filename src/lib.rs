@@ -65,13 +65,13 @@ mod _core {
     #[pymodule_export]
     use crate::aio::net::settings::TlsSettings;
     #[pymodule_export]
-    use crate::atomic::face::{AtomicInt, AtomicRef};
-    #[pymodule_export]
     use crate::aio::{
         channel_face::BaseChannel,
         probe::{probe_calls, probe_ready, probe_spawned},
         watch_face::{WatchNews, watch_begin, watch_end, watch_pause},
     };
+    #[pymodule_export]
+    use crate::atomic::face::{AtomicInt, AtomicRef};
     #[pymodule_export]
     use crate::future::{awaited::await_future, face::BaseFuture, promise::Promise};
     #[pymodule_export]

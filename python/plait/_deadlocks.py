@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
-from .errors import DeadlockError, DeadlockParty
 
 if TYPE_CHECKING:
     import asyncio
     from traceback import StackSummary
+
+    from .errors import DeadlockError, DeadlockParty
 
 _PACKAGE = os.path.dirname(__file__)
 
@@ -96,6 +97,25 @@ def _handles_signals() -> bool:
         runner = getattr(getattr(handler, "func", None), "__qualname__", "") == "Runner._on_sigint"
         if callable(handler) and handler is not signal.default_int_handler and not runner:
             return True
+    return False
+
+
+def is_of_signal(error: BaseException) -> bool:
+    """Whether a signal's handler raised it, and not this module."""
+    import _signal
+
+    handlers: list[Any] = [_signal.getsignal(number) for number in signal.valid_signals()]
+    functions = [
+        handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)  # noqa: B004
+        for handler in handlers
+        if callable(handler)
+    ]
+    codes = {getattr(function, "__code__", None) for function in functions}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
     return False
 
 
@@ -297,6 +317,8 @@ def _things(addresses: set[int]) -> dict[int, Any]:
 
 
 def _error(waits: list[Wait], caller: int, *, in_cycle: bool) -> DeadlockError:
+    from .errors import DeadlockError, DeadlockParty  # it imports multiprocessing
+
     frames = sys._current_frames()
     tasks = _tasks_by_address(waits)
     names = {wait.party: _name(wait.party, wait.task or tasks.get(wait.party)) for wait in waits}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from . import _core
-from .errors import DeadlockError
+# Now, not when the first wait asks for it: then a signal's handler may raise in the midst of the
+# import, or a fork in another thread leave its child with the module's lock held.
+from . import _core, _deadlocks
+
+TYPE_CHECKING = False  # see plait/__init__.py
+if TYPE_CHECKING:
+    from .errors import DeadlockError
 
 __all__ = ["deadlocks", "find_deadlocks", "lock_order_report", "record_places"]
 
@@ -57,8 +62,6 @@ def deadlocks() -> list[DeadlockError]:
     >>> event.set()
     >>> thread.join()
     """
-    from . import _deadlocks
-
     return _deadlocks.suspects()
 
 
@@ -106,6 +109,4 @@ def lock_order_report() -> str:
     >>> print(plait.sync.lock_order_report())  # doctest: +ELLIPSIS
     2 locks were taken in both orders: ...
     """
-    from . import _deadlocks
-
     return _deadlocks.order_report()

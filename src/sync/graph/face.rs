@@ -181,13 +181,22 @@ pub(super) fn decide(guard: &Guard<'_>, verdict: Verdict) -> Result<(), Refused>
         above_python(|| match find(py, guard, verdict) {
             Ok(None) => Ok(()),
             Ok(Some(error)) => Err(Refused { error: PyErr::from_value(error) }),
-            Err(error) if error.is_instance_of::<PyException>(py) => {
-                error.write_unraisable(py, None); // the wait goes on as it would have
-                Ok(())
-            }
-            Err(error) => Err(Refused { error }), // ^C
+            Err(error) => match is_of_signal(py, &error) {
+                Ok(true) => Err(Refused { error }),
+                Ok(false) => {
+                    error.write_unraisable(py, None); // the wait goes on as it would have
+                    Ok(())
+                }
+                Err(error) => Err(Refused { error }),
+            },
         })
     })
+}
+
+/// Whether a signal's handler raised it while Python looked: it ends the wait, then.
+fn is_of_signal(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    Ok(!error.is_instance_of::<PyException>(py) // ^C
+        || words(py, "is_of_signal")?.call1((error.value(py),))?.extract()?)
 }
 
 fn find<'py>(
@@ -289,6 +298,7 @@ pub fn look_for_deadlock(py: Python<'_>) -> PyResult<bool> {
 
 /// The waits of this moment that have no time limit.
 #[pyfunction]
+#[pyo3(signature = () -> "list[Any]")]
 pub fn untimed_waits<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
     let records = waits().with(|state| all(py, state));
     PyList::new(py, records)
@@ -385,7 +395,7 @@ impl JoinsProcess {
         Ok(())
     }
 
-    #[pyo3(signature = (*_exc))]
+    #[pyo3(signature = (*_exc: "object"))]
     fn __exit__(&self, _exc: &Bound<'_, PyAny>) {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(watched);

@@ -334,12 +334,12 @@ impl Compare<Py<PyAny>> for ByPython<'_> {
             return plain(left, right).then(|| left.lt(right).ok())?;
         };
         for (one, other) in left.iter_borrowed().zip(right.iter_borrowed()) {
-            if !one.is(&other) {
+            if !one.is(other) {
                 if !plain(&one, &other) {
                     return None;
                 }
-                if !one.eq(&other).ok()? {
-                    return one.lt(&other).ok();
+                if !one.eq(other).ok()? {
+                    return one.lt(other).ok();
                 }
             }
         }
