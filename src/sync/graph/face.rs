@@ -9,6 +9,7 @@ use super::waits::{Guard, State, Wait};
 use super::watch::{Place, Refused, Watched, before_wait};
 use super::{Needs, Summons, Waited, waits};
 use crate::aio::bridge::{running_loop, runs_loops};
+use crate::os::is_main_thread;
 use crate::python::above_python;
 use crate::sync::party::Party;
 use pyo3::exceptions::PyException;
@@ -181,7 +182,8 @@ pub(super) fn decide(guard: &Guard<'_>, verdict: Verdict) -> Result<(), Refused>
         above_python(|| match find(py, guard, verdict) {
             Ok(None) => Ok(()),
             Ok(Some(error)) => Err(Refused { error: PyErr::from_value(error) }),
-            Err(error) if error.is_instance_of::<PyException>(py) => {
+            // In the main thread it may be a signal handler's, and then it ends the wait.
+            Err(error) if !is_main_thread() && error.is_instance_of::<PyException>(py) => {
                 error.write_unraisable(py, None); // the wait goes on as it would have
                 Ok(())
             }
