@@ -222,6 +222,11 @@ impl PyCondition {
         self.object.bind(py).getattr(intern!(py, "release"))
     }
 
+    /// Whether anybody has the lock.
+    fn locked<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.object.bind(py).call_method0(intern!(py, "locked"))
+    }
+
     /// Let the lock go, wait to be notified, and take the lock again.
     ///
     /// However it ends, the lock is held again: an exception of a signal handler (^C) comes
