@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -76,16 +75,18 @@ class PoolMaps:
         *,
         ordered: bool,
     ) -> Iterator[T]:
-        if not iterables:
-            raise TypeError("map needs at least one iterable after the function")
         check_callable("fn", fn)
         for name, value in (("chunksize", chunksize), ("buffersize", buffersize)):
-            if value is not None and operator.index(value) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is None:
+                continue
+            if not hasattr(value, "__index__"):
+                raise TypeError(f"{name} must be an integer or None, got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be None or > 0, got {value}")
         length = None
         if all(hasattr(iterable, "__len__") for iterable in iterables):
-            length = min(len(iterable) for iterable in iterables)  # type: ignore[arg-type]
-        star = len(iterables) > 1
+            length = min((len(iterable) for iterable in iterables), default=0)  # type: ignore[arg-type]
+        star = len(iterables) != 1  # without any there are no items, as in the standard library
         items = zip(*iterables) if star else iter(iterables[0])  # noqa: B905
         results = self._start_map(
             fn,
