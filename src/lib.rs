@@ -29,8 +29,8 @@ mod _core {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::process::inside::{
-        apply_attributes, await_frame, end_with_parent, fork_sibling, next_request, parent_pidfd,
-        pause_watch, resume_watch, send_hello, unblock,
+        apply_attributes, await_frame, end_watch, end_with_parent, fork_sibling, next_request,
+        parent_pidfd, pause_watch, resume_watch, send_hello, unblock,
     };
 
     #[cfg(target_os = "linux")]
@@ -39,6 +39,7 @@ mod _core {
         face::{ProcessPool, TaskOptions},
         known::Watch,
         map::PoolMap,
+        rehearsal::Rehearsal,
         worker::PoolWorker,
     };
 

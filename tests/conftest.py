@@ -3,15 +3,68 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import os
+import select
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+# How long to wait for what is sure to come, so that only a hang takes as long: seconds.
+PATIENCE = 120.0
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Waits for what a thread or another process is about to do."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def wait_until_gone(pids: Iterable[int]) -> None:
+    """Waits until these processes have ended; who reaps them may never do so."""
+    deadline = time.monotonic() + PATIENCE
+    for pid in pids:
+        # By number, as an interpreter built on an old C library has no os.pidfd_open.
+        pidfd = ctypes.CDLL(None).syscall(434, pid, 0)
+        if pidfd >= 0:
+            left = max(0.0, deadline - time.monotonic())
+            has_ended = select.select([pidfd], [], [], left)[0]
+            os.close(pidfd)
+            assert has_ended, f"process {pid} goes on"
+
+
+class Gate:
+    """Holds tasks until it is opened: a pipe in the file system, which any worker can reach."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "gate")
+        os.mkfifo(self.path)
+        self._fd = os.open(self.path, os.O_RDWR)
+
+    def open(self, count: int) -> None:
+        """Lets so many tasks pass."""
+        os.write(self._fd, b"x" * count)
+
+    def leave_open(self) -> None:
+        """Lets all pass, for tasks that a test has left, which failed."""
+        os.unlink(self.path)
+        Path(self.path).touch()
+        os.close(self._fd)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path)
+    yield gate
+    gate.leave_open()
 
 
 @pytest.fixture
@@ -19,7 +72,7 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     """Runs source code as a script of its own, as a user would, and returns how it went."""
 
     def run(
-        source: str, *, timeout: float = 40, check: bool = True
+        source: str, *, timeout: float = PATIENCE, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         path = tmp_path / "script.py"
         path.write_text(textwrap.dedent(source))
@@ -45,36 +98,50 @@ def settle() -> list[int]:
     """Waits until the zygote has made its spares; their pids."""
     from plait import _zygote
 
-    zygote, deadline = _zygote._zygote, time.monotonic() + 10
-    if zygote is None:
-        return []
-    try:
-        zygote.refill()  # an interrupted start may have left one spare too few
-    except ConnectionResetError:  # it was killed; the next start makes another one
-        warm_up()
-        return settle()
-    while True:
+    deadline = time.monotonic() + PATIENCE
+    while (zygote := _zygote._zygote) is not None:
+        try:
+            zygote.refill()  # an interrupted start, or a death, may have left too few
+        except ConnectionResetError:  # it was killed; the next start makes another one
+            _zygote._shutdown()
+            break
         spares, wanted = zygote.spares
         if len(spares) >= wanted:
             return spares
         assert time.monotonic() < deadline, "the zygote makes no spares"
         time.sleep(0.002)
+    return []
 
 
 def possessions() -> tuple[set[int], int]:
-    """This process's children by pid, zombies included, and how many descriptors it has open:
-    but for the zygote and its spares, of which there may be more or fewer."""
+    """This process's children by pid, zombies included, and how many descriptors it has open.
+
+    But for the zygote, which may not be there yet, or be another one, and for spares, which come
+    and go: they are ended."""
     from plait import _zygote
 
-    spares = settle()
-    found: set[int] = set()
+    settle()
+    gc.collect()
+    zygote = _zygote._zygote
+    if zygote is not None:
+        zygote.drop_spares()
+    children: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
-            found |= {int(pid) for pid in (task / "children").read_text().split()}
-    if _zygote._zygote is not None:
-        found -= {_zygote._zygote.pid or 0, *spares}
-    # A spare has a channel and a pidfd.
-    return found, len(os.listdir("/proc/self/fd")) - 2 * len(spares)
+            children |= {int(pid) for pid in (task / "children").read_text().split()}
+    descriptors = len(os.listdir("/proc/self/fd"))
+    if zygote is not None:
+        children.discard(zygote.pid or 0)
+        descriptors -= 2  # a socket and a pidfd
+    return children, descriptors
+
+
+def open_files() -> list[str]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the folder's own
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sorted(found)
 
 
 @pytest.fixture
@@ -86,5 +153,7 @@ def leaves_nothing() -> Iterator[None]:
     resource_tracker.ensure_running()
     warm_up()
     before = possessions()
+    settle()
     yield
-    assert possessions() == before
+    after = possessions()
+    assert after == before, open_files()

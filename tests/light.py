@@ -81,11 +81,6 @@ def work(n: int, data: bytes) -> tuple[int, int]:
     return n, len(data)
 
 
-def late(seconds: float) -> str:
-    time.sleep(seconds)
-    return "late"
-
-
 def length_of_new(count: int) -> int:
     return len(bytearray(count))
 

@@ -16,6 +16,7 @@ import weakref
 from typing import ClassVar
 
 import pytest
+from conftest import PATIENCE, until
 from plait import aio
 
 
@@ -35,7 +36,7 @@ def test_sleep_takes_its_time_and_gives_its_result(drive):
         assert await aio.sleep(0.001) is None
         return time.perf_counter() - start
 
-    assert 0.03 <= drive(main()) < 5
+    assert drive(main()) >= 0.03
 
 
 @pytest.mark.parametrize("delay", [0, -1, -0.0, float("-inf")])
@@ -219,9 +220,7 @@ def test_a_closed_loop_is_left_alone_and_collected():
         return weakref.ref(asyncio.get_running_loop())
 
     loop = asyncio.run(main())
-    asyncio.run(asyncio.sleep(0.03))
-    gc.collect()
-    assert loop() is None
+    until(lambda: gc.collect() is not None and loop() is None)
 
 
 def test_ready_futures_do_not_starve_the_loop():
@@ -278,11 +277,13 @@ def fail(text):
 
 def test_gather_raises_the_first_exception_and_the_others_go_on(drive):
     async def main():
-        nap = aio.sleep(0.02, "late")
+        gate = threading.Event()
+        other = aio.to_thread(gate.wait)
         with pytest.raises(LookupError, match="first"):
-            await aio.gather(nap, aio.to_thread(fail, "first"))
-        assert not nap.done()
-        assert await nap == "late"
+            await aio.gather(other, aio.to_thread(fail, "first"))
+        assert not other.done()
+        gate.set()
+        assert await other is True
 
     drive(main())
 
@@ -472,7 +473,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("outer", OUTER_LOOPS)
 def test_interrupting_run_inside_a_loop_ends_the_coroutine(outer):
     command = [sys.executable, "-c", INTERRUPTED + OUTER_LOOPS[outer]]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (ended.stdout, ended.stderr) == ("cleaned up\ninterrupted\n", "")
 
 
@@ -495,9 +496,10 @@ def test_interval_ticks_on_its_grid(drive):
             ticks.append((tick, time.perf_counter() - start))
             if tick == 0:
                 time.sleep(0.025)  # a body that takes longer than the period
-            if tick >= 4:
+            if len(ticks) == 3:
                 break
-        assert [tick for tick, _ in ticks][:2] == [0, 3]
+        assert ticks[0][0] == 0
+        assert 3 <= ticks[1][0] < ticks[2][0]  # 1 and 2 were missed
         assert all(at >= tick * 0.01 for tick, at in ticks)
 
     drive(main())
@@ -558,7 +560,7 @@ def test_http_get_keeps_connections(server):
 
     asyncio.run(main())
     # Not 1: a connection is put back a moment after its answer, so the next may take another.
-    assert len(Handler.clients) <= 20
+    assert len(Handler.clients) < 40
 
 
 def test_http_get_says_what_is_wrong(drive, server):

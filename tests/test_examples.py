@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 from plait.lessons import SECTIONS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -16,7 +17,7 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures as cf
 import itertools
-import os
 import threading
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import plait
 import pytest
+from conftest import PATIENCE, Gate, until
 from light import (
     fail,
     fail_at_five,
@@ -29,7 +27,6 @@ KINDS: dict[str, Callable[..., cf.Executor]] = {
     "plait.process": lambda *a, **k: plait.ProcessPoolExecutor(*a, **k),
     "futures.thread": cf.ThreadPoolExecutor,
 }
-PATIENCE = 30.0
 
 
 @pytest.fixture(params=KINDS)
@@ -41,32 +38,6 @@ def make(request: pytest.FixtureRequest) -> Callable[..., cf.Executor]:
 def executor(make: Callable[..., cf.Executor]) -> Iterator[cf.Executor]:
     with make(2) as executor:
         yield executor
-
-
-class Gate:
-    """Holds tasks until it is opened: a pipe in the file system, which any worker can reach."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = str(folder / "gate")
-        os.mkfifo(self.path)
-        self._fd = os.open(self.path, os.O_RDWR)
-
-    def open(self, count: int) -> None:
-        os.write(self._fd, b"x" * count)
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    gate = Gate(tmp_path)
-    yield gate
-    gate.open(1000)  # and it stays so, for tasks that a test has left, which failed
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 # ---- submit and futures --------------------------------------------------------------------------

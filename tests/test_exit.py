@@ -105,7 +105,7 @@ def end(program: str) -> str | None:
     source = FRAME.format(body=textwrap.dedent(program))
     command = [sys.executable, "-c", source]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
         return HUNG
     if done.returncode or done.stderr or done.stdout:
@@ -120,11 +120,11 @@ def end(program: str) -> str | None:
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", PROGRAMS)
 @pytest.mark.parametrize(
     "times",
-    [20, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+    [20, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 def test_programs_end(kind: str, times: int) -> None:
     with ThreadPoolExecutor(2) as two:

@@ -12,13 +12,13 @@ import os
 import pickle
 import sys
 import threading
-import time
 import traceback
 import weakref
 from concurrent.futures import CancelledError, InvalidStateError
 
 import plait
 import pytest
+from conftest import PATIENCE, until
 from plait import _core
 from plait.errors import SerializationError
 
@@ -70,7 +70,7 @@ def run_threads(*targets):
     threads = [plait.Thread(target=target) for target in targets]
     for thread in threads:
         thread.start()
-    return [thread.result(30) for thread in threads]
+    return [thread.result(PATIENCE) for thread in threads]
 
 
 # The standard library's contract.
@@ -386,7 +386,7 @@ def test_who_has_the_condition_sees_the_end_only_when_it_is_published():
         assert future._state == "PENDING"
         publisher = plait.Thread(target=complete, args=(promise, b"7"))
         publisher.start()
-        assert future.result(30) == 7  # for that nobody needs the condition
+        assert future.result(PATIENCE) == 7  # for that nobody needs the condition
         assert future.done()
         assert future._state == "RUNNING"  # the publisher waits for the condition
         assert future._result is None
@@ -395,7 +395,7 @@ def test_who_has_the_condition_sees_the_end_only_when_it_is_published():
         assert future._state == "RUNNING"
         condition.wait()
         assert future._state == "FINISHED"
-    assert publisher.result(30)
+    assert publisher.result(PATIENCE)
 
 
 def test_cancel_asks_the_executor():
@@ -430,7 +430,7 @@ def test_an_executor_cancels():
     waiting = plait.Thread(target=plait.wait, args=([future],))
     waiting.start()
     assert promise.cancel()
-    assert waiting.result(30).done == {future}
+    assert waiting.result(PATIENCE).done == {future}
     assert future.cancelled()
 
 
@@ -487,11 +487,6 @@ def fail(*args):
     raise KeyError(*args)
 
 
-def until(condition):
-    while not condition():  # the test's own time limit ends this
-        time.sleep(0.001)
-
-
 decoded = []  # in this process: by which threads
 
 
@@ -521,10 +516,10 @@ def test_the_states_of_a_task(pool, gate):
         with pytest.raises(TimeoutError):
             late.exception(0.001)
     gate()
-    assert running.result(30) == 1
+    assert running.result(PATIENCE) == 1
     until(waiting.running)
     gate()
-    assert waiting.result(30) == 2
+    assert waiting.result(PATIENCE) == 2
     assert (waiting.running(), waiting.done(), waiting._state) == (False, True, "FINISHED")
     assert waiting._get_snapshot() == (True, False, 2, None)
 
@@ -538,9 +533,9 @@ def test_a_task_is_cancelled_before_it_begins(pool, gate):
     assert seen == [waiting]
     assert waiting._state == "CANCELLED_AND_NOTIFIED"
     gate()
-    assert running.result(30) == 1
+    assert running.result(PATIENCE) == 1
     gate()
-    assert pool.submit(pass_gate, gate.path, "the next").result(30) == "the next"
+    assert pool.submit(pass_gate, gate.path, "the next").result(PATIENCE) == "the next"
 
 
 def test_a_running_task_is_cancelled(pool, gate):
@@ -549,7 +544,7 @@ def test_a_running_task_is_cancelled(pool, gate):
     assert running.cancel(running=True)
     assert running.cancelled()
     assert not running.running()
-    assert waiting.result(30) == 3
+    assert waiting.result(PATIENCE) == 3
 
 
 def test_a_tasks_exception_is_told_without_decoding(pool, gate):
@@ -562,13 +557,13 @@ def test_a_tasks_exception_is_told_without_decoding(pool, gate):
         failing.result()
     assert failing.exception() is first
     gate()
-    assert waiting.result(30) == 1
+    assert waiting.result(PATIENCE) == 1
 
 
 def test_a_tasks_result_is_decoded_once_by_who_asks(pool):
     decoded.clear()
     future = pool.submit(Noted, [5])
-    assert plait.wait([future], 30).done
+    assert plait.wait([future], PATIENCE).done
     assert decoded == []
     results = run_threads(*[future.result] * 8)
     assert results[0] == [5]
@@ -579,7 +574,7 @@ def test_a_tasks_result_is_decoded_once_by_who_asks(pool):
 def test_a_result_that_fails_to_decode(pool):
     future = pool.submit(Noted, "text", int)
     with pytest.raises(SerializationError, match="could not be unpickled") as caught:
-        future.result(30)
+        future.result(PATIENCE)
     assert future.exception() is caught.value
     assert isinstance(caught.value.__cause__, ValueError)
 
@@ -597,7 +592,7 @@ def test_a_dropped_future_is_gone_though_its_task_runs(pool, gate):
     assert gone() is not None  # it is to be told
     gate()
     gate()
-    assert seen.wait(30)
+    assert seen.wait(PATIENCE)
     until(lambda: gone() is None)
 
 
@@ -611,7 +606,7 @@ def race(rounds):
     def run(lane):
         results = []
         for calls in rounds:
-            start.wait(30)
+            start.wait(PATIENCE)
             results.append(calls[lane]())
         return results
 
@@ -676,8 +671,8 @@ def test_begin_and_cancel_one_wins(pool, gate):
         rounds.append([gate, future.cancel])
         parts.append((held, future, seen))
     for (held, future, seen), (_, cancelled) in zip(parts, race(rounds), strict=True):
-        assert held.result(30) == 1
-        assert plait.wait([future], 30).done == {future}
+        assert held.result(PATIENCE) == 1
+        assert plait.wait([future], PATIENCE).done == {future}
         assert future.cancelled() is cancelled
         assert cancelled or future.result() == 5
         until(lambda seen=seen: seen)
@@ -709,7 +704,7 @@ def test_first_exception_is_told_without_decoding():
     while not failed._waiters or not pending._waiters:
         pass
     assert complete(failing, b"", decoded.append, is_error=True)
-    assert waiting.result(30).done == {failed}
+    assert waiting.result(PATIENCE).done == {failed}
     assert decoded == []
 
 

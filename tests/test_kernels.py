@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from conftest import PATIENCE
 from plait import kernels
 
 
@@ -47,6 +48,12 @@ def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
 
 
 def test_a_kernel_releases_the_gil() -> None:
+    # With the GIL held, this thread would stand still until the end, each time; without, it does
+    # so now and then, on a busy machine.
+    assert any(steps_meanwhile() > 1000 for _ in range(20))
+
+
+def steps_meanwhile() -> int:
     running, seen = threading.Event(), []
 
     def work() -> None:
@@ -59,9 +66,9 @@ def test_a_kernel_releases_the_gil() -> None:
     running.wait()
     steps = 0
     while not seen:
-        steps += 1  # with the GIL held, this loop would stand still until the end
+        steps += 1
     thread.join()
-    assert steps > 1000
+    return steps
 
 
 def test_in_a_forked_child() -> None:
@@ -76,7 +83,7 @@ def test_in_a_forked_child() -> None:
             "assert plait.kernels.count_primes(10_000) == 1229\n"
             "if pid: assert os.waitpid(pid, 0)[1] == 0\n",
         ],
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0
 
@@ -89,7 +96,7 @@ def test_interrupt_ends_a_kernel() -> None:
         assert run.stdout is not None
         run.stdout.readline()
         os.kill(run.pid, signal.SIGINT)
-        _, err = run.communicate(timeout=20)
+        _, err = run.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in err
 
 
@@ -102,4 +109,4 @@ def test_the_affinity_of_now_counts() -> None:
         assert 1 <= before <= os.cpu_count()
         assert plait.cpu_count() == 1
         """
-    subprocess.run([sys.executable, "-c", source], check=True, timeout=40)
+    subprocess.run([sys.executable, "-c", source], check=True, timeout=PATIENCE)

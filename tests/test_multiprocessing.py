@@ -10,6 +10,7 @@ from typing import Any
 
 import plait
 import pytest
+from conftest import PATIENCE
 
 
 def test_the_start_method_has_a_name(run_script: Any) -> None:
@@ -26,7 +27,7 @@ def test_the_start_method_has_a_name(run_script: Any) -> None:
         q = mp.Queue()
         p = mp.Process(target=lambda: q.put(look()))
         p.start()
-        print(q.get(timeout=30))
+        print(q.get(timeout=60))
         p.join()
         with mp.Pool(2) as pool:
             print(pool.map(abs, [-1, 2]))
@@ -141,7 +142,7 @@ def test_children_of_all_contexts_and_their_children_under_a_plait_default(
             context = plait.get_context() if method == "plait" else mp.get_context(method)
             p = context.Process(target=target, args=args)
             p.start()
-            p.join(30)
+            p.join(60)
             assert p.exitcode == 0, (method, p.exitcode)
 
         def grandchild(outer, inner, lock):
@@ -153,7 +154,7 @@ def test_children_of_all_contexts_and_their_children_under_a_plait_default(
                 started(inner, grandchild, outer, inner, lock)
             p = mp.Process(target=grandchild, args=(outer, "default", lock))
             p.start()
-            p.join(30)
+            p.join(60)
             assert p.exitcode == 0
 
         if __name__ == "__main__":
@@ -164,7 +165,6 @@ def test_children_of_all_contexts_and_their_children_under_a_plait_default(
                 started(outer, child, outer, lock)
             assert mp.get_start_method() == "plait"
         """,
-        timeout=100,
     )
     methods = ["spawn", "fork", "forkserver", "plait"]
     expected = [f"{a} {b}" for a in methods for b in [*methods, "default"]]
@@ -198,7 +198,7 @@ class Loader:
         early: dict[int, Any] = {}
         for wanted in range(len(self.batches)):
             while wanted not in early:
-                number, value = self.results.get(timeout=30)
+                number, value = self.results.get(timeout=PATIENCE)
                 early[number] = value
             yield early.pop(wanted)
 
@@ -206,7 +206,7 @@ class Loader:
         self.done.set()
         for indices, worker in zip(self.indices, self.workers, strict=True):
             indices.put(None)
-            worker.join(30)
+            worker.join(PATIENCE)
             assert worker.exitcode == 0
             indices.close()
         self.results.close()
@@ -215,7 +215,7 @@ class Loader:
 
 def load(data: Any, indices: Any, results: Any, done: Any, number: int) -> None:
     while True:
-        task = indices.get(timeout=30)
+        task = indices.get(timeout=PATIENCE)
         if task is None:
             assert done.is_set()
             results.cancel_join_thread()
@@ -260,7 +260,7 @@ def test_arrays_values_pipes_and_barriers_reach_children(
     barrier = context.Barrier(2)
 
     def work() -> None:
-        barrier.wait(30)
+        barrier.wait(PATIENCE)
         array[1] = 7
         with value.get_lock():
             value.value += 1
@@ -268,9 +268,9 @@ def test_arrays_values_pipes_and_barriers_reach_children(
 
     process = plait.Process(target=work)
     process.start()
-    barrier.wait(30)
+    barrier.wait(PATIENCE)
     ours.send(21)
-    assert ours.poll(30)
+    assert ours.poll(PATIENCE)
     assert ours.recv() == 42
     process.join()
     assert (array[:], value.value) == ([0, 7, 0], 1.5)

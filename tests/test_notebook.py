@@ -11,12 +11,12 @@ pytest.importorskip("ipykernel", reason="needs ipykernel: pip install 'plait[not
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "tour.ipynb"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(700)
 def test_notebook(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "committed with outputs"
     client = nbclient.NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()
     outputs = {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import plait
 import pytest
+from conftest import PATIENCE
 
 MODULES = [
     name
@@ -26,7 +27,7 @@ def test_import_is_light() -> None:
         "print(sorted(heavy & (set(sys.modules) - before)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert done.stdout.strip() == "[]"
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import plait
 import pytest
+from conftest import PATIENCE
 
 ENGINES = ["serial", "thread", "process", "auto"]
 GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -66,7 +67,7 @@ def test_threads_work_at_once_and_see_the_callers_context():
     barrier = threading.Barrier(3)
 
     def fn(_):
-        barrier.wait(20)
+        barrier.wait(PATIENCE)
         return user.get(), threading.current_thread().name
 
     results = plait.map(fn, range(3), how="thread", workers=3)

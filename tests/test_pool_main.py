@@ -183,14 +183,14 @@ def test_a_pool_in_a_forked_copy(run_script: Any) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                pool.submit(abs, -2).result(10)
+                pool.submit(abs, -2).result(60)
             except Exception as error:
                 print(isinstance(error, RuntimeError), flush=True)
             with plait.ProcessPoolExecutor(2) as own:
-                print(own.submit(abs, -3).result(10), flush=True)
+                print(own.submit(abs, -3).result(60), flush=True)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        print(pool.submit(abs, -4).result(10))
+        print(pool.submit(abs, -4).result(60))
         pool.shutdown()
         """
     )

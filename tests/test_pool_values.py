@@ -17,9 +17,8 @@ from typing import Any
 
 import plait
 import pytest
+from conftest import PATIENCE
 from light import double, echo, spoil
-
-PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import plait
 import pytest
-from conftest import settle
+from conftest import PATIENCE, settle
 from plait import _state, _zygote
 from plait.errors import SerializationError, TaskTimeout, WorkerDied
 
@@ -26,7 +26,7 @@ def result_of(target: Any, *args: Any, **kwargs: Any) -> Any:
     process = plait.Process(target=target, args=args, kwargs=kwargs)
     process.start()
     try:
-        return process.result(30)
+        return process.result(PATIENCE)
     finally:
         process.join()
         process.close()
@@ -38,7 +38,7 @@ def result_of(target: Any, *args: Any, **kwargs: Any) -> Any:
 def test_result_before_and_after_join() -> None:
     process = plait.Process(target=divmod, args=(17, 5))
     process.start()
-    assert process.result(30) == (3, 2)
+    assert process.result(PATIENCE) == (3, 2)
     process.join()
     assert process.result() == (3, 2)
     assert process.exitcode == 0
@@ -66,7 +66,7 @@ def test_a_killed_process_names_its_signal() -> None:
     process.start()
     process.kill()
     with pytest.raises(WorkerDied, match=r"sleeper.*SIGKILL") as caught:
-        process.result(30)
+        process.result(PATIENCE)
     assert caught.value.signal == signal.SIGKILL
     assert caught.value.exitcode == process.exitcode == -signal.SIGKILL
     assert caught.value.pid == process.pid
@@ -89,7 +89,7 @@ def test_a_timeout_leaves_the_process_running() -> None:
         process.result(0.01)
     assert process.is_alive()
     gate.set()
-    assert process.result(30) is True
+    assert process.result(PATIENCE) is True
     process.join()
     process.close()
 
@@ -128,7 +128,7 @@ def test_a_subclass_that_overrides_run_has_a_result_too() -> None:
 
     process = Doubler(21)
     process.start()
-    assert process.result(30) == 42
+    assert process.result(PATIENCE) == 42
     process.join()
     process.close()
 
@@ -157,7 +157,7 @@ def test_a_result_that_cannot_be_unpickled_and_one_raised_twice() -> None:
     depths = set()
     for _ in range(3):
         with pytest.raises(SerializationError, match="no number") as caught:
-            process.result(30)
+            process.result(PATIENCE)
         depths.add(len(caught.traceback))
     assert len(depths) == 1
     process.join()
@@ -314,7 +314,7 @@ def test_multiprocessings_own_objects_travel_inside_closures() -> None:
 
     process = plait.Process(target=put)
     process.start()
-    assert queue.get(timeout=30) == process.pid
+    assert queue.get(timeout=PATIENCE) == process.pid
     process.join()
     process.close()
     queue.close()
@@ -396,7 +396,7 @@ def test_functions_of_a_package_run_as_main_import_relatively(tmp_path: Any) -> 
         "    return number\n"
         "p = plait.Process(target=work)\np.start()\nassert p.result(30) == 3\np.join()\n"
     )
-    subprocess.run([sys.executable, "-m", "pack"], check=True, timeout=60, cwd=tmp_path)
+    subprocess.run([sys.executable, "-m", "pack"], check=True, timeout=PATIENCE, cwd=tmp_path)
 
 
 # ---- what a child gets at start() ------------------------------------------------------------
@@ -501,7 +501,7 @@ def test_flags_are_those_of_the_parent(run_script: Any, tmp_path: Any) -> None:
         "assert p.result(30) == look(), (p.result(), look())\np.join()\n"
     )
     flags = ["-O", "-W", "ignore::DeprecationWarning", "-X", "dev", "-s", "-B"]
-    subprocess.run([sys.executable, *flags, str(script)], check=True, timeout=60)
+    subprocess.run([sys.executable, *flags, str(script)], check=True, timeout=PATIENCE)
 
 
 def test_output_goes_where_the_parents_goes_now(capfd: pytest.CaptureFixture[str]) -> None:
@@ -548,7 +548,7 @@ def test_names_and_parents() -> None:
     process = plait.Process(target=look, name="Ada")
     process.start()
     assert process in plait.active_children()
-    assert process.result(30) == ("Ada", os.getpid())
+    assert process.result(PATIENCE) == ("Ada", os.getpid())
     process.join()
     process.close()
 
@@ -565,7 +565,7 @@ def test_a_daemonic_child_may_have_children() -> None:
 
     process = plait.Process(target=nested, daemon=True)
     process.start()
-    assert process.result(30) == 1
+    assert process.result(PATIENCE) == 1
     process.join()
     process.close()
 
@@ -639,7 +639,7 @@ def test_a_process_started_after_an_interrupt_does_not_get_it(run_script: Any) -
             except KeyboardInterrupt:
                 p = plait.Process(target=abs, args=(-5,))
                 p.start()
-                assert p.result(10) == 5
+                assert p.result(60) == 5
     """)
 
 
@@ -650,7 +650,7 @@ def test_an_interrupt_right_after_start_arrives() -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGINT)
         with pytest.raises((KeyboardInterrupt, WorkerDied)):  # in the target, or before it
-            process.result(30)
+            process.result(PATIENCE)
         process.join()
         process.close()
 
@@ -664,7 +664,7 @@ def test_who_blocks_interrupts_while_starting_shields_the_child() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGINT)
-    assert process.result(30) == {signal.SIGINT, *before}
+    assert process.result(PATIENCE) == {signal.SIGINT, *before}
     process.join()
     process.close()
     assert result_of(signal.pthread_sigmask, signal.SIG_BLOCK, ()) == before
@@ -683,7 +683,7 @@ def test_a_zygote_that_cannot_be_replaced_spoils_no_start(monkeypatch: pytest.Mo
     monkeypatch.setattr(_zygote, "_start", fail)
     os.kill(zygote.pid, signal.SIGKILL)
     os.waitid(os.P_PID, zygote.pid, os.WEXITED | os.WNOWAIT)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while _zygote._zygote is not None:  # a spare just forked may hold its socket a moment longer
         assert time.monotonic() < deadline
         spares = zygote.spares[0]
@@ -737,7 +737,7 @@ def test_threads_of_a_child_are_waited_for() -> None:
         threading.Thread(target=speak).start()
 
     assert result_of(start_and_leave) is None
-    assert reader.poll(10)
+    assert reader.poll(PATIENCE)
     assert reader.recv() == "spoken"
     reader.close()
     writer.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 import plait
 import pytest
+from conftest import PATIENCE, wait_until_gone
 from plait.errors import SerializationError, WorkerDied
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ NOT_SPAWNED = {
         "faults/test_process_faults.py::"
         "test_busy_daemonic_children_end_with_a_parent_that_is_killed",
         "faults/test_process_faults.py::test_nothing_outlives_the_parents_exit",
-        "faults/test_process_faults.py::test_interrupt_ends_parent_and_children_within_a_second",
+        "faults/test_process_faults.py::test_interrupt_ends_parent_and_children",
     ],
     "what replaces os.environ is not what the system hands on": [
         "test_process.py::test_an_environment_that_is_a_plain_dict"
@@ -65,17 +66,17 @@ def started(target: Any, *args: Any, **options: Any) -> plait.Process:
 
 
 @pytest.mark.once
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1000)
 def test_the_tests_of_processes_pass() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--timeout=60", "-m", "not slow"]
+        [sys.executable, "-m", "pytest", "-m", "not slow"]
         + [f"--deselect=tests/{name}" for names in NOT_SPAWNED.values() for name in names]
         + [f"tests/{name}" for name in ("test_process.py", "test_multiprocessing.py")]
         + ["tests/faults/test_process_faults.py"],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout[-5000:]
 
@@ -94,7 +95,7 @@ def test_no_zygote_is_there(run_script: Any) -> None:
 
 def test_a_large_outcome_that_nobody_asks_for_does_not_hold_up_the_child() -> None:
     process = started(bytes, 5_000_000)
-    process.join(30)
+    process.join(PATIENCE)
     assert process.exitcode == 0
     assert len(process.result()) == 5_000_000
 
@@ -120,7 +121,7 @@ def test_a_stream_that_breaks_does_not_hold_up_the_child() -> None:
         process = started(speak)
     captured.close()
     gate.set()
-    assert process.result(30) == "spoke"
+    assert process.result(PATIENCE) == "spoke"
     process.join()
 
 
@@ -142,10 +143,10 @@ def test_a_child_that_is_killed_while_it_reports() -> None:
             return int, ()
 
     process = started(Slow)
-    assert reading.wait(30)
+    assert reading.wait(PATIENCE)
     process.kill()
     with pytest.raises(WorkerDied, match="SIGKILL"):
-        process.result(30)
+        process.result(PATIENCE)
     process.join()
 
 
@@ -195,11 +196,8 @@ def test_busy_daemonic_children_end_with_their_parent(then: str) -> None:
             run.kill()
         elif then == "a.join()":
             os.killpg(run.pid, signal.SIGINT)  # what a terminal does
-        run.wait(20)
-        deadline = time.monotonic() + 20
-        while any(Path(f"/proc/{pid}").exists() for pid in pids):
-            assert time.monotonic() < deadline, "a child outlives its parent"
-            time.sleep(0.01)
+        run.wait(PATIENCE)
+        wait_until_gone(pids)
 
 
 def test_children_of_both_ways_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +205,7 @@ def test_children_of_both_ways_side_by_side(monkeypatch: pytest.MonkeyPatch) -> 
     ours = started(queue.put, "spawned")
     monkeypatch.delenv("PLAIT_START")
     theirs = started(queue.put, "forked")
-    assert {queue.get(timeout=30), queue.get(timeout=30)} == {"spawned", "forked"}
+    assert {queue.get(timeout=PATIENCE) for _ in range(2)} == {"spawned", "forked"}
     for process in (ours, theirs):
         process.join()
     queue.close()

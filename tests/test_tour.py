@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 
 pytest.importorskip("rich")
 pytest.importorskip("jinja2")
@@ -177,7 +178,7 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None
     while not list(tmp_path.glob("plait-tour-*/plait-spans-*")):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=5)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in errors
     assert list(tmp_path.iterdir()) == []
     for other in Path("/proc").glob("[0-9]*/environ"):

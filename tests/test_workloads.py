@@ -9,6 +9,7 @@ from urllib.request import urlopen
 
 import plait
 import pytest
+from conftest import PATIENCE
 from plait import kernels, pages, tasks
 from plait.lab.crawl import serve_pages
 from plait.lab.workloads import (
@@ -91,7 +92,7 @@ def test_the_crawl_serves_hundreds_of_real_pages_and_each_is_verified():
             pages.fetch(wrong)
         url = served[0].url
     with pytest.raises(OSError, match="refused"):
-        urlopen(url, timeout=5)
+        urlopen(url, timeout=PATIENCE)
 
 
 def test_an_unknown_workload_is_refused_with_the_list():

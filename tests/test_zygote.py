@@ -8,12 +8,11 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import plait
 import pytest
-from conftest import settle
+from conftest import PATIENCE, settle
 from plait import _zygote
 
 
@@ -25,7 +24,7 @@ def start(count: int) -> list[plait.Process]:
 
 
 def finish(processes: list[plait.Process]) -> list[Any]:
-    results = [process.result(30) for process in processes]
+    results = [process.result(PATIENCE) for process in processes]
     for process in processes:
         process.join()
         process.close()
@@ -83,11 +82,9 @@ def test_a_stopped_zygote_is_set_going_when_a_child_is_needed() -> None:
     zygote = _zygote._zygote
     assert zygote is not None
     os.kill(zygote.pid or 0, signal.SIGSTOP)
-    begun = time.monotonic()
     processes = start(5)  # more than there are spares
     assert finish(processes) == list(range(5))
-    assert time.monotonic() - begun < 10
-    assert _zygote._zygote is zygote
+    assert _zygote._zygote is zygote  # not given up
 
 
 @pytest.mark.usefixtures("leaves_nothing")
@@ -138,12 +135,13 @@ def test_signals_to_the_users_process_group_are_not_for_spares(run_script: Any) 
             p.join()
             return p.result()
         assert start() == os.getpgrp()
-        while not _zygote._zygote.spares[0]:
+        while not (spares := _zygote._zygote.spares[0]):
             time.sleep(0.001)
-        before = _zygote._zygote.pid, _zygote._zygote.spares[0]
+        zygote = _zygote._zygote.pid
         signal.signal(signal.SIGTERM, lambda *_: None)
         os.killpg(0, signal.SIGTERM)
-        assert (_zygote._zygote.pid, _zygote._zygote.spares[0]) == before
+        assert _zygote._zygote.pid == zygote
+        assert set(spares) <= set(_zygote._zygote.spares[0])
         assert [start() for _ in range(4)] == [os.getpgrp()] * 4
         """
     )
@@ -189,10 +187,10 @@ def test_modules_are_imported_ahead_when_named_later(run_script: Any) -> None:
             p.join()
             return p.result()
         assert not start()
-        while not _zygote._zygote.spares[0]:
+        while not (spares := _zygote._zygote.spares[0]):
             time.sleep(0.001)
         plait.get_context().set_forkserver_preload(["csv"])
-        assert not _zygote._zygote.spares[0]  # those that lack it are gone
+        assert not set(spares) & set(_zygote._zygote.spares[0])  # those that lack it are gone
         while not _zygote._zygote.spares[0]:
             time.sleep(0.001)
         assert start()

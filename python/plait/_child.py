@@ -25,7 +25,7 @@ import sys
 import threading
 import types
 
-from . import _byvalue, _core, _mainmodule, _outcome, _state
+from . import _byvalue, _core, _mainmodule, _orphan, _outcome, _state
 from . import process as _process  # children unpickle plait.process.Process
 
 TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
@@ -46,7 +46,10 @@ _WARM_UP = (
     "multiprocessing.queues",
     "concurrent.futures.process",
     "plait._pool_worker",
+    "plait._rings",
 )
+# Imported last, and again when there are pools, upon which there are rehearsals with them.
+_WORKER = _WARM_UP[-1]
 
 # How long the zygote must have had nothing to do before it warms up or makes a spare: seconds.
 _PAUSE = 0.002
@@ -81,8 +84,8 @@ def zygote(parent: int) -> None:
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
     _process.install()
     _threading._shutdown = _shut_down
-    gc.collect()
     gc.freeze()
+    gc.enable()
     _child(*_serve(control, pidfd), parent)
 
 
@@ -95,9 +98,10 @@ def _parent_or_exit(parent: int) -> int:
 
 def _serve(control: int, parent: int) -> tuple[int, int | None]:
     """Answers requests. Returns in each child: its channel, and for how long it may wait."""
+    global _has_pools
     cold = list(_WARM_UP)
     asked: tuple[str, ...] = ()  # what the user wants to be imported ahead
-    rehearsals = 0
+    rehearsals = worker_rehearsals = 0
     wanted: list[tuple[int, int]] = []  # spares: patience and channel
     while True:
         # What is asked for comes first; then, a module at a time, what children will want;
@@ -117,6 +121,9 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
                 if "preload" in news:
                     asked = news["preload"]
                     cold += asked
+                if news.get("pools") and not _has_pools:
+                    _has_pools = True
+                    cold.append(_WORKER)
                 if "learn" in news:
                     _learning.switch(news["learn"])
                 os.dup2(1, 2)  # started well: from here on its stderr is nobody's
@@ -138,7 +145,11 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
                 _inherited_atexits = len(_threading._threading_atexits)
                 rehearsals += 1
                 _rehearse()
+                while _has_pools and worker_rehearsals < _REHEARSALS:
+                    worker_rehearsals += 1
+                    _rehearse_worker(None)
                 if rehearsals == _REHEARSALS:
+                    gc.unfreeze()
                     gc.collect()
                     gc.freeze()
                 continue
@@ -148,12 +159,16 @@ def _serve(control: int, parent: int) -> tuple[int, int | None]:
         pid = _core.fork_sibling()
         if pid == 0:
             _core.send_hello(channel, os.getpid())
-            for other in (control, parent, *(fd for _, fd in wanted)):
+            for other in (control, *(fd for _, fd in wanted)):
                 os.close(other)
             if kind == _FORK:
+                os.close(parent)
                 return channel, None
+            if _has_pools:
+                _rehearse_worker(parent)
             _rehearse()
             _rehearse()
+            os.close(parent)
             return channel, patience
         if pid < 0:
             # Its parent may be gone: next_request will see it.
@@ -249,7 +264,13 @@ def _count_threads() -> int:
 # ---- rehearsals --------------------------------------------------------------------------
 
 
-_script = b""  # what rehearsals start
+# Whether our parent has pools, and so will want workers.
+_has_pools = False
+
+# What rehearsals start: a process, and a pool's worker.
+_script = b""
+_worker_script = b""
+_worker_task: _core.Rehearsal | None = None
 
 # What a user's script might send: the names that it uses are modules and values.
 _PLAY = """
@@ -263,39 +284,48 @@ def nested(x):
 """
 
 
-def _write_script() -> bytes:
+def _write_scripts() -> None:
+    global _script, _worker_script, _worker_task
     import time
+
+    from . import _rings
 
     main = types.ModuleType("__main__")
     exec(_PLAY, vars(main))
     vars(main)["time"] = time
     before, sys.modules["__main__"] = sys.modules["__main__"], main
-    reader, writer = multiprocessing.connection.Pipe(duplex=False)
+    try:
+        reader, writer = multiprocessing.connection.Pipe(duplex=False)
+        with reader, writer:
+            arguments = writer, 1, "text", [1, 2], {"key": 0.5}
+            _script = _packed(vars(main)["play"], arguments)
+        ends = _rings.KIND.ends(0, 0, 0)
+        _worker_script = _packed(_rings.KIND.main, (ends, 0, None, ()))
+        _worker_task = _core.Rehearsal(vars(main)["nested"], (1,))
+    finally:
+        sys.modules["__main__"] = before
+
+
+def _packed(target: Any, args: tuple[Any, ...]) -> bytes:
     popen: Any = _Parcel()
     multiprocessing.context.set_spawning_popen(popen)
     try:
-        with reader, writer:
-            arguments = writer, 1, "text", [1, 2], {"key": 0.5}
-            process = _process.Process(target=vars(main)["play"], args=arguments)
-            body = _byvalue.dumps(process._packed())
+        return _byvalue.dumps(_process.Process(target=target, args=args)._packed())
     finally:
         multiprocessing.context.set_spawning_popen(None)
-        sys.modules["__main__"] = before
-    return body
 
 
-def _frame() -> bytes:
-    head = marshal.dumps(("", False, 0, 1, 1, None, None, None, b""))
-    return len(head).to_bytes(4, "little") + head + _script
+def _frame(script: bytes) -> bytes:
+    head = marshal.dumps(("", False, 0, 0, 0, None, None, None, b""))
+    return len(head).to_bytes(4, "little") + head + script
 
 
 def _rehearse() -> None:
     """Goes through the motions of a start, while nobody waits for it: what is done for the
     first time takes long. In a spare, memory that is shared with the zygote is copied on the
     first write, a page at a time."""
-    global _script
     if not _script:
-        _script = _write_script()
+        _write_scripts()
     reader, writer = os.pipe()
     _perform(writer)
     os.close(writer)
@@ -303,18 +333,36 @@ def _rehearse() -> None:
     _perform(0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        _core.send_frame(ours.fileno(), _frame(), [0])
+        _core.send_frame(ours.fileno(), _frame(_script), [0])
         told: Any = _core.await_frame(theirs.fileno(), 0, 1, True)
         os.close(told[1][0])
         send_outcome(theirs.fileno(), "returned", None)
         ours.recv(100)
 
 
-def _perform(output: int) -> None:
+def _rehearse_worker(sentinel: int | None) -> None:
+    """The same for a pool's worker; `sentinel` is its parent's pidfd. None: there is to be no
+    thread that watches it, which the zygote must not have."""
+    # A process has its large arrays made in one arena, which must be that of its real pool.
+    if _worker_task is not None and "numpy" not in sys.modules:
+        from . import _pool_worker
+
+        files = _worker_task.files()
+        _pool_worker.rehearse(lambda: _perform(0, _worker_script, files, sentinel))
+
+
+def _perform(
+    output: int,
+    script: bytes | None = None,
+    fds: tuple[int, ...] | None = None,
+    sentinel: int | None = 0,
+) -> None:
     """Plays a start. Files and pipes for output differ in what the streams find out."""
     main, current = sys.modules["__main__"], multiprocessing.process.current_process()
     try:
-        _run(0, 0, _frame(), [os.dup(output), os.dup(output)], rehearsal=True)
+        given = (os.dup(output),) if fds is None else fds
+        frame = _frame(_script if script is None else script)
+        _run(0, sentinel, frame, [os.dup(output), *given], rehearsal=True)
     finally:
         _util._exiting = False
         _byvalue.inherited_fds = []
@@ -329,19 +377,23 @@ def _skim() -> None:
     """The longest part of a start once more, since its parent is about to ask for it: by now
     it has left the processor's caches."""
     current: Any = multiprocessing.process.current_process()
-    _byvalue.inherited_fds = [os.dup(0)]
+    _byvalue.inherited_fds = [-1, os.dup(0)]
     current._inheriting = True
     pickle.loads(_script)
     del current._inheriting
 
 
 class _Parcel:
-    """Stands for the parent's side of a start."""
+    """Stands for the parent's side of a start, which sends a stream first of all."""
 
     DupFd = _byvalue.DupFd
 
+    def __init__(self) -> None:
+        self._sent = 0
+
     def duplicate_for_child(self, fd: int) -> int:
-        return 0
+        self._sent += 1
+        return self._sent
 
 
 def _print_exception() -> None:
@@ -386,7 +438,7 @@ def _child(channel: int, patience: int | None, parent: int) -> NoReturn:
 
 
 def _run(
-    channel: int, sentinel: int, payload: bytes, fds: list[int], rehearsal: bool = False
+    channel: int, sentinel: Any, payload: bytes, fds: list[int], rehearsal: bool = False
 ) -> int:
     data = memoryview(payload)
     size = 4 + int.from_bytes(data[:4], "little")
@@ -403,8 +455,7 @@ def _run(
             _apply(pickle.loads(state))
         _set_streams(out, err, fds)
         if daemon:
-            _core.end_with_parent(os.dup(sentinel))
-            os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
+            _orphan.end_with(sentinel)
         if not rehearsal:
             _learning.begin()
             _core.unblock(_attributes)

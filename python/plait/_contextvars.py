@@ -37,8 +37,11 @@ def pack(variables: dict[contextvars.ContextVar[Any], Any]) -> list[tuple[str, s
     """Module, name there, the variable's own name, and pickled value, of those whose value can
     be pickled."""
     packed = []
+    events = sys.modules.get("asyncio.events")
     for one, value in variables.items():
         home = _home(one)
+        if events is not None and isinstance(value, events.AbstractEventLoop):
+            continue  # before its pickling failed, its sockets would have been copied, to stay
         try:
             data = _byvalue.dumps(value)
         except Exception:

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Door", "Job", "Keeper", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "parse_host", "pause_watch", "read_file", "reap", "receive_frame", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count", "write_file"]
+__all__ = ["Awaitable", "BaseFuture", "Bridge", "Child", "Door", "Job", "Keeper", "Lane", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Rehearsal", "Response", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "Worker", "Zygote", "apply_attributes", "await_frame", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "parse_host", "pause_watch", "read_file", "reap", "receive_frame", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "word_count", "write_file"]
 
 @final
 class Awaitable:
@@ -280,6 +280,10 @@ class PoolWorker:
         """
         The initializer has failed.
         """
+    def holds_output(self, /) -> None:
+        """
+        Has the helpers' `flush` called before a result is sent.
+        """
     def output(self, /, stderr: bool, text: bytes) -> None:
         """
         Sends text on to the parent's stdout or stderr.
@@ -412,6 +416,18 @@ class Promise:
     def future(self, /, kind: type) -> Any:
         """
         The future, of class `kind`; once.
+        """
+
+@final
+class Rehearsal:
+    """
+    What such a worker is sent.
+    """
+    def __new__(cls, /, function: Any, args: "tuple[object, ...]") -> Rehearsal: ...
+    def files(self, /) -> tuple[int, int, int]:
+        """
+        A new worker's file, its pool's and the driver's bell; the task is there already, and
+        the order to leave.
         """
 
 @final
@@ -765,6 +781,11 @@ def await_frame(socket: SupportsIndex, parent: SupportsIndex, seconds: SupportsI
 def count_primes(n: SupportsIndex, workers: SupportsIndex | None = None) -> int: ...
 def cpu_count() -> int: ...
 def crc32(buffers: Any, workers: SupportsIndex | None = None) -> list[int]: ...
+
+def end_watch() -> None:
+    """
+    Stops watching the parent for good.
+    """
 
 def end_with_parent(pidfd: SupportsIndex) -> None:
     """

@@ -64,6 +64,7 @@ class _Worker:
         self._contexts: dict[int, Any] = {}
         self._helpers = Helpers()
         self._pid = os.getpid()
+        self._holds_output = False
 
     def _send(self, *message: object) -> None:
         with self._lock:
@@ -78,6 +79,9 @@ class _Worker:
     def output(self, stderr: bool, text: bytes) -> None:
         self._send("output", stderr, text)
 
+    def holds_output(self) -> None:
+        self._holds_output = True
+
     def serve(self) -> None:
         """Works until it is told to leave."""
         idle_since = time.monotonic_ns()
@@ -90,6 +94,9 @@ class _Worker:
             self._learn(definitions, forgotten)
             for item in items:
                 answer = self._answer(kind, function, self._contexts.get(context), memory, item)
+                if self._holds_output:
+                    self._holds_output = False
+                    self._helpers.flush()
                 now = time.monotonic_ns()
                 self._send(*answer, now - began, waited)
                 began, waited = now, 0

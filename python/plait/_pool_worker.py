@@ -10,19 +10,20 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _byvalue, _contextvars, _core
+from . import _byvalue, _contextvars, _core, _orphan
 from ._limits import limited
 from .errors import SerializationError, WorkerDied
 
 if TYPE_CHECKING:
     from ._rings import Ends
 
-__all__ = ["Helpers", "begin", "main"]
+__all__ = ["Helpers", "begin", "main", "rehearse"]
 
 
 class Link(Protocol):
@@ -31,6 +32,7 @@ class Link(Protocol):
     def ready(self) -> None: ...
     def broken(self, reason: str) -> None: ...
     def output(self, stderr: bool, text: bytes) -> None: ...
+    def holds_output(self) -> None: ...  # `Helpers.flush` is due before the next result
 
 
 def main(
@@ -41,7 +43,9 @@ def main(
 ) -> None:
     """A worker, from its start to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what ^C means
-    _end_with_parent()
+    parent = multiprocessing.process.parent_process()
+    if parent is not None and parent.sentinel is not None:
+        _orphan.end_with(parent.sentinel)
     file, board, bell = ends.take()
     core = _core.PoolWorker(key, file, board, bell, Helpers())
     if begin(core, initializer, initargs):
@@ -66,22 +70,22 @@ def begin(link: Link, initializer: Callable[..., object] | None, initargs: tuple
     return True
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.process.parent_process()
-    if parent is not None and sys.platform == "linux":
-        _core.end_with_parent(os.dup(parent.sentinel))
-        os.register_at_fork(before=_core.pause_watch, after_in_parent=_core.resume_watch)
-
-
 # ---- output ------------------------------------------------------------------------------------
 
 
+# The longest part of a line that is held: bytes.
+_LINE_MAX = 8192
+
+
 class _Output(io.RawIOBase):
-    """A stream whose text goes to where the parent's goes."""
+    """A stream whose text goes to where the parent's goes, by lines: print() writes a line in
+    two parts, and another worker's must not come between them."""
 
     def __init__(self, link: Link, fd: int) -> None:
         self._link = link
         self._fd = fd
+        self._held = b""
+        self._lock = threading.RLock()  # a task's threads may print; so may a signal handler
 
     def writable(self) -> bool:
         return True
@@ -94,29 +98,63 @@ class _Output(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         data = bytes(data)
-        self._link.output(self._fd == 2, data)
+        with self._lock:
+            self._held += data
+            if data.endswith(b"\n") or len(self._held) > _LINE_MAX:
+                self.flush()
+            else:
+                _holding.append(self)
+                self._link.holds_output()
         return len(data)
+
+    def flush(self) -> None:
+        with self._lock:
+            held, self._held = self._held, b""
+            if held:
+                self._link.output(self._fd == 2, held)
+
+
+_holding: list[_Output] = []
+
+
+_before: tuple[Any, Any] | None = None
 
 
 def _redirect(link: Link) -> None:
-    before = sys.stdout, sys.stderr
+    global _before
+    _before = sys.stdout, sys.stderr
     for name, fd in (("stdout", 1), ("stderr", 2)):
         errors = "strict" if fd == 1 else "backslashreplace"
         raw: Any = _Output(link, fd)
         stream = io.TextIOWrapper(
-            raw,  # unbuffered: a result comes after what its task has printed
+            raw,
             encoding="utf-8",
             errors=errors,
             write_through=True,
         )
         setattr(sys, name, stream)
 
-    def restore() -> None:
-        sys.stdout, sys.stderr = before
 
-    # A process that a task forks is no worker of the pool.
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=restore)
+def _restore() -> None:
+    global _before
+    if _before is not None:
+        (sys.stdout, sys.stderr), _before = _before, None
+
+
+# A process that a task forks is no worker of the pool.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restore)
+
+
+def rehearse(play: Callable[[], None]) -> None:
+    """Has `play` run this module's `main`, and undoes what that does to the process."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        play()
+    finally:
+        _restore()
+        _orphan.forget()
+        signal.signal(signal.SIGINT, handler)
 
 
 # ---- called by the loop ------------------------------------------------------------------------
@@ -124,6 +162,11 @@ def _redirect(link: Link) -> None:
 
 class Helpers:
     """What `_core.PoolWorker` leaves to Python."""
+
+    def flush(self) -> None:
+        """Sends what is held of a line: a result comes after what its task has printed."""
+        while _holding:
+            _holding.pop().flush()
 
     def context(self, variables: Any) -> contextvars.Context:
         return _contextvars.unpack(variables)

@@ -29,7 +29,7 @@ __all__ = ["Popen"]
 # Encoding, errors, line_buffering, write_through.
 _Stream = tuple[str, "str | None", bool, bool]
 
-_NOT_FOR_CHILDREN = ("identity", "warnoptions", "directory", "preload", "learn")
+_NOT_FOR_CHILDREN = ("identity", "warnoptions", "directory", "preload", "learn", "pools")
 
 
 class Popen:
@@ -113,7 +113,10 @@ class Popen:
         child = _zygote.launch(state, head, body, self._fds)
         self.pid, self.sentinel, self._channel = child.pid, child.sentinel, child.channel
         self.finalizer = util.Finalize(self, _close, (child, self._large))
-        child.release()  # until now it ends with this object, as when ^C comes
+        # Until then it ends with this object, as when ^C comes.
+        self.keep = child.release
+        if not isinstance(process, Process):
+            self.keep()  # as its start() does not
         _zygote.refill(only_if_out=True)
 
     def _stream(self, stream: Any) -> tuple[_Stream | None, int | None]:
@@ -217,6 +220,10 @@ class Popen:
 
     def close(self) -> None:
         self.finalizer()
+
+    def abandon(self) -> None:
+        """Ends a child that is not to be kept."""
+        self.close()
 
 
 def _pickled(process: mp_process.BaseProcess) -> bytes:

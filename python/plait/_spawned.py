@@ -203,10 +203,17 @@ class Popen(_stdlib.Popen):  # type: ignore[misc]
             threading.Thread(target=run, args=arguments, name="plait-spawned", daemon=True).start()
         except BaseException:
             pipes.close()
-            self.kill()
-            self._reap(block=True)
-            self.close()
+            self.abandon()
             raise
+
+    def keep(self) -> None:
+        """It was started."""
+
+    def abandon(self) -> None:
+        """Ends a child that is not to be kept."""
+        self.kill()
+        self._reap(block=True)
+        self.close()
 
     def _follow(self, takers: dict[Any, Callable[[bytes], None]]) -> None:
         """Takes what the child says, until it has ended and nobody else can say anything."""

@@ -10,8 +10,6 @@ import signal
 import sys
 import threading
 import warnings
-from multiprocessing import spawn
-from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
 from . import _core, _state
 
@@ -19,11 +17,13 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["launch", "preload", "refill", "ring"]
+__all__ = ["launch", "preload", "prepare", "refill", "ring"]
 
 # Reentrant, as a signal handler may start a process too.
 _lock = threading.RLock()
 _zygote: _core.Zygote | None = None
+# One that was started before the state that its children are to have was known, and with which.
+_early: tuple[_core.Zygote, _state.State] | None = None
 _key: tuple[object, ...] = ()
 # What the zygote was told, by number: a spare has what had been told when it was asked for.
 _told: dict[int, _state.State] = {}
@@ -40,29 +40,84 @@ _SPOILT = 64
 # The state at the last start, until the zygote is told or turns out to know it.
 _now: _state.State | None = None
 
-# The zygote's program. sys.path comes first, so that it imports what this process would.
+# The zygote's program. sys.path comes first, so that it imports what this process would. Garbage
+# is collected later, when nobody waits.
 _PROGRAM = (
-    "import sys; sys.path[:] = {path!r}; {forget}from plait._child import zygote; zygote({parent})"
+    "import gc, sys; gc.disable(); sys.path[:] = {path!r}; {forget}"
+    "from plait._child import zygote; zygote({parent})"
 )
 
 
-def _start(now: _state.State) -> _core.Zygote:
-    global _key
-    program = os.fsencode(spawn.get_executable())
+def _executable() -> str:
+    spawn: Any = sys.modules.get("multiprocessing.spawn")  # by which another one can be set
+    return sys.executable if spawn is None else os.fsdecode(spawn.get_executable())
+
+
+# Those of sys.flags that an interpreter is started with, beside what -W and -X leave elsewhere.
+_FLAGS = (
+    "debug",
+    "optimize",
+    "dont_write_bytecode",
+    "no_user_site",
+    "no_site",
+    "ignore_environment",
+    "verbose",
+    "bytes_warning",
+    "quiet",
+    "isolated",
+    "dev_mode",
+    "safe_path",
+)
+
+
+def _flags() -> list[str]:
+    """The options that this interpreter was started with."""
+    if any(getattr(sys.flags, name) for name in _FLAGS) or sys.warnoptions or sys._xoptions:
+        # It takes 2 ms to import, which usually would be for an empty list.
+        from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+        return list(_args_from_interpreter_flags())
+    return []
+
+
+def _exec(now: _state.State) -> _core.Zygote:
     path = [entry for entry in sys.path if isinstance(entry, str)]
-    flags, forget = _args_from_interpreter_flags(), ""
+    flags, forget = _flags(), ""
     if sys.flags.utf8_mode and "utf8" not in sys._xoptions:
         # On for the locale's sake, which by now may look different (PEP 538): asked for, and
         # then forgotten, since the user did not ask.
         flags, forget = [*flags, "-X", "utf8"], "sys._xoptions.pop('utf8'); "
     code = _PROGRAM.format(path=path, parent=os.getpid(), forget=forget)
     arguments = [*flags, "-c", code]
+    return _core.Zygote(_executable(), arguments, list(now["environment"].items()))
+
+
+def prepare() -> None:
+    """Has the first zygote started, which takes longest, while this process still imports what
+    else it needs for a start."""
+    global _early
+    with _lock:
+        if _zygote is None and _early is None:
+            now = _state.of_process()
+            # What is in the way will be told when it is needed.
+            with contextlib.suppress(OSError, RuntimeError):
+                _early = _exec(now), now
+
+
+def _start(now: _state.State) -> _core.Zygote:
+    global _early, _key
     _key = _state.exec_key(now)
-    zygote = _core.Zygote(os.fsdecode(program), arguments, list(now["environment"].items()))
+    (zygote, then), _early = _early or (None, now), None
+    if zygote is not None and _state.exec_key(then) != _key:
+        zygote.end()
+        zygote, then = None, now
+    if zygote is None:
+        zygote = _exec(now)
     _told.clear()
     try:
         # The environment is inherited by exec.
-        _tell(zygote, now, but="environment")
+        is_inherited = then["environment"] == now["environment"]
+        _tell(zygote, now, but="environment" if is_inherited else "")
     except ConnectionResetError:
         pass  # as will be seen when it is to fork
     except BaseException:
@@ -115,10 +170,12 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
         while _complaints:
             warnings.warn(_complaints.pop(), RuntimeWarning, stacklevel=6)
         now["preload"], now["learn"] = _ahead, _learn
+        # Their workers are rehearsed, too.
+        now["pools"] = "plait._pool" in sys.modules
         if _zygote is not None and (_is_stale(now) or not _zygote.is_ours()):
             _zygote.end()
             _zygote = None
-        is_new = _zygote is None
+        is_new, doubted = _zygote is None, False
         while True:
             if _zygote is None:
                 _zygote = _start(now)
@@ -136,11 +193,14 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
                 # what it means is for the user's process to decide.
                 blamed = _blame(status)
                 now["preload"], now["learn"] = _ahead, _learn
-                if is_new and not blamed and status != f"signal {signal.SIGINT:d}":
+                interrupted = status == f"signal {signal.SIGINT:d}"
+                if status == "exit code 1" and not doubted:  # as of ^C while it imports site
+                    interrupted = doubted = True
+                if is_new and not blamed and not interrupted:
                     raise RuntimeError(
                         f"plait's helper process ended before it could fork ({status}); what "
                         "it printed to stderr, above, says why. It is started as "
-                        f"{spawn.get_executable()!r} -c 'from plait._child import zygote'"
+                        f"{_executable()!r} -c 'from plait._child import zygote'"
                     ) from None
                 is_new = True
                 continue
@@ -240,7 +300,10 @@ def _ask_for_spares(zygote: _core.Zygote, now: _state.State) -> None:
 
 
 def _shutdown() -> None:
-    global _zygote
+    global _early, _zygote
+    if _early is not None:
+        _early[0].end()
+        _early = None
     if _zygote is not None:
         _zygote.end()
         _zygote = None
@@ -248,9 +311,9 @@ def _shutdown() -> None:
 
 def _after_fork_in_child() -> None:
     # The parent's locks may be held, by a thread that isn't here: the zygote's own too.
-    global _lock, _zygote
+    global _early, _lock, _zygote
     _lock = threading.RLock()
-    _zygote = None
+    _early = _zygote = None
 
 
 atexit.register(_shutdown)

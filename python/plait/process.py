@@ -92,6 +92,10 @@ class Process(multiprocessing.process.BaseProcess):
     def _Popen(process_obj: multiprocessing.process.BaseProcess) -> Any:
         popen: Any
         if has_zygote():
+            if "plait._popen" not in sys.modules:
+                from . import _zygote
+
+                _zygote.prepare()
             from . import _popen as popen
         else:
             from . import _spawned as popen
@@ -120,11 +124,21 @@ class Process(multiprocessing.process.BaseProcess):
             "can only start a process object created by current process"
         )
         _mp_process._cleanup()
-        this._popen = self._Popen(self)
-        this._sentinel = this._popen.sentinel
+        popen = self._Popen(self)
+        try:
+            this._popen = popen
+            this._sentinel = popen.sentinel
+            _mp_process._children.add(self)
+        except BaseException:  # of a signal handler
+            this._popen = None
+            _mp_process._children.discard(self)
+            popen.abandon()
+            raise
+        # Until now the child ends with its Popen, so that whatever a signal handler raises, it
+        # either was not started or is known.
+        popen.keep()
         # A target's reference to this object would otherwise be a cycle.
         del this._target, this._args, this._kwargs
-        _mp_process._children.add(self)
 
     def run(self) -> Any:
         """Runs the target and returns its value; subclasses may override it."""

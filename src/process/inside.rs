@@ -147,6 +147,12 @@ pub fn end_with_parent(pidfd: RawFd) -> PyResult<()> {
     result.map_err(|error| os_error("watch the parent", error))
 }
 
+/// Stops watching the parent for good.
+#[pyfunction]
+pub fn end_watch(py: Python<'_>) {
+    py.detach(orphan::end_watch);
+}
+
 /// Stops watching the parent, before a fork.
 #[pyfunction]
 pub fn pause_watch(py: Python<'_>) {

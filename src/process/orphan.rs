@@ -80,6 +80,12 @@ pub fn pause() {
     }
 }
 
+/// From now on this process no longer ends with its parent.
+pub fn end_watch() {
+    pause();
+    *WATCH.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
 /// After it, in the process that forked; its child is no child of plait's and isn't watched.
 pub fn resume() {
     let mut watch = WATCH.lock().unwrap_or_else(PoisonError::into_inner);

@@ -86,11 +86,13 @@ struct Spare {
 }
 
 impl Spare {
-    fn end(self) {
+    /// Ends it. One that is not heard of in time, and may be forked yet, is given back.
+    fn end(self, patience: Duration) -> Option<Self> {
         if let Some((_, pidfd)) = self.known {
             discard(pidfd.as_fd());
-        } else if readable(self.channel.as_fd(), GRACE)
-            && let Ok(Some(pid)) = channel::receive_hello(self.channel.as_fd(), false)
+        } else if !readable(self.channel.as_fd(), patience) {
+            return Some(self);
+        } else if let Ok(Some(pid)) = channel::receive_hello(self.channel.as_fd(), false)
             && let Ok(pidfd) = adopt(pid)
         {
             // It had been forked without our having heard of it. (If it had not, its channel
@@ -98,6 +100,7 @@ impl Spare {
             drop(self.channel); // upon which it ends
             let _ = reap(pidfd.as_fd());
         }
+        None
     }
 }
 
@@ -116,6 +119,8 @@ pub struct Zygote {
     generation: u32,
     /// The newest is last, and taken first.
     spares: Vec<Spare>,
+    /// Those that were to end before they were heard of.
+    unheard: Vec<Spare>,
     /// Whether spares were asked for: the first start finds none, and is no reason for more.
     has_had_spares: bool,
     demand: Demand,
@@ -162,6 +167,7 @@ impl Zygote {
             apart,
             generation: 0,
             spares: Vec::new(),
+            unheard: Vec::new(),
             has_had_spares: false,
             demand: Demand::new(Instant::now(), cpus),
         })
@@ -306,9 +312,8 @@ impl Zygote {
 
     /// Ends the spares that there are, or will be.
     pub fn drop_spares(&mut self) {
-        for spare in std::mem::take(&mut self.spares) {
-            spare.end();
-        }
+        let dropped = std::mem::take(&mut self.spares);
+        self.unheard.extend(dropped.into_iter().filter_map(|spare| spare.end(GRACE)));
     }
 
     /// Whether the next start will find none.
@@ -326,6 +331,10 @@ impl Zygote {
 
     /// Hears what spares have said; those that have ended are no more.
     fn listen(&mut self) {
+        if !self.unheard.is_empty() {
+            let unheard = std::mem::take(&mut self.unheard).into_iter();
+            self.unheard = unheard.filter_map(|spare| spare.end(Duration::ZERO)).collect();
+        }
         self.spares.retain_mut(|spare| {
             loop {
                 match channel::receive_hello(spare.channel.as_fd(), false) {
@@ -354,14 +363,15 @@ impl Zygote {
         if !self.is_ours() {
             return None; // a copy in a forked process: the original goes on
         }
-        let Self { control, pidfd, spares, .. } = self;
+        let Self { control, pidfd, spares, unheard, .. } = self;
         let _ = rustix::net::shutdown(&control, rustix::net::Shutdown::Write);
         if !readable(pidfd.as_fd(), GRACE) {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         }
         drop(control); // with requests in it that nobody has read
-        for spare in spares {
-            spare.end();
+        for spare in spares.into_iter().chain(unheard) {
+            // Its channel ends, or it speaks: nobody else has the other end any more.
+            let _ = spare.end(PATIENCE);
         }
         reap(pidfd.as_fd()).ok().flatten()
     }

@@ -17,8 +17,8 @@ SLOW = {"huge"}
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in trial.CASES],
 )
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1000)
 def test_survives(name: str) -> None:
-    verdict = run.run("plait", name)
+    verdict = run.run("plait", name, slack=5)
     assert verdict.offered, verdict.output
     assert not verdict.failures(), f"{verdict.failures()}\n{verdict.output}"

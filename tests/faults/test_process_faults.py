@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
+import multiprocessing.process
 import os
 import resource
-import select
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import plait
 import pytest
+from conftest import PATIENCE, settle, wait_until_gone
 from plait import _zygote
 from plait.errors import SerializationError, WorkerDied
 
@@ -33,24 +32,6 @@ def finish(process: plait.Process) -> Any:
         process.close()
 
 
-def wait_until_gone(pids: list[int], seconds: float = 10) -> list[int]:
-    """Those of the pids that are still alive after that time."""
-    deadline = time.monotonic() + seconds
-    alive = []
-    for pid in pids:
-        # By number, as an interpreter built on an old C library has no os.pidfd_open.
-        pidfd = ctypes.CDLL(None).syscall(434, pid, 0)
-        if pidfd < 0:
-            continue
-        try:
-            left = max(0.0, deadline - time.monotonic())
-            if not select.select([pidfd], [], [], left)[0]:
-                alive.append(pid)
-        finally:
-            os.close(pidfd)
-    return alive
-
-
 @pytest.mark.usefixtures("leaves_nothing")
 def test_children_survive_the_zygotes_death_and_a_new_one_takes_over() -> None:
     gate = plait.get_context().Event()
@@ -59,7 +40,7 @@ def test_children_survive_the_zygotes_death_and_a_new_one_takes_over() -> None:
     assert old is not None
     pid = old.pid or 0
     os.kill(pid, signal.SIGKILL)
-    assert wait_until_gone([pid]) == []
+    wait_until_gone([pid])
     assert finish(started(abs, -4)) == 4
     assert _zygote._zygote is not old
     assert process.is_alive()
@@ -73,12 +54,11 @@ def test_children_survive_the_zygotes_death_and_a_new_one_takes_over() -> None:
 @pytest.mark.usefixtures("leaves_nothing")
 def test_spares_that_are_killed_are_not_used() -> None:
     finish(started(int))
-    deadline = time.monotonic() + 10
-    while not (spares := _zygote._zygote.spares[0] if _zygote._zygote else []):
-        assert time.monotonic() < deadline
+    spares = settle()
+    assert spares
     for pid in spares:
         os.kill(pid, signal.SIGKILL)
-    assert wait_until_gone(spares) == []
+    wait_until_gone(spares)
     processes = [started(abs, -n) for n in range(6)]
     assert [finish(process) for process in processes] == list(range(6))
 
@@ -140,7 +120,7 @@ def test_busy_daemonic_children_end_with_a_parent_that_is_killed(kill_zygote_fir
         if kill_zygote_first:
             os.kill(pids[-1], signal.SIGKILL)
         run.kill()
-        assert wait_until_gone(pids) == []
+        wait_until_gone(pids)
 
 
 @pytest.mark.parametrize("then", ["sys.exit(0)", "raise RuntimeError", "os._exit(0)"])
@@ -150,8 +130,8 @@ def test_nothing_outlives_the_parents_exit(then: str) -> None:
         [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as run:
         pids = pids_of(run, 4)
-        run.wait(20)
-        assert wait_until_gone(pids) == []
+        run.wait(PATIENCE)
+        wait_until_gone(pids)
 
 
 def test_a_non_daemonic_child_outlives_a_killed_parent_as_in_the_standard_library() -> None:
@@ -167,10 +147,10 @@ time.sleep(60)
         run.kill()
     os.kill(pid, 0)  # still there
     os.kill(pid, signal.SIGKILL)
-    assert wait_until_gone([pid]) == []
+    wait_until_gone([pid])
 
 
-def test_interrupt_ends_parent_and_children_within_a_second() -> None:
+def test_interrupt_ends_parent_and_children() -> None:
     source = PARENT.format(then="a.join()")
     with subprocess.Popen(
         [sys.executable, "-c", source],
@@ -180,11 +160,9 @@ def test_interrupt_ends_parent_and_children_within_a_second() -> None:
         start_new_session=True,
     ) as run:
         pids = pids_of(run, 4)
-        begun = time.monotonic()
         os.killpg(run.pid, signal.SIGINT)  # what a terminal does
-        run.wait(20)
-        assert wait_until_gone(pids) == []
-        assert time.monotonic() - begun < 5  # 1 s, and room for a busy machine
+        run.wait(PATIENCE)
+        wait_until_gone(pids)
         assert run.stderr is not None
         assert "KeyboardInterrupt" in run.stderr.read()
 
@@ -234,6 +212,24 @@ def test_interrupted_starts_leave_nothing(
     monkeypatch.setattr(_zygote, "_zygote", Interrupted())
     with pytest.raises(KeyboardInterrupt):
         started(int)
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_an_interrupt_at_the_end_of_a_start_loses_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(set[Any]):
+        def add(self, process: Any) -> None:
+            super().add(process)
+            raise KeyboardInterrupt
+
+    process = plait.Process(target=abs, args=(-3,))
+    monkeypatch.setattr(multiprocessing.process, "_children", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        process.start()
+    assert plait.active_children() == []
+    assert process.pid is None
+    monkeypatch.undo()
+    process.start()  # as if nothing had happened
+    assert finish(process) == 3
 
 
 @pytest.mark.usefixtures("leaves_nothing")
@@ -339,7 +335,7 @@ def test_a_fork_while_other_threads_start_processes(run_script: Any) -> None:
             if pid == 0:
                 p = plait.Process(target=os.getppid)
                 p.start()
-                fine = p.result(10) == os.getpid()
+                fine = p.result(60) == os.getpid()
                 p.join()
                 os._exit(not fine)
             status = os.waitpid(pid, 0)[1]
@@ -363,7 +359,7 @@ def test_a_forked_copy_does_not_take_the_parents_outcomes(run_script: Any) -> No
             plait.active_children()
             os._exit(0)
         os.waitpid(pid, 0)
-        print(ours.result(10))
+        print(ours.result(60))
         """
     )
     assert done.stdout == "3\n"
@@ -378,7 +374,7 @@ def test_join_does_not_wait_for_a_talkative_grandchild(run_script: Any) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             p = plait.Process(target=child)
             p.start()
-            pid = p.result(10)
+            pid = p.result(60)
             p.join()
         os.kill(pid, signal.SIGKILL)
         """
@@ -389,10 +385,10 @@ def test_join_does_not_wait_for_a_talkative_grandchild(run_script: Any) -> None:
 def test_a_parent_without_standard_files(closed: str) -> None:
     source = (
         "import plait, sys\np = plait.Process(target=abs, args=(-3,))\np.start()\n"
-        "p.join()\nsys.exit(p.result(20))"
+        "p.join()\nsys.exit(p.result(60))"
     )
     command = f'"$0" -c "$1" {closed}'
-    done = subprocess.run(["sh", "-c", command, sys.executable, source], timeout=40)
+    done = subprocess.run(["sh", "-c", command, sys.executable, source], timeout=PATIENCE)
     assert done.returncode == 3
 
 

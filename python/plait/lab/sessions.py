@@ -188,15 +188,23 @@ _IGNORE_INTERRUPTS = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """^C waits until the workers are started, and known, so that it can end them too."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
+    """^C waits until the workers are started, and known, so that it can end them too.
+
+    By a handler that notes it: blocked in this thread, the signal would go to another one, and
+    Python would run the handler here all the same.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is None or threading.current_thread() is not threading.main_thread():
+        yield  # not Python's, or not run here
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, usual)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 class _ProcessSession(Session):
@@ -239,6 +247,8 @@ class _ProcessSession(Session):
         try:
             self._stop(at_once)
             for process in self._workers:
+                if at_once and process.is_alive():  # of a pool that was not made to its end
+                    process.kill()
                 process.join()
         finally:
             self._warnings.__exit__(None, None, None)

@@ -275,14 +275,6 @@ impl Arena {
         self.look(usize::MAX);
     }
 
-    /// Frees all that was returned, and keeps no more free memory than it must. For a moment
-    /// when there is nothing else to do.
-    pub fn tidy(&mut self) {
-        self.look(usize::MAX);
-        self.recent = 0;
-        self.trim();
-    }
-
     fn is_back(&self, id: BlockId) -> bool {
         let Some(block) = self.block(id) else { return false };
         block.loans.iter().all(|loan| {

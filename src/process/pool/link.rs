@@ -14,6 +14,7 @@ pub trait Link: Send {
     fn send(&mut self, head: &Head, items: &[u8]) -> Option<u64>;
     /// Wakes the worker, if it sleeps.
     fn wake(&self);
+    /// Whether it seems to sleep; asked for each task, so it must cost nothing.
     fn is_asleep(&self) -> bool;
     /// Takes a task back; false: the worker has it.
     fn take_back(&mut self, position: u64) -> bool;
@@ -53,11 +54,11 @@ impl Link for RingLink {
     }
 
     fn wake(&self) {
-        self.control.bell.ring();
+        self.control.bell.ring_once();
     }
 
     fn is_asleep(&self) -> bool {
-        self.control.bell.is_anyone_asleep()
+        self.control.bell.seems_asleep()
     }
 
     fn take_back(&mut self, position: u64) -> bool {
@@ -81,7 +82,7 @@ impl Link for RingLink {
         let kind = self.results.word(position).load(Ordering::Relaxed);
         self.results.advance(body.len());
         if self.control.starved().swap(0, Ordering::SeqCst) != 0 {
-            self.control.bell.ring();
+            self.control.bell.ring_once();
         }
         Ok(Some(kind))
     }

@@ -18,7 +18,8 @@
 //!   that, and how it gets memory. `extents` is the book of what is free there, `arena` the
 //!   owner's side, `view` the other.
 //! * `face` is the pool as Python sees it, `common` what that shares with futures and maps, `map` its iterators, `answer` what results are
-//!   delivered to, `known` which functions the workers have, `worker` a worker's loop.
+//!   delivered to, `known` which functions the workers have, `worker` a worker's loop, `rehearsal` a task for one
+//!   that has no pool.
 //! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
 //!   it; `numpy` has large arrays made in the arena from the start.
 
@@ -64,6 +65,8 @@ pub mod known;
 pub mod map;
 #[cfg(feature = "python")]
 pub mod numpy;
+#[cfg(feature = "python")]
+pub mod rehearsal;
 #[cfg(feature = "python")]
 pub mod worker;
 

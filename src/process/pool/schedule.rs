@@ -88,6 +88,12 @@ impl<R: Receiver, L: Lender> State<R, L> {
         serial
     }
 
+    /// Wakes those who have something to do.
+    fn wake_if(&self, which: impl Fn(&Worker<R, L::Block>) -> bool) {
+        let busy = self.workers.values().filter(|worker| !worker.sent.is_empty());
+        busy.filter(|worker| which(worker)).for_each(|worker| worker.link.wake());
+    }
+
     pub(super) fn wake(&self, key: u32) {
         if let Some(worker) = self.workers.get(&key) {
             worker.link.wake();
@@ -192,15 +198,23 @@ impl<R: Receiver, L: Lender> State<R, L> {
         if self.max_tasks.is_some() {
             self.replace();
         }
+        let mut is_sent = false;
         while !self.pending.is_empty() {
             let Some(key) = self.choose() else { break };
             let Some(mut task) = self.pending.pop_front() else { break };
             let items = std::mem::take(&mut task.items);
-            if let Err(mut task) = self.push(lender, key, task, &items) {
+            is_sent = true;
+            let sent = self.send(lender, key, task, &items);
+            // One that sleeps begins while others get theirs.
+            self.wake_if(|worker| worker.link.is_asleep());
+            if let Err(mut task) = sent {
                 task.items = items;
                 self.pending.push_front(task);
                 break;
             }
+        }
+        if is_sent {
+            self.wake_if(|_| true); // surely, which costs a fence: once for all of them
         }
         // Each that is to be started takes one.
         if self.pending.len() > self.needed && self.wants_worker() {

@@ -19,6 +19,7 @@ use pyo3::{Borrowed, ffi, intern};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 fn os_error(action: &'static str, error: Errno) -> PyErr {
@@ -48,6 +49,8 @@ pub struct PoolWorker {
     helpers: Py<PyAny>,
     /// Of the process: a copy that a task forks must not touch the rings.
     generation: u32,
+    /// Whether a task has printed a part of a line, which is held until its end.
+    holds_output: AtomicBool,
 }
 
 /// A function as it was sent, until a task that was claimed needs it: unpickling it may be what
@@ -97,6 +100,7 @@ impl PoolWorker {
             view: LazyView::new(board, PAGE as u64, key),
             helpers,
             generation: generation(),
+            holds_output: AtomicBool::new(false),
         })
     }
 
@@ -119,6 +123,11 @@ impl PoolWorker {
             self.send(py, reply, part)?;
         }
         Ok(())
+    }
+
+    /// Has the helpers' `flush` called before a result is sent.
+    fn holds_output(&self) {
+        self.holds_output.store(true, Ordering::Relaxed);
     }
 
     /// Lets the parent know of what was sent, however little.
@@ -248,6 +257,10 @@ impl PoolWorker {
                 above_python(|| self.answer(py, head, item, memory, &mut out, &mut lent))?;
             if !lent.is_empty() {
                 locked(&self.arena).hand_over(&lent, 0);
+            }
+            if self.holds_output.load(Ordering::Relaxed) {
+                self.holds_output.store(false, Ordering::Relaxed);
+                self.helpers.bind(py).call_method0(intern!(py, "flush"))?;
             }
             let reply = if is_error { Reply::Error } else { Reply::Value };
             self.send(py, reply, &out)?;

@@ -227,7 +227,7 @@ def judge_deaths(trial: Trial, outcomes: list[Outcome], wanted: list[Any], death
 @case("10,000 tasks, 1 % of which kill their worker", seconds=180, group="many tasks")
 def random_kills(trial: Trial) -> None:
     with trial.pool() as pool:
-        with trial.step("10,000 tasks", 120):
+        with trial.step("10,000 tasks", 120 * pools.slack):
             outcomes = pool.batch([(tasks.some_die, (n,)) for n in range(10_000)])
         dead = [o for n, o in enumerate(outcomes) if n % 100 == 37]
         survived = [o for o in dead if o.error is None]
@@ -238,7 +238,7 @@ def random_kills(trial: Trial) -> None:
 @case("workers die while they write results of 4 B to 200 KB", seconds=180, group="many tasks")
 def dies_writing(trial: Trial) -> None:
     lengths = [4, 100, 4_000, 20_000, 64_000, 200_000]
-    with trial.pool() as pool, trial.step("stream", 120):
+    with trial.pool() as pool, trial.step("stream", 120 * pools.slack):
         count = 1200
         sizes = [lengths[n % len(lengths)] for n in range(count)]
         armed = [n % 13 == 5 for n in range(count)]
@@ -254,7 +254,7 @@ def dies_writing(trial: Trial) -> None:
 )
 def dies_holding(trial: Trial) -> None:
     length = 4 << 20
-    with trial.pool() as pool, trial.step("blocks", 120):
+    with trial.pool() as pool, trial.step("blocks", 120 * pools.slack):
         held = [0]
         for part in range(12):
             numbers = range(part * 20, part * 20 + 20)

@@ -32,7 +32,7 @@ def many(library: str) -> None:
                 pass
             return
         handles = [pool.submit(fn, *args) for fn, args in calls]
-        pool.outcome(handles[1], 30)
+        pool.outcome(handles[1], 30 * pools.slack)
         ready()
         # As handle.result() would: what the wait raises must come through.
         (getattr(handles[-1], "result", None) or handles[-1].get)()
@@ -90,7 +90,7 @@ def dropped(library: str) -> None:
     gc.collect()
     from .trial import children, keepers
 
-    gone = pools.wait_for(lambda: not children() - keepers(), 5)
+    gone = pools.wait_for(lambda: not children() - keepers(), 5 * pools.slack)
     ready("gone" if gone else "stay")
 
 

@@ -50,6 +50,7 @@ class Inner:
 
     def gone(self, seconds: float) -> None:
         """Checks that all of its processes end within that time."""
+        seconds *= pools.slack
         began = time.monotonic()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
@@ -57,7 +58,7 @@ class Inner:
         fine = self.process.returncode is not None
         self.trial.check("ends", fine, f"{took:.1f} s" if fine else f"not within {seconds:g} s")
         left = seconds - took if fine else 0
-        pools.wait_for(lambda: not marked(self.mark), max(2.0, left))
+        pools.wait_for(lambda: not marked(self.mark), max(2.0 * pools.slack, left))
         rest = marked(self.mark) - {self.process.pid}
         self.trial.check("clean", not rest, f"{len(rest)} processes stay" if rest else "")
 
@@ -66,7 +67,7 @@ class Inner:
 def inner(trial: Trial, role: str) -> Iterator[Inner]:
     program = Inner(trial, role)
     try:
-        with trial.step("watch", 60):
+        with trial.step("watch", 60 * pools.slack):
             yield program
     finally:
         run.end_all(program.mark)
@@ -83,7 +84,9 @@ def interrupted(trial: Trial, times: int) -> None:
                 os.killpg(program.process.pid, signal.SIGINT)  # what a terminal does
         program.gone(5)
         told = program.errors.read_text()
-        trial.check("named", "KeyboardInterrupt" in told, told[-200:])
+        # The second may come while Python writes of the first.
+        fine = "KeyboardInterrupt" in told or program.process.returncode == -signal.SIGINT
+        trial.check("named", fine, told[-200:])
         if times == 1:
             tracebacks = told.count("Traceback (most recent call last)")
             trial.check("once", tracebacks == 1, f"{tracebacks} tracebacks")

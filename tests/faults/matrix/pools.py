@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib.metadata
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# In the environment: by how much to multiply all limits, for a machine that is often held up.
+SLACK = "PLAIT_FAULT_SLACK"
+slack = float(os.environ.get(SLACK, "1"))
 # How long a result may take before it counts as one that never comes: seconds.
-PATIENCE = 8.0
+PATIENCE = 8.0 * slack
 
 # Function, arguments and, sometimes, options as a dict.
 Call = tuple[Any, ...]

@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import trial
+from . import pools, trial
 
 FOLDER = Path(__file__).parent.parent
 SHARED = Path("/dev/shm")
@@ -39,9 +39,10 @@ class Verdict:
         return found
 
 
-def environment(mark: str, temporary: str) -> dict[str, str]:
+def environment(mark: str, temporary: str, slack: float = pools.slack) -> dict[str, str]:
     return {
         **os.environ,
+        pools.SLACK: str(slack),
         trial.MARK: mark,
         "TMPDIR": temporary,
         "PYTHONPATH": str(FOLDER),
@@ -49,7 +50,8 @@ def environment(mark: str, temporary: str) -> dict[str, str]:
     }
 
 
-def run(library: str, name: str) -> Verdict:
+def run(library: str, name: str, slack: float = 1.0) -> Verdict:
+    """`slack`: by how much to multiply all limits."""
     case = trial.CASES[name]
     mark = uuid.uuid4().hex
     began = time.monotonic()
@@ -64,12 +66,12 @@ def run(library: str, name: str) -> Verdict:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=environment(mark, str(work)),
+                env=environment(mark, str(work), slack),
                 cwd=FOLDER,
                 start_new_session=True,
             )
             try:
-                program.wait(case.seconds)
+                program.wait(case.seconds * slack)
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
@@ -78,10 +80,10 @@ def run(library: str, name: str) -> Verdict:
             out_path.read_text(errors="replace") + err_path.read_text(errors="replace")[-6000:]
         )
         if verdict.offered and verdict.hung_in is None:
-            left = left_behind(mark, work, shared)
+            left = left_behind(mark, work, shared, trial.GRACE * slack)
             if left:
                 verdict.checks["left"] = (False, left)
-        end_all(mark)
+        end_all(mark, trial.GRACE * slack)
     verdict.seconds = time.monotonic() - began
     return verdict
 
@@ -110,7 +112,7 @@ def read(output: str, code: int) -> Verdict:
     return verdict
 
 
-def left_behind(mark: str, temporary: Path, shared: set[str]) -> str:
+def left_behind(mark: str, temporary: Path, shared: set[str], grace: float) -> str:
     """What outlives the program, after some time of grace, as text."""
 
     def look() -> str:
@@ -124,7 +126,7 @@ def left_behind(mark: str, temporary: Path, shared: set[str]) -> str:
             found.append(f"shared memory: {', '.join(sorted(new)[:3])}")
         return "; ".join(found)
 
-    deadline = time.monotonic() + trial.GRACE
+    deadline = time.monotonic() + grace
     while (text := look()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return text
@@ -150,9 +152,9 @@ def is_orphan(path: Path, mark: str) -> bool:
     return True
 
 
-def end_all(mark: str) -> None:
+def end_all(mark: str, grace: float = trial.GRACE) -> None:
     """Ends what is left of a case, whatever its library left."""
-    deadline = time.monotonic() + trial.GRACE
+    deadline = time.monotonic() + grace
     while (pids := trial.marked(mark)) and time.monotonic() < deadline:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):

@@ -142,14 +142,18 @@ class ReduceRaises:
 
 
 class Slow:
-    """Takes its time to be pickled."""
+    """Is pickled, as a word about it, when a file is there, or after some time."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, path: str, seconds: float) -> None:
+        self.path, self.seconds = path, seconds
 
     def __reduce__(self) -> Any:
-        time.sleep(self.seconds)
-        return Slow, (self.seconds,)
+        end = time.monotonic() + self.seconds
+        while not os.path.exists(self.path):
+            if time.monotonic() > end:
+                return str, ("others were held up",)
+            time.sleep(0.005)
+        return str, ("others were done",)
 
 
 class SlowEnd:
@@ -159,8 +163,8 @@ class SlowEnd:
         time.sleep(0.5)
 
 
-def slow_result(seconds: float) -> Slow:
-    return Slow(seconds)
+def slow_result(path: str, seconds: float) -> Slow:
+    return Slow(path, seconds)
 
 
 def slow_end() -> int:

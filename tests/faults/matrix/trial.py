@@ -23,9 +23,9 @@ from . import pools, tasks
 from .pools import Outcome, Pool
 
 # The longest that one step may take before the case is ended: seconds.
-STEP = 20.0
+STEP = 20.0 * pools.slack
 # What goes away by itself, such as a worker that was told to end, has this long: seconds.
-GRACE = 6.0
+GRACE = 6.0 * pools.slack
 # In the environment of a case's program, and so of every process that comes of it.
 MARK = "PLAIT_FAULT_CASE"
 

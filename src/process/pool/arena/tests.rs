@@ -23,6 +23,15 @@ fn pages(arena: &Arena) -> u64 {
     stat.st_blocks as u64 * 512
 }
 
+impl Arena {
+    /// Frees all that was returned, and keeps no more free memory than it must.
+    fn tidy(&mut self) {
+        self.look(usize::MAX);
+        self.recent = 0;
+        self.trim();
+    }
+}
+
 fn fill(arena: &Arena, id: BlockId, byte: u8) {
     let (start, length) = arena.memory(id).unwrap();
     // SAFETY: the block is held, and the tests have one thread each.
