@@ -7,7 +7,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Awaitable", "BaseChannel", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Semaphore", "TaskOptions", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "watch_begin", "watch_end", "watch_pause", "word_count"]
+__all__ = ["Awaitable", "BaseChannel", "BaseFuture", "BoundedSemaphore", "Bridge", "Child", "Job", "Lane", "Lock", "PoolMap", "PoolWorker", "ProcessPool", "Promise", "Response", "Semaphore", "TaskOptions", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "count_primes", "cpu_count", "crc32", "end_with_parent", "fork_sibling", "gather", "http_get", "mandelbrot", "memfd", "next_request", "parent_pidfd", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "reap", "receive_frame", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "watch_begin", "watch_end", "watch_pause", "word_count"]
 
 @final
 class Awaitable:
@@ -696,6 +696,21 @@ def parent_pidfd(expected: SupportsIndex) -> int:
 def pause_watch() -> None:
     """
     Stops watching the parent, before a fork.
+    """
+
+def probe_calls(bridge: Bridge, callback: Any, context: Any, count: SupportsIndex) -> Awaitable:
+    """
+    Has a task on tokio's threads make so many calls of `callback()` on the bridge's loop.
+    """
+
+def probe_ready() -> Awaitable:
+    """
+    A Rust future that is ready when it is polled.
+    """
+
+def probe_spawned() -> Awaitable:
+    """
+    One that a task on tokio's threads ends.
     """
 
 def reap(pidfd: SupportsIndex) -> int | None:
