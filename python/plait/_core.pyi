@@ -647,6 +647,10 @@ class Condition:
         """
         The lock's own `acquire_async`.
         """
+    def locked(self, /) -> Any:
+        """
+        Whether anybody has the lock.
+        """
     def notify(self, /, n: SupportsIndex = 1) -> None:
         """
         Notify the first ``n`` who wait, threads or tasks.
@@ -798,7 +802,7 @@ class JoinsProcess:
     `with JoinsProcess(process):` around a join without a time limit.
     """
     def __enter__(self, /) -> None: ...
-    def __exit__(self, /, *_exc) -> None: ...
+    def __exit__(self, /, *_exc: "object") -> None: ...
     def __new__(cls, /, process: Any) -> JoinsProcess: ...
 
 @final
@@ -1903,7 +1907,7 @@ def unblock(bytes: bytes) -> None:
     Blocks the signals that these attributes block, and no others.
     """
 
-def untimed_waits() -> list:
+def untimed_waits() -> "list[Any]":
     """
     The waits of this moment that have no time limit.
     """
