@@ -96,9 +96,10 @@ def test_processes_end_with_an_exception():
             raise LookupError
         time.sleep(600)
 
+    before = plait.active_children()  # such as those of aio.to_process
     with pytest.raises(LookupError):
         plait.map(fn, range(4), how="process", workers=2, chunksize=1)
-    assert plait.active_children() == []
+    assert set(plait.active_children()) <= set(before)
 
 
 def test_what_cannot_be_sent_is_named_at_once():

@@ -253,9 +253,9 @@ def test_threads_and_the_tasks_of_two_loops_share_a_queue(make: Callable[..., An
     with (
         thread(lambda: asyncio.run(consume())) as one,
         thread(lambda: asyncio.run(consume())) as other,
-        thread(lambda: [channel.put(item) for item in range(count)]),
     ):
-        asyncio.run(produce())
+        with thread(lambda: [channel.put(item) for item in range(count)]):
+            asyncio.run(produce())
         channel.shutdown()
     assert sorted(one[0] + other[0]) == sorted([*range(count), *range(count)])
 

@@ -100,25 +100,6 @@ def _handles_signals() -> bool:
     return False
 
 
-def is_of_signal(error: BaseException) -> bool:
-    """Whether a signal's handler raised it, and not this module."""
-    import _signal
-
-    handlers: list[Any] = [_signal.getsignal(number) for number in signal.valid_signals()]
-    functions = [
-        handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)  # noqa: B004
-        for handler in handlers
-        if callable(handler)
-    ]
-    codes = {getattr(function, "__code__", None) for function in functions}
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in codes:
-            return True
-        trace = trace.tb_next
-    return False
-
-
 def _is_idle(loop: Any, frame: types.FrameType, waits: list[Wait]) -> bool:
     """Whether an event loop waits for nothing that comes of itself; its tasks wait, then."""
     try:

@@ -6,8 +6,8 @@
 //! release. Who finds it taken joins the line, under the line's mutex, and sets the mark there
 //! unless the word has become free. Who gives back and sees the mark goes on under that mutex:
 //!
-//! - If the first in line has waited for [`FAIR`], what was given back is its own (a *grant*):
-//!   the word never becomes free, and the waiter leaves the line. So nobody starves.
+//! - If the first in line is a thread that has waited for [`FAIR`], what was given back is its own
+//!   (a *grant*): the word never becomes free, and the waiter leaves the line. So no thread starves.
 //! - Else the word becomes free, and the first in line is told to try (a *hint*). It keeps its
 //!   place until it has got what it waits for, and whoever leaves without passes the hint on.
 //!
@@ -223,7 +223,9 @@ impl<W: Copy, G> Waiting<W, G> {
     pub fn first(&self) -> Option<InLine<W>> {
         let runs = self.places.iter().find(|(_, waiter)| waiter.can_run());
         let (ticket, waiter) = runs.or_else(|| self.places.first_key_value())?;
-        let is_due = waiter.can_run() && waiter.since.elapsed() >= FAIR;
+        // Not a task: it would own what it cannot use before its loop's thread steps it, and that
+        // thread may be about to wait for just this.
+        let is_due = waiter.party.is_thread() && waiter.since.elapsed() >= FAIR;
         Some(InLine { ticket: *ticket, party: waiter.party, want: waiter.want, is_due })
     }
 

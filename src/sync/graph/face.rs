@@ -9,6 +9,7 @@ use super::waits::{Guard, State, Wait};
 use super::watch::{Place, Refused, Watched, before_wait};
 use super::{Needs, Summons, Waited, waits};
 use crate::aio::bridge::{running_loop, runs_loops};
+use crate::os::is_main_thread;
 use crate::python::above_python;
 use crate::sync::party::Party;
 use pyo3::exceptions::PyException;
@@ -177,26 +178,19 @@ fn words<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
 
 /// What has come of a wait that may never end.
 pub(super) fn decide(guard: &Guard<'_>, verdict: Verdict) -> Result<(), Refused> {
-    Python::attach(|py| {
+    let looked = Python::try_attach(|py| {
         above_python(|| match find(py, guard, verdict) {
             Ok(None) => Ok(()),
             Ok(Some(error)) => Err(Refused { error: PyErr::from_value(error) }),
-            Err(error) => match is_of_signal(py, &error) {
-                Ok(true) => Err(Refused { error }),
-                Ok(false) => {
-                    error.write_unraisable(py, None); // the wait goes on as it would have
-                    Ok(())
-                }
-                Err(error) => Err(Refused { error }),
-            },
+            // In the main thread it may be a signal handler's, and then it ends the wait.
+            Err(error) if !is_main_thread() && error.is_instance_of::<PyException>(py) => {
+                error.write_unraisable(py, None); // the wait goes on as it would have
+                Ok(())
+            }
+            Err(error) => Err(Refused { error }), // ^C
         })
-    })
-}
-
-/// Whether a signal's handler raised it while Python looked: it ends the wait, then.
-fn is_of_signal(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
-    Ok(!error.is_instance_of::<PyException>(py) // ^C
-        || words(py, "is_of_signal")?.call1((error.value(py),))?.extract()?)
+    });
+    looked.unwrap_or(Ok(())) // the interpreter is gone: the process is about to be
 }
 
 fn find<'py>(

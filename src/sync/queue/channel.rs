@@ -264,7 +264,9 @@ impl<T, W: Wakes> Channel<T, W> {
     /// Gets in line. False: there is something to look for.
     pub fn join(&self, want: Want, seat: &mut Option<Seat>, wake: impl FnOnce() -> W) -> bool {
         let mut state = self.state();
-        if state.refusal(want).is_some() || state.free(want) > 0 {
+        // One that was told a moment ago, by another thread, would give up what it was told of.
+        let told = seat.as_ref().is_some_and(Seat::was_told);
+        if told || state.refusal(want).is_some() || state.free(want) > 0 {
             return false;
         }
         state.line(want).join(seat, wake());
