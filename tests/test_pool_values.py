@@ -107,7 +107,8 @@ def test_values_come_back_as_they_were(pool: plait.ProcessPoolExecutor) -> None:
     for value, found in zip(VALUES, pool.map(echo, VALUES, chunksize=1), strict=True):
         assert type(found) is type(value), value
         assert found == value
-        assert repr(found) == repr(value)
+        if not isinstance(value, set | frozenset):  # whose order depends on their making
+            assert repr(found) == repr(value)
     assert list(pool.map(echo, VALUES)) == VALUES
     assert [pool.submit(echo, value).result(PATIENCE) for value in VALUES] == VALUES
     assert math.isnan(pool.submit(echo, math.nan).result(PATIENCE))
