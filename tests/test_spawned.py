@@ -41,6 +41,9 @@ NOT_SPAWNED = {
         "faults/test_process_faults.py::test_nothing_outlives_the_parents_exit",
         "faults/test_process_faults.py::test_interrupt_ends_parent_and_children",
     ],
+    "the fork may come while a thread has a lock of the standard library's resource tracker": [
+        "faults/test_process_faults.py::test_a_fork_while_other_threads_start_processes"
+    ],
     "what replaces os.environ is not what the system hands on": [
         "test_process.py::test_an_environment_that_is_a_plain_dict"
     ],

@@ -203,6 +203,7 @@ class Popen(_stdlib.Popen):  # type: ignore[misc]
             threading.Thread(target=run, args=arguments, name="plait-spawned", daemon=True).start()
         except BaseException:
             pipes.close()
+            self._drained.set()
             self.abandon()
             raise
 
@@ -212,6 +213,7 @@ class Popen(_stdlib.Popen):  # type: ignore[misc]
     def abandon(self) -> None:
         """Ends a child that is not to be kept."""
         self.kill()
+        self._drained.wait(2 * _LAST_WORDS_S)  # until then a thread looks at what is closed here
         self._reap(block=True)
         self.close()
 
