@@ -210,7 +210,9 @@ def test_a_waiting_task_runs_what_it_waits_for() -> None:
 
     with plait.ThreadPoolExecutor(2) as pool:
         assert pool.submit(fibonacci, 12).result(PATIENCE) == 144
-        assert len(pool._threads) == 2
+        # Another one for a wait for what runs already, in a thread that waits itself: as many
+        # as the calls are deep, at most, not as many as there are calls (465).
+        assert len(pool._threads) <= 2 + 12
 
 
 def test_a_deep_chain_ends() -> None:
