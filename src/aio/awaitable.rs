@@ -11,7 +11,7 @@ use super::bridge::{Bridge, Call, Callback};
 use super::gather::Group;
 use super::inbox::{Entry, Wakeup};
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use std::future::Future;
@@ -68,7 +68,9 @@ pub enum Start {
 /// How it ended.
 pub enum Settled {
     Value(Py<PyAny>),
-    Error(PyErr),
+    /// As an object, which the garbage collector can visit: its traceback leads to those who
+    /// waited, and they may hold the awaitable.
+    Error(Py<PyBaseException>),
     Cancelled(Option<Py<PyAny>>),
 }
 
@@ -121,7 +123,7 @@ impl Settled {
                 let message = "StopIteration cannot be raised into a coroutine";
                 let wrapped = PyRuntimeError::new_err(message);
                 wrapped.set_cause(py, Some(error));
-                Self::Error(wrapped)
+                Self::error(py, wrapped)
             }
             Err(error) if error.is_instance_of::<CancelledError>(py) => Self::Cancelled(
                 error
@@ -131,14 +133,18 @@ impl Settled {
                     .ok()
                     .map(Bound::unbind),
             ),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::error(py, error),
         }
+    }
+
+    pub fn error(py: Python<'_>, error: PyErr) -> Self {
+        Self::Error(error.into_value(py))
     }
 
     pub fn outcome(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self {
             Self::Value(value) => Ok(value.clone_ref(py)),
-            Self::Error(error) => Err(error.clone_ref(py)),
+            Self::Error(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
             Self::Cancelled(message) => Err(cancelled_error(py, message.as_ref())),
         }
     }

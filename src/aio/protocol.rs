@@ -253,6 +253,7 @@ impl Awaitable {
             State::New(Start::Yield(value)) | State::Done(Settled::Value(value)) => {
                 visit.call(value)
             }
+            State::Done(Settled::Error(error)) => visit.call(error),
             State::Gathering(group) => visit.call(group),
             _ => Ok(()),
         }
