@@ -30,6 +30,7 @@ pub type Undo = Box<dyn FnOnce(Py<PyAny>) + Send>;
 #[derive(Default)]
 pub struct Notice {
     given: AtomicBool,
+    closed: AtomicBool,
     message: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -43,6 +44,16 @@ impl Notice {
         if !self.given.swap(true, Ordering::AcqRel) {
             *self.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
         }
+    }
+
+    /// Whether its coroutine was closed: the future has to end when it is polled next.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.give(None);
     }
 
     /// What the future ends with.
@@ -361,6 +372,27 @@ impl Awaitable {
         let undo = self.lock(py).undo.take();
         drop(undo);
         Some(outcome)
+    }
+
+    /// The coroutine that waits for it is closed: it ends now, so that nothing is had for nobody;
+    /// unless others wait for it too, or it is nothing to be given back.
+    pub(super) fn abandon(slf: &Bound<'_, Self>) {
+        let notice = {
+            let inner = slf.get().lock(slf.py());
+            let waits = matches!(inner.state, State::Waiting(Some(_)));
+            let is_shared = inner.callbacks.len() > 1 || !inner.groups.is_empty();
+            if !waits || is_shared || inner.undo.is_none() {
+                return;
+            }
+            inner.notice.as_ref().map(Arc::clone)
+        };
+        match notice {
+            Some(notice) => {
+                notice.close();
+                Self::poll(slf, By::Other);
+            }
+            None => Self::settle(slf, Settled::Cancelled(None), By::Other),
+        }
     }
 
     /// Gives its value back, if it has one that nobody took.

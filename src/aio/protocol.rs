@@ -42,6 +42,13 @@ impl Awaitable {
         Ok(Some(slf.into_any()))
     }
 
+    /// As a coroutine's that is closed before it was started.
+    fn never_start(slf: &Bound<'_, Self>) {
+        if matches!(slf.get().lock(slf.py()).state, State::New(_)) {
+            Self::settle(slf, Settled::Cancelled(None), By::Other);
+        }
+    }
+
     fn need_settled(&self, py: Python<'_>) -> PyResult<PyResult<Py<PyAny>>> {
         self.settled(py).ok_or_else(|| InvalidStateError::new_err("Result is not set."))
     }
@@ -81,7 +88,7 @@ impl Awaitable {
         let py = slf.py();
         // A task that was cancelled after this had settled takes nothing from it any more.
         slf.get().roll_back(py);
-        Self::close(slf);
+        Self::never_start(&slf);
         // An exception's instance comes alone or, from old callers, behind its type.
         let thrown = val.filter(|val| val.bind(py).is_instance_of::<PyBaseException>());
         Err(match (thrown, typ.cast_into::<PyType>()) {
@@ -91,11 +98,11 @@ impl Awaitable {
         })
     }
 
-    /// As a coroutine's: one that was not started never will be.
+    /// As a coroutine's: what is called when the coroutine that awaits it is closed.
     fn close(slf: Bound<'_, Self>) {
-        if matches!(slf.get().lock(slf.py()).state, State::New(_)) {
-            Self::settle(&slf, Settled::Cancelled(None), By::Other);
-        }
+        above_python(|| Self::abandon(&slf));
+        slf.get().roll_back(slf.py());
+        Self::never_start(&slf);
     }
 
     /// Starts it now, without waiting for it.

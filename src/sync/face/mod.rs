@@ -7,6 +7,7 @@ pub mod lock;
 pub mod rlock;
 pub mod rwlock;
 pub mod semaphore;
+mod under;
 
 pub use barrier::PyBarrier;
 pub use condition::PyCondition;
@@ -25,13 +26,13 @@ use crate::aio::awaitable::Awaitable;
 use crate::aio::bridge::running_loop;
 use crate::os::is_main_thread;
 use crate::python::above_python;
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A signal that comes just before a wait does not end it. So the first look up is early; in
@@ -109,6 +110,39 @@ pub fn acquired<R: Resource<Got = ()> + 'static>(
 
 pub fn truth(py: Python<'_>) -> Py<PyAny> {
     PyBool::new(py, true).to_owned().into_any().unbind()
+}
+
+/// What a class's `__init__` makes. `__new__` takes whatever a subclass's `__init__` takes, and
+/// knows nothing of it; a subclass may call its base late, or never.
+pub struct Made<T> {
+    class: &'static str,
+    value: OnceLock<T>,
+}
+
+impl<T> Made<T> {
+    pub fn later(class: &'static str) -> Self {
+        Self { class, value: OnceLock::new() }
+    }
+
+    #[inline]
+    pub fn get(&self) -> PyResult<&T> {
+        self.value.get().ok_or_else(|| self.error("was not called: a subclass has to"))
+    }
+
+    /// For the garbage collector.
+    pub fn as_option(&self) -> Option<&T> {
+        self.value.get()
+    }
+
+    pub fn make(&self, value: T) -> PyResult<()> {
+        // Those who wait keep what they wait at, so there is no beginning anew.
+        self.value.set(value).map_err(|_| self.error("was called before"))
+    }
+
+    #[cold]
+    fn error(&self, what: &str) -> PyErr {
+        PyRuntimeError::new_err(format!("{}.__init__() {what}", self.class))
+    }
 }
 
 /// `<plait.Event at 0x…: …>`, for a subclass with its own name.
