@@ -7,6 +7,7 @@ import concurrent.futures as cf
 import contextvars
 import gc
 import os
+import subprocess
 import threading
 import time
 import weakref
@@ -16,6 +17,8 @@ from typing import Any
 import plait
 import pytest
 from plait import _thread_pool
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
 
 PATIENCE = 60.0
 variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
