@@ -63,9 +63,20 @@ impl Notice {
     }
 }
 
+/// What can mostly be had at once, such as a lock.
+pub trait Eager: Send + Sync {
+    /// Has it, if that needs no wait: asked by who awaits it, who gets the value in that moment,
+    /// so that neither a loop nor a way back is needed. Runs no Python code.
+    fn at_once(&self, py: Python<'_>) -> Option<Py<PyAny>>;
+
+    /// Else: what waits for it, and how to give it back.
+    fn work(self: Box<Self>) -> (Work, Undo);
+}
+
 /// What starting means.
 pub enum Start {
     Poll(Work),
+    Eager(Box<dyn Eager>),
     /// Let the loop go round once, as `asyncio.sleep(0)` does.
     Yield(Py<PyAny>),
     Gather {
@@ -223,7 +234,14 @@ impl Awaitable {
                 unreachable!("looked at above")
             };
             inner.home = Some(home);
-            start
+            match start {
+                Start::Eager(eager) => {
+                    let (work, undo) = eager.work();
+                    inner.undo = Some(undo);
+                    Start::Poll(work)
+                }
+                start => start,
+            }
         };
         match start {
             Start::Yield(value) => {
@@ -232,6 +250,7 @@ impl Awaitable {
                 slf.get().lock(py).state = State::Waiting(Some(ready));
                 Self::wake(slf, bridge.get(), id);
             }
+            Start::Eager(_) => unreachable!("it is work by now"),
             Start::Poll(work) => {
                 slf.get().lock(py).state = State::Waiting(Some(work));
                 Self::poll(slf, By::Other);

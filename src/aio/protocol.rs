@@ -12,27 +12,44 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Arc;
 
+/// What comes of awaiting it, without a loop.
+enum AtOnce {
+    Done(Py<PyAny>),
+    Yields(Py<PyAny>),
+    Waits,
+}
+
 impl Awaitable {
-    /// The bare yield of `sleep(0)`: done, once the task that yields goes on.
-    fn take_yield(&self, py: Python<'_>) -> bool {
+    /// Awaits what is new as far as that needs no loop.
+    fn at_once(&self, py: Python<'_>) -> AtOnce {
         let mut inner = self.lock(py);
-        match std::mem::replace(&mut inner.state, State::Waiting(None)) {
-            State::New(Start::Yield(value)) => {
-                inner.state = State::Done(Settled::Value(value));
-                true
+        let outcome = match &inner.state {
+            // The bare yield of `sleep(0)`: done, once the task that yields goes on.
+            State::New(Start::Yield(value)) => AtOnce::Yields(value.clone_ref(py)),
+            State::New(Start::Eager(eager)) => {
+                eager.at_once(py).map_or(AtOnce::Waits, AtOnce::Done)
             }
-            other => {
-                inner.state = other;
-                false
+            _ => AtOnce::Waits,
+        };
+        let old = match &outcome {
+            AtOnce::Waits => None,
+            AtOnce::Yields(value) | AtOnce::Done(value) => {
+                let done = State::Done(Settled::Value(value.clone_ref(py)));
+                Some(std::mem::replace(&mut inner.state, done))
             }
-        }
+        };
+        drop(inner);
+        drop(old);
+        outcome
     }
 
     /// One step of `await`: the value as StopIteration, or itself, for the task to wait on.
     fn advance(slf: Bound<'_, Self>) -> PyResult<Option<Bound<'_, PyAny>>> {
         let py = slf.py();
-        if slf.get().take_yield(py) {
-            return Ok(Some(py.None().into_bound(py)));
+        match slf.get().at_once(py) {
+            AtOnce::Done(value) => return Err(PyStopIteration::new_err((value,))),
+            AtOnce::Yields(_) => return Ok(Some(py.None().into_bound(py))),
+            AtOnce::Waits => {}
         }
         above_python(|| Self::begin(&slf))?;
         if let Some(outcome) = slf.get().take(py) {

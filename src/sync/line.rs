@@ -353,6 +353,11 @@ impl<D: Handle> Acquire<D> {
         self.party
     }
 
+    /// Takes it if it is free just now, before it is polled.
+    pub fn at_once(&self) -> Option<GotOf<D>> {
+        self.resource.take(self.party, self.want)
+    }
+
     /// Joins the line now, before it is polled; unless there is something to take, which the
     /// first poll will find.
     /// The wait-for graph hears of the wait at the first poll: until then the caller may have to

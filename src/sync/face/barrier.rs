@@ -129,17 +129,19 @@ impl PyBarrier {
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<usize> {
         let made = self.made.get()?;
         let timeout = timeout.or(made.timeout);
-        let mut meeting = pin!(made.future(py, Party::this_thread(), timeout.is_some()));
-        let passed = wait(py, meeting.as_mut(), timeout.and_then(Seconds::deadline))?;
-        if let Some(passed) = passed {
-            return passed;
-        }
-        if made.barrier.is_acting() {
+        let (me, deadline) = (Party::this_thread(), timeout.and_then(Seconds::deadline));
+        let mut meeting = pin!(made.future(py, me, timeout.is_some()));
+        loop {
+            if let Some(passed) = wait(py, meeting.as_mut(), deadline)? {
+                return passed;
+            }
+            if made.barrier.time_out(me) {
+                return Err(broken());
+            }
             // All were there in time; it is the action that takes long.
-            return wait(py, meeting, None)?.unwrap_or_else(|| Err(broken()));
+            let gate = Arc::clone(made.barrier.gate());
+            wait(py, Acquire::new(gate, me, (), true), None)?.transpose()?;
         }
-        made.barrier.abort();
-        Err(broken())
     }
 
     /// Wait in a coroutine until all are there; gives as the how-many-th it came.
