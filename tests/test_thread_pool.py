@@ -544,3 +544,42 @@ def test_pools_are_forgotten() -> None:
         plait.ThreadPoolExecutor(1).submit(int).result(PATIENCE)
     gc.collect()
     assert len(_thread_pool._pools) <= before + 1
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "future.result()",
+        "future.exception()",
+        "cf.wait([future])",
+        "list(cf.as_completed([future]))",
+        "list(pool.map(lambda _: future.result(), [0]))",
+        "pool.shutdown()",
+    ],
+)
+def test_an_interrupt_ends_the_wait_and_not_the_task(wait: str, run_script: Script) -> None:
+    done = run_script(f"""
+        import concurrent.futures as cf
+        import os
+        import signal
+        import plait
+
+        waits, gate = plait.Event(), plait.Event()
+
+        def task():
+            waits.wait()
+            os.kill(os.getpid(), signal.SIGINT)
+            gate.wait()
+            return "done"
+
+        pool = plait.ThreadPoolExecutor(2)
+        future = pool.submit(task)
+        try:
+            waits.set()
+            {wait}
+        except KeyboardInterrupt:
+            print("interrupted", future.running())
+        gate.set()
+        print(future.result())
+    """)
+    assert (done.stdout, done.stderr) == ("interrupted True\ndone\n", "")
