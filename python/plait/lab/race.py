@@ -9,7 +9,7 @@ from typing import Any
 
 from .race_explore import Diverged, Finding, Game, Search, play_again, search
 from .race_points import Points
-from .race_show import columns, html
+from .race_show import columns, html, is_shown
 from .race_step import Stepper
 
 __all__ = ["RaceReport", "race"]
@@ -61,7 +61,7 @@ class RaceReport:
 
     def _repeats(self, found: Finding) -> bool:
         try:
-            again, _ = play_again(self._game, found.choices)
+            again, _ = play_again(self._game, self.schedule)
         except Diverged:
             return False
         return again is not None and again.kind == found.kind
@@ -141,7 +141,7 @@ class RaceReport:
         if self._finding is None:
             raise RuntimeError("nothing was found that could be replayed")
         try:
-            _, run = play_again(self._game, self._finding.choices, is_quiet=False)
+            _, run = play_again(self._game, self.schedule, is_quiet=False)
         except Diverged:
             raise RuntimeError(
                 "the threads went another way: they depend on more than their order, "
@@ -163,7 +163,9 @@ class RaceReport:
         ...     [thread.status for thread in stepper.threads]
         ['ready', 'ready']
         """
-        return Stepper(self._game, () if self._finding is None else self._finding.choices)
+        steps = [] if self._finding is None else self._finding.steps
+        shown = [step.thread for step in steps if is_shown(step, self._game.points)]
+        return Stepper(self._game, shown)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it but the objects, for JSON."""

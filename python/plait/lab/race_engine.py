@@ -66,7 +66,6 @@ class Operation:
     access: Access | None = None
     has_timed_out: bool = False
     thread: int = -1
-    is_shared: bool = True
 
     @property
     def source(self) -> str:
@@ -208,7 +207,7 @@ class Run:
         choose: is given the run, the thread that stops (None: none has begun, or it has ended),
             and those that can go on, and gives one of these; or None, to have the caller of
             `go_on` choose.
-        adopt: is given the state before the threads begin.
+        adopt: is given the state before the threads begin, and gives it back.
     """
 
     def __init__(
@@ -217,10 +216,11 @@ class Run:
         targets: Sequence[Callable[[Any], object]],
         points: Points,
         choose: Callable[[Run, Player | None, list[Player]], Player | None],
-        adopt: Callable[[Any], None],
+        adopt: Callable[[Any], Any],
     ) -> None:
         self.points = points
         self.choose = choose
+        self.is_exact = False  # whether each step is a choice, of nobody's interest or not
         self.is_abandoned = False
         self.is_endless = False
         self.is_over = False
@@ -236,8 +236,7 @@ class Run:
         self._reads: dict[Place, int] = {}
         self._users: dict[Any, tuple[set[int], set[int], set[Any]]] = {}
         self._is_beginning = True
-        self.state = setup()
-        adopt(self.state)
+        self.state = adopt(setup())
         self.players = [Player(self, index, target) for index, target in enumerate(targets)]
 
     # ---- called by the one who looks on -----------------------------------------------------
@@ -323,13 +322,14 @@ class Run:
             return None
         if one in ready and len(ready) > 1 and self.turn > _TURN:
             ready = [other for other in ready if other is not one]
-        elif one in ready and one is not None and one.pending and not self._matters(one.pending):
+        elif one in ready and not self.is_exact and not self._matters(one):
             return one
         return self.choose(self, one, ready)
 
-    def _matters(self, operation: Operation) -> bool:
-        operation.is_shared = operation.site is None or operation.site in self.points.shared
-        return operation.is_shared
+    def _matters(self, one: Player | None) -> bool:
+        """Whether what it does next is known to be anybody else's business."""
+        site = None if one is None or one.pending is None else one.pending.site
+        return site is None or site in self.points.shared
 
     def pass_on(self, one: Player) -> None:
         """Stop, and go on when one is chosen to."""
@@ -371,8 +371,7 @@ class Run:
             sites.add(operation.site)
             if len(writers) > 1 or (writers and readers - writers):
                 self.points.share(sites)
-        self._matters(operation)
-        if not operation.is_shared:
+        if operation.site is not None and operation.site not in self.points.shared:
             return
         past: list[Any] = [one.index, one.past]
         for touch, writes in operation.touches:

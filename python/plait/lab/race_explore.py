@@ -75,7 +75,6 @@ class Finding:
     """A run that went wrong."""
 
     kind: Kind
-    choices: Choices
     preemptions: int
     switches: int
     steps: list[Any]
@@ -135,9 +134,28 @@ class Chooser:
         return chosen
 
 
-def _play(game: Game, patches: Patches, chooser: Chooser, deadline: float) -> tuple[Run, bool]:
+class Follower:
+    """Follows the order of a run's steps, whatever is known to be shared by now."""
+
+    def __init__(self, order: Sequence[int]) -> None:
+        self.order = order
+        self.has_diverged = False
+
+    def __call__(self, run: Run, one: Player | None, ready: list[Player]) -> Player:
+        at = len(run.steps)
+        wanted = [
+            other for other in ready if at < len(self.order) and other.index == self.order[at]
+        ]
+        self.has_diverged |= not wanted
+        return (wanted or ready)[0]
+
+
+def _play(
+    game: Game, patches: Patches, chooser: Chooser | Follower, deadline: float
+) -> tuple[Run, bool]:
     """One run. Whether it came to its end."""
     run = game.new_run(patches, chooser)
+    run.is_exact = isinstance(chooser, Follower)
     try:
         is_done = run.begin(game.stall, deadline) and run.go_on(None, game.stall, deadline)
     except BaseException:
@@ -146,7 +164,7 @@ def _play(game: Game, patches: Patches, chooser: Chooser, deadline: float) -> tu
     return run, is_done
 
 
-def judge(game: Game, run: Run, choices: Choices, preemptions: int) -> Finding | None:
+def judge(game: Game, run: Run, preemptions: int = 0) -> Finding | None:
     """What went wrong in a run that has ended, if anything has."""
     kind: Kind | None = None
     error, thread = None, None
@@ -167,25 +185,30 @@ def judge(game: Game, run: Run, choices: Choices, preemptions: int) -> Finding |
         return None
     order = [step.thread for step in run.steps]
     switches = sum(before != after for before, after in itertools.pairwise(order))
-    return Finding(
-        kind, choices, preemptions, switches, run.steps, error, thread, run.state, waiting
-    )
+    return Finding(kind, preemptions, switches, run.steps, error, thread, run.state, waiting)
 
 
-def play_again(game: Game, choices: Choices, is_quiet: bool = True) -> tuple[Finding | None, Run]:
+def play_again(
+    game: Game, order: Sequence[int], is_quiet: bool = True
+) -> tuple[Finding | None, Run]:
     """Repeat a run.
+
+    Args:
+        game: the program.
+        order: the threads, by index, in the order of the run's steps.
+        is_quiet: whether to swallow what the threads print.
 
     Raises:
         Diverged: it went another way.
     """
     with game.patches(is_quiet) as patches:
-        chooser = Chooser(choices)
-        run, is_done = _play(game, patches, chooser, time.monotonic() + 60)
+        follower = Follower(order)
+        run, is_done = _play(game, patches, follower, time.monotonic() + 60)
         try:
-            found = judge(game, run, tuple(chooser.choices), chooser.preemptions)
+            found = judge(game, run) if is_done else None
         finally:
             run.abandon()
-        if chooser.has_diverged or not is_done or len(chooser.choices) != len(choices):
+        if follower.has_diverged or not is_done or len(run.steps) != len(order):
             raise Diverged
         return found, run
 
@@ -227,7 +250,7 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
         finding = None
         try:
             if is_done:
-                finding = judge(game, run, tuple(chooser.choices), chooser.preemptions)
+                finding = judge(game, run, chooser.preemptions)
         finally:
             if not is_done or not run.is_over or run.is_deadlock or run.is_endless:
                 result.left = run.abandon()

@@ -124,6 +124,7 @@ class Patches:
         self._is_quiet = is_quiet
         self._undo: list[tuple[Callable[[Any], None], Any]] = []
         self._fresh: dict[int, Any] = {}
+        self._classes: list[tuple[Callable[[Any], None], Any, Any]] = []
         self._places: list[tuple[Callable[[Any], None], Any]] = []
         self._adopted: list[tuple[Callable[[Any], None], Any]] = []
         self._globals: dict[int, dict[str, Any]] = {}
@@ -144,6 +145,9 @@ class Patches:
         for names in self._globals.values():
             self._patch_names(names)
         self._undo += self._places
+        for put, real, maker in self._classes:
+            self._undo.append((put, real))
+            put(maker)
         if self._is_quiet:
             for name in ("stdout", "stderr"):
                 if getattr(sys, name) is not None:
@@ -190,9 +194,12 @@ class Patches:
         for put, real in self._places:
             put(self._stand_in(real))
 
-    def adopt(self, state: Any) -> None:
-        """Put stand-ins into the state, where `setup` has not made it itself."""
+    def adopt(self, state: Any) -> Any:
+        """Put stand-ins into the state, where `setup` has not made it itself; gives it back."""
+        if _is_real(state):
+            return self._stand_in(state)
         self._walk(state, 4)
+        return state
 
     def _walk(self, one: Any, depth: int) -> None:
         items: list[tuple[Callable[[Any], None], Any]] = []
@@ -207,7 +214,7 @@ class Patches:
         elif type(names := getattr(one, "__dict__", None)) is dict:
             items = [(_item_setter(names, key), value) for key, value in names.items()]
         for put, value in items:
-            if type(value) in _KINDS and put is not _nowhere:
+            if _is_real(value) and put is not _nowhere:
                 self._adopted.append((put, value))
                 put(self._stand_in(value))
             elif depth > 1 and not isinstance(value, (str, int, float, race_standins.StandIn)):
@@ -267,10 +274,20 @@ class Patches:
                 self._consider(names[name], _item_setter(names, name))
 
     def _consider(self, value: Any, put: Callable[[Any], None]) -> None:
-        if type(value) in _KINDS:
+        if (maker := _MAKERS.get(id(value))) is not None:
+            self._classes.append((put, value, maker))
+        elif _is_real(value):
             self._places.append((put, value))
         elif isinstance(value, (FunctionType, type)):
             self._search(value)
+
+
+def _is_real(one: Any) -> bool:
+    """Whether it is a primitive that could put a thread to sleep: one in Python, made within the
+    race, has stand-ins inside."""
+    return type(one) in _KINDS and not any(
+        isinstance(inner, race_standins.StandIn) for inner in getattr(one, "__dict__", {}).values()
+    )
 
 
 def _names_of(code: CodeType) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .race_explore import Finding
     from .race_points import Points
 
-__all__ = ["columns", "cycle_svg", "cycle_text", "html", "names_of", "table"]
+__all__ = ["columns", "cycle_svg", "cycle_text", "html", "label", "names_of", "table"]
 
 _WIDTH = 110
 
@@ -150,33 +150,30 @@ def html(verdict: str, finding: Finding | None, count: int, points: Points) -> s
 # ---- the cycle of a DeadlockError ---------------------------------------------------------------
 
 
-def _edges(error: DeadlockError) -> list[tuple[str, str, str]]:
+Names = Mapping[int, str]
+
+
+def _edges(error: DeadlockError, names: Names) -> list[tuple[str, str, str]]:
     """Who waits, for what, and whom that needs."""
     parties = error.cycle
     following = [*parties[1:], *parties[:1]]
     return [
-        (one.name, _label(one.waits_for), other.name)
+        (one.name, label(one.waits_for, names), other.name)
         for one, other in zip(parties, following, strict=True)
     ]
 
 
-def _label(thing: Any) -> str:
+def label(thing: Any, names: Names) -> str:
+    """A lock or its kin in words."""
     if isinstance(thing, str) or thing is None:
         return thing or "its turn"
-    return f"{type(thing).__name__} at {id(thing):#x}"
+    return names.get(id(thing)) or f"{type(thing).__name__} at {id(thing):#x}"
 
 
-def cycle_text(error: DeadlockError) -> str:
-    """A deadlock's cycle as text: who waits for what, held by whom, and where.
-
-    Args:
-        error: what plait raised.
-
-    Returns:
-        One line a party, and under it the line of the program at which it waits.
-    """
+def cycle_text(error: DeadlockError, names: Names) -> str:
+    """A deadlock's cycle as text: who waits for what, held by whom, and where."""
     lines = []
-    for party, (name, thing, other) in zip(error.cycle, _edges(error), strict=True):
+    for party, (name, thing, other) in zip(error.cycle, _edges(error, names), strict=True):
         lines.append(f"{name} --waits for {thing}, held by--> {other}")
         if party.stack:
             where = party.stack[-1]
@@ -184,16 +181,12 @@ def cycle_text(error: DeadlockError) -> str:
     return "\n".join(lines)
 
 
-def cycle_svg(error: DeadlockError) -> str:
+def cycle_svg(error: DeadlockError, names: Names) -> str:
     """A deadlock's cycle as a picture: a ring of who waits, arrows to who has what is waited for.
 
-    Args:
-        error: what plait raised.
-
-    Returns:
-        The SVG, which takes the colours of the text around it.
+    It takes the colours of the text around it.
     """
-    return _ring_svg(_edges(error))
+    return _ring_svg(_edges(error, names))
 
 
 def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:

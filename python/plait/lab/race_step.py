@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .race_explore import Choices, Finding, Game, judge
+from .race_explore import Finding, Game, judge
 from .race_show import is_shown, steps_html, table, words
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Stepper:
             None: it isn't finished.
     """
 
-    def __init__(self, game: Game, way: Choices) -> None:
+    def __init__(self, game: Game, way: Sequence[int]) -> None:
         self._game = game
         self._way = way
         self._choices: list[int] = []
@@ -102,7 +103,7 @@ class Stepper:
         run.is_deadlock = any(not one.is_done for one in run.players)
         if self._finding is None:
             with self._game.patches(False):
-                self._finding = judge(self._game, run, (), 0)
+                self._finding = judge(self._game, run)
         return "ok" if self._finding is None else self._finding.kind
 
     def forward(self, thread: int | None = None) -> None:

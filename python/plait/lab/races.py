@@ -24,8 +24,9 @@ import plait
 from plait.atomic import AtomicInt
 
 from .race import RaceReport, race
+from .races_real import DeadlockPicture, Twin, deadlock, rust_twin
 
-__all__ = ["Exhibit", "Program", "exhibits"]
+__all__ = ["DeadlockPicture", "Exhibit", "Program", "Twin", "deadlock", "exhibits", "rust_twin"]
 
 Body = Callable[[Any], object]
 
