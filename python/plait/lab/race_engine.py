@@ -29,6 +29,7 @@ __all__ = ["Abandoned", "Operation", "Player", "Run", "player"]
 
 _STEPS = 20_000  # of a run, until it counts as one that doesn't end
 _TURN = 1_000  # steps of a thread in a row, until another one that could go on does so
+_LOOK = 0.05  # seconds between looks whether a thread still does something
 
 
 class Abandoned(BaseException):
@@ -263,14 +264,15 @@ class Run:
     def _let(self, one: Player, stall: float, deadline: float) -> bool:
         self.running = one
         one.gate.release()
-        seen, since = self.ticks, time.monotonic()
-        while not self._control.acquire(timeout=0.05):
-            now = time.monotonic()
+        # Looks are counted, not seconds: a machine that stands still doesn't look either.
+        seen, looks = self.ticks, 0
+        while not self._control.acquire(timeout=_LOOK):
+            looks += 1
             if seen != self.ticks:
-                seen, since = self.ticks, now
-                if now > deadline:
+                seen, looks = self.ticks, 0
+                if time.monotonic() > deadline:
                     return False
-            elif now - since > stall:
+            elif looks * _LOOK > stall:
                 return False
         return True
 
@@ -278,12 +280,17 @@ class Run:
         """End all threads. Those that could not be ended within these seconds."""
         self.is_abandoned = True
         limit = time.monotonic() + patience
-        for one in self.players:
-            if one.thread.ident is None:
-                continue
-            if one.gate.locked():
-                one.gate.release()
-            one.thread.join(max(0.0, limit - time.monotonic()))
+        left = [one for one in self.players if one.thread.ident is not None]
+        try:
+            while left:  # one after the other
+                one = left.pop()
+                if one.gate.locked():
+                    one.gate.release()
+                one.thread.join(max(0.0, limit - time.monotonic()))
+        finally:
+            for one in left:  # ^C once more
+                if one.gate.locked():
+                    one.gate.release()
         return [one for one in self.players if one.thread.is_alive()]
 
     @property

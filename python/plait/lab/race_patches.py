@@ -8,6 +8,7 @@ the real ones under all of these names.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import queue
 import sys
@@ -24,9 +25,12 @@ import plait.thread
 from . import race_standins
 from .race_engine import player
 from .race_points import Points
-from .race_standins import STAND_INS, makers
+from .race_queues import STAND_INS
+from .race_standins import makers
 
 __all__ = ["Patches"]
+
+_one_at_a_time = _thread.allocate_lock()
 
 _HOMES: tuple[ModuleType, ...] = (threading, queue, plait, plait.sync)
 _REALS: dict[int, tuple[str, Any]] = {}  # by address of the real class: its name, and itself
@@ -133,6 +137,18 @@ class Patches:
             self._search(one)
 
     def __enter__(self) -> Patches:
+        if race_standins.racers and race_standins.racers[0] == threading.get_ident():
+            raise RuntimeError("a race within a race: run it outside of setup and invariant")
+        _one_at_a_time.acquire()
+        race_standins.racers.append(threading.get_ident())
+        try:
+            self._patch()
+        except BaseException:  # ^C
+            self.__exit__()
+            raise
+        return self
+
+    def _patch(self) -> None:
         for home in _HOMES:
             for name in STAND_INS:
                 if (real := getattr(home, name, None)) is not None:
@@ -152,13 +168,14 @@ class Patches:
             for name in ("stdout", "stderr"):
                 if getattr(sys, name) is not None:
                     self._set_attribute(sys, name, _Quiet(getattr(sys, name)))
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._unadopt()
         while self._undo:
             put, value = self._undo.pop()
             put(value)
+        race_standins.racers.clear()
+        _one_at_a_time.release()
 
     def _unadopt(self) -> None:
         while self._adopted:

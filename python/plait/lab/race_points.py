@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import ast
 import dis
-import linecache
-import reprlib
 import sysconfig
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +22,8 @@ from functools import cached_property
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
+
+from .race_look import ATOMS, UNKNOWN, Source, attribute, brief, is_box, look_up
 
 if TYPE_CHECKING:
     from .race_engine import Run
@@ -34,15 +34,7 @@ __all__ = ["Access", "Place", "Points", "Touch"]
 Place = tuple[Any, str]
 Touch = tuple[Place, bool]
 
-_UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "?"})()
 _CONTENTS = "[]"
-_ATOMS: tuple[type, ...] = (
-    *(int, float, complex, str, bytes, bool, type(None), type(...), tuple, frozenset, range, slice),
-    *(type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType),
-    *(types.GeneratorType, types.CoroutineType, BaseException, property, classmethod),
-)
-_BOXES = (list, dict, set, bytearray)
-# Methods that only read what they are of.
 _READERS = frozenset(
     [
         "get",
@@ -133,109 +125,6 @@ _PURE = frozenset(
     ]
 )
 
-_Expr = ast.expr
-
-
-def _ending(node: Any) -> tuple[int, int]:
-    return node.end_lineno, node.end_col_offset
-
-
-class _Source:
-    """The syntax tree of a file, by where its nodes end."""
-
-    def __init__(self, file: str) -> None:
-        self.nodes: dict[tuple[int, int], list[ast.AST]] = {}
-        try:
-            tree = ast.parse("".join(linecache.getlines(file)))
-        except (SyntaxError, ValueError):
-            return
-        for node in ast.walk(tree):
-            if isinstance(node, ast.expr | ast.AugAssign):
-                self.nodes.setdefault(_ending(node), []).append(node)
-
-    def find(self, positions: dis.Positions, kinds: tuple[type, ...]) -> Any:
-        """The node that an instruction belongs to; None: it cannot be told."""
-        found = [
-            node
-            for node in self.nodes.get(
-                (positions.end_lineno or 0, positions.end_col_offset or 0), ()
-            )
-            if isinstance(node, kinds)
-        ]
-        start = (positions.lineno, positions.col_offset)
-        exact = [
-            n for n in found if (getattr(n, "lineno", 0), getattr(n, "col_offset", 0)) == start
-        ]
-        return next(iter(exact or found), None)
-
-
-# ---- looking things up without running code -----------------------------------------------------
-
-
-def _look_up(node: Any, frame: FrameType) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        for names in (frame.f_locals, frame.f_globals, frame.f_builtins):
-            if node.id in names:
-                return names[node.id]
-    elif isinstance(node, ast.Attribute):
-        return _attribute(_look_up(node.value, frame), node.attr)
-    elif isinstance(node, ast.Subscript):
-        return _item(_look_up(node.value, frame), _look_up(node.slice, frame))
-    return _UNKNOWN
-
-
-def _item(box: Any, key: Any) -> Any:
-    if type(box) in (list, tuple, dict) and type(key) in (int, str, bool, bytes):
-        try:
-            return box[key]
-        except (LookupError, TypeError):
-            pass
-    return _UNKNOWN
-
-
-def _attribute(one: Any, name: str) -> Any:
-    """An attribute's value, if it can be had without running any code of the program."""
-    if one is _UNKNOWN:
-        return _UNKNOWN
-    kind = type(one)
-    if isinstance(one, types.ModuleType):
-        return vars(one).get(name, _UNKNOWN)
-    bases = one.__mro__ if isinstance(one, type) else kind.__mro__
-    if not isinstance(one, type) and isinstance(kind.__getattribute__, types.FunctionType):
-        return _UNKNOWN
-    names = [name]
-    if name.startswith("__") and not name.endswith("__"):
-        names = [f"_{base.__name__.lstrip('_')}{name}" for base in bases]
-    for name in names:
-        found = next((vars(base)[name] for base in bases if name in vars(base)), _UNKNOWN)
-        if isinstance(found, types.MemberDescriptorType) and not isinstance(one, type):
-            try:
-                return found.__get__(one, kind)
-            except AttributeError:
-                return _UNKNOWN
-        if hasattr(type(found), "__set__"):
-            return _UNKNOWN
-        if not isinstance(one, type):
-            own = getattr(one, "__dict__", None)
-            if type(own) is dict and name in own:
-                return own[name]
-        if found is not _UNKNOWN:
-            return found
-    return _UNKNOWN
-
-
-def _is_box(one: Any) -> bool:
-    """Whether it has contents of its own, kept by code in C."""
-    if isinstance(one, _BOXES):
-        return True
-    if one is _UNKNOWN or isinstance(one, _ATOMS) or hasattr(type(one), "_is_stand_in"):
-        return False
-    module = type(one).__module__
-    return module.startswith("plait.atomic") or not hasattr(one, "__dict__")
-
-
 # ---- instructions -----------------------------------------------------------------------------
 
 
@@ -283,7 +172,7 @@ class Access:
         """The places in memory that it touches; none: nothing that threads could share."""
         touches: list[Touch] = []
         for one, name, writes in self._find(frame):
-            if one is _UNKNOWN:
+            if one is UNKNOWN:
                 if name not in self.points.unknown:
                     self.points.unknown.add(name)
                     self.points.has_grown = True
@@ -306,16 +195,16 @@ class Access:
         if node is None:
             if "global" not in self._find.__name__:
                 return ""
-            value = frame.f_globals.get(self.name, _UNKNOWN)
-        elif isinstance(node, ast.Subscript) and _look_up(node, frame) is _UNKNOWN:
+            value = frame.f_globals.get(self.name, UNKNOWN)
+        elif isinstance(node, ast.Subscript) and look_up(node, frame) is UNKNOWN:
             node = node.value
-            value = _look_up(node, frame)
+            value = look_up(node, frame)
         else:
-            value = _look_up(node, frame)
-        if value is _UNKNOWN:
+            value = look_up(node, frame)
+        if value is UNKNOWN:
             return ""
         label = self.name if node is None else ast.unparse(node)
-        return f"{verb} {label} = {_brief(value)}"
+        return f"{verb} {label} = {brief(value)}"
 
     # What follows gives objects, what of them is touched, and whether it is written.
 
@@ -331,27 +220,27 @@ class Access:
 
     def _of_attribute(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
         if not isinstance(self.node, ast.Attribute):
-            yield _UNKNOWN, self.name, self.writes
+            yield UNKNOWN, self.name, self.writes
             return
-        base = _look_up(self.node.value, frame)
-        if base is _UNKNOWN:
+        base = look_up(self.node.value, frame)
+        if base is UNKNOWN:
             if self.writes or not self.node.attr.startswith("__"):
                 yield base, self.name, self.writes
         elif isinstance(base, types.ModuleType):
             yield vars(base), self.name, self.writes
         elif hasattr(type(base), "_is_stand_in"):
             pass  # its operations are steps of their own
-        elif (self.writes or not callable(_attribute(base, self.node.attr))) and (
-            isinstance(base, type) or not isinstance(base, _ATOMS)
+        elif (self.writes or not callable(attribute(base, self.node.attr))) and (
+            isinstance(base, type) or not isinstance(base, ATOMS)
         ):
             yield base, self.name, self.writes
 
     def _of_item(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
         if not isinstance(self.node, ast.Subscript):
-            yield _UNKNOWN, _CONTENTS, self.writes
+            yield UNKNOWN, _CONTENTS, self.writes
             return
-        base = _look_up(self.node.value, frame)
-        if base is _UNKNOWN or _is_box(base):
+        base = look_up(self.node.value, frame)
+        if base is UNKNOWN or is_box(base):
             yield base, _CONTENTS, self.writes
 
     def _of_call(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
@@ -362,25 +251,25 @@ class Access:
         function = node.func
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
         if isinstance(function, ast.Attribute):
-            owner, name = _look_up(function.value, frame), function.attr
-            if owner is _UNKNOWN:
+            owner, name = look_up(function.value, frame), function.attr
+            if owner is UNKNOWN:
                 if name in _CHANGERS or name in _READERS:
                     yield from self._touch(owner, name not in _READERS)
                 return
             if not isinstance(owner, types.ModuleType):
-                if _is_box(owner):
+                if is_box(owner):
                     yield from self._touch(owner, name not in _READERS)
-                if not self.points.is_python(_attribute(owner, name)):
+                if not self.points.is_python(attribute(owner, name)):
                     yield from self._contents(arguments, frame, False)
                 return
-            called = vars(owner).get(name, _UNKNOWN)
+            called = vars(owner).get(name, UNKNOWN)
         else:
-            called = _look_up(function, frame)
+            called = look_up(function, frame)
             name = getattr(called, "__name__", "")
         if self.points.is_python(called):
             return
         if name in ("getattr", "setattr", "delattr") and len(arguments) > 1:
-            one, what = _look_up(arguments[0], frame), _look_up(arguments[1], frame)
+            one, what = look_up(arguments[0], frame), look_up(arguments[1], frame)
             self.writes = name != "getattr"
             if isinstance(what, str):
                 yield one, what, self.writes
@@ -398,15 +287,15 @@ class Access:
     ) -> Iterator[tuple[Any, str, bool]]:
         for node in nodes:
             node = node.value if isinstance(node, ast.Starred) else node
-            one = _look_up(node, frame)
-            if _is_box(one):
+            one = look_up(node, frame)
+            if is_box(one):
                 yield from self._touch(one, writes)
 
     def _of_operands(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
         node = self.node
         if isinstance(node, ast.AugAssign):
-            one = _look_up(node.target, frame)
-            self.writes = _is_box(one)
+            one = look_up(node.target, frame)
+            self.writes = is_box(one)
             if self.writes:
                 yield one, _CONTENTS, True
             yield from self._contents([node.value], frame, False)
@@ -430,18 +319,6 @@ class _Cells:
 
 _CELLS = _Cells()
 
-_brief_repr = reprlib.Repr()
-_brief_repr.maxstring = _brief_repr.maxother = 40
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, (_ATOMS, _BOXES)):
-        try:
-            return _brief_repr.repr(value)
-        except Exception:
-            return "?"
-    return f"<{type(value).__name__}>"
-
 
 def _attribute_of(before: dis.Instruction | None, name: str) -> ast.Attribute | None:
     """What an instruction without source is about, if the one before it loads a variable."""
@@ -463,8 +340,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "BINARY_OP": (ast.BinOp, ast.AugAssign, ast.Subscript),
     "COMPARE_OP": (ast.Compare,),
     "CONTAINS_OP": (ast.Compare,),
-    **dict.fromkeys(("FOR_ITER", "LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE"), (_Expr,)),
-    **dict.fromkeys(("TO_BOOL", "UNARY_NOT", "JUMP_IF_TRUE", "JUMP_IF_FALSE"), (_Expr,)),
+    **dict.fromkeys(("FOR_ITER", "LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE"), (ast.expr,)),
+    **dict.fromkeys(("TO_BOOL", "UNARY_NOT", "JUMP_IF_TRUE", "JUMP_IF_FALSE"), (ast.expr,)),
 }
 _NOT_THESE = ("IMPORT", "KW_NAMES", "SUPER", "CALL_INTRINSIC", "BUILD")
 # Of these without their source nothing is known.
@@ -485,7 +362,7 @@ class Points:
         self.has_grown = False
         self._tables: dict[CodeType, dict[int, Access]] = {}
         self._followed: dict[str, bool] = {}
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, Source] = {}
         for one in callables:
             code = getattr(getattr(one, "__func__", one), "__code__", None)
             if code is not None:
@@ -533,7 +410,7 @@ class Points:
     def _accesses(self, code: CodeType) -> Iterator[tuple[int, Access]]:
         file = code.co_filename
         if file not in self._sources:
-            self._sources[file] = _Source(file)
+            self._sources[file] = Source(file)
         extended: int | None = None
         before: dis.Instruction | None = None
         for one in dis.get_instructions(code):
