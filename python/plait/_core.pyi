@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "add_together", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
 
 @disjoint_base
 class AtomicInt:
@@ -1734,6 +1734,11 @@ class Zygote:
         Tells it the state that its children start with; gives the state's number, which they
         have as their generation.
         """
+
+def add_together(threads: SupportsIndex, rounds: SupportsIndex, in_one_step: bool) -> int:
+    """
+    What `threads` threads in Rust leave that each add one to a number, `rounds` times.
+    """
 
 def apply_attributes(bytes: bytes) -> None:
     """

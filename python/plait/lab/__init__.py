@@ -3,11 +3,14 @@
 `compare` runs a workload, or any callable over items, serially, with threads, processes and
 coroutines, from the standard library and from plait, and in Rust where there is a kernel, and
 gives a `Report`. `tour` runs the tutorial's sections with the standard library and with plait
-beside each other. The commands ``plait compare`` and ``plait tour`` are the same from a shell.
+beside each other. `race` finds an interleaving of threads that breaks a promise, and `races` has
+classic ones. The commands ``plait compare``, ``plait tour`` and ``plait race`` are the same from a
+shell.
 """
 
 from .compare import compare
 from .models import Model, models
+from .race import RaceReport, race
 from .report import Cell, Report, Row
 from .tour import TourResult, tour
 from .workloads import Workload, workloads
@@ -15,12 +18,14 @@ from .workloads import Workload, workloads
 __all__ = [
     "Cell",
     "Model",
+    "RaceReport",
     "Report",
     "Row",
     "TourResult",
     "Workload",
     "compare",
     "models",
+    "race",
     "tour",
     "workloads",
 ]
