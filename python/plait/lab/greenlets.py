@@ -14,12 +14,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ..process import get_context
-from .sessions import Job, _ProcessSession
+from .processes import ProcessSession
+from .sessions import Job
 
 __all__ = ["GreenletSession"]
 
 
-class GreenletSession(_ProcessSession):
+class GreenletSession(ProcessSession):
     """One process that runs the task in as many greenlets as there are workers."""
 
     def __init__(self, job: Job, workers: int) -> None:
