@@ -437,7 +437,7 @@ def test_workloads_and_models_can_be_listed():
 
 
 def test_no_round_is_begun_that_would_take_too_long(monkeypatch):
-    monkeypatch.setattr(sys.modules["plait.lab.compare"], "BUDGET_S", 0.0)
+    monkeypatch.setattr(sys.modules["plait.lab.rounds"], "BUDGET_S", 0.0)
     report = compare(lambda n: n + 1, range(3), models=["threading"], repeats=4)
     assert report.repeats == 1
     assert report.rows[0].ok

@@ -45,6 +45,9 @@ class GreenletSession(ProcessSession):
         theirs.close()
         self._answer()
 
+    def dispatch_cost(self, tasks: int = 200) -> float | None:
+        return None
+
     def _answer(self) -> Any:
         assert self._ours is not None
         try:

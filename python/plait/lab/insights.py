@@ -21,6 +21,8 @@ __all__ = ["Insights", "find_insights", "fit_amdahl"]
 
 # A model that takes longer than this, in seconds, is not run again with fewer workers.
 _SCALED_S = 3.0
+# Nor one whose serial run took longer than this looked at while it runs once more.
+_PROFILED_S = 60.0
 _DISPATCHED = ("futures.process", "multiprocessing", "plait.process")
 
 
@@ -41,9 +43,11 @@ def find_insights(entries: list[Entry], job: Job, workers: int) -> Insights:
     serial_s = serial.median("wall")
     has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     seen: Profile | None = None
-    if not job.task_is_coroutine and serial_s < 60:
+    dispatch = dispatch_cost()
+    overhead = serial_s < dispatch * max(1, len(job.items))
+    if not job.task_is_coroutine and not overhead and serial_s < _PROFILED_S:
         seen = profile(job.task, job.items)
-    bound = find_bound(serial, job, dispatch_cost(), seen)
+    bound = find_bound(serial, job, dispatch, seen)
     cores = min(workers, cpu_count())
     most = ceiling(cores) if cores > 1 else None
     if bound.kind in ("cpu", "cpu-nogil") and cores > 1 and most is not None:

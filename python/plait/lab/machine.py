@@ -31,8 +31,8 @@ def ceiling(workers: int) -> float:
     A neighbour on the cores, or cores that are two threads of one, make it less than `workers`.
     """
     kernels.count_primes(0, workers)
-    alone = _quickest(lambda: kernels.count_primes(300_000, 1), 3)
-    return alone / _quickest(lambda: kernels.count_primes(300_000, workers), 3)
+    alone = _quickest(lambda: kernels.count_primes(150_000, 1), 3)
+    return alone / _quickest(lambda: kernels.count_primes(150_000, workers), 3)
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,8 @@ class Rounds:
     def _rehearse(self, entry: Entry, limit: float) -> str | None:
         """Once in a process of its own, since what happens there does no harm here.
 
-        Gives the reason why it must not run here, if there is one. What a task raises there is no reason: it may miss something that only this process has.
+        Gives the reason why it must not run here, if there is one. What a task raises there is
+        none: it may miss something that only this process has.
         """
         serial = entry is self._entries[0]
         if not serial and self._rehearsed_serial > REHEARSAL_S:
