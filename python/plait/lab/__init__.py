@@ -3,13 +3,15 @@
 `compare` runs a workload, or any callable over items, serially, with threads, processes and
 coroutines, from the standard library and from plait, and in Rust where there is a kernel, and
 gives a `Report`. `tour` runs the tutorial's sections with the standard library and with plait
-beside each other. The commands ``plait compare`` and ``plait tour`` are the same from a shell.
+beside each other. `trace` draws what each thread, task and process of a block did. The commands
+``plait compare``, ``plait tour`` and ``plait trace`` are the same from a shell.
 """
 
 from .compare import compare
 from .models import Model, models
 from .report import Cell, Report, Row
 from .tour import TourResult, tour
+from .trace import Trace, trace
 from .workloads import Workload, workloads
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "Report",
     "Row",
     "TourResult",
+    "Trace",
     "Workload",
     "compare",
     "models",
     "tour",
+    "trace",
     "workloads",
 ]
