@@ -19,7 +19,7 @@ from typing import Any
 from .._meter import run_delay
 from .sessions import SerialSession, Session
 
-__all__ = ["Cost", "Profile", "dispatch_cost", "measured", "profile"]
+__all__ = ["Cost", "Profile", "dispatch_cost", "measured", "profile", "sampled"]
 
 
 @dataclass
@@ -94,6 +94,44 @@ def measured(session: Session) -> Iterator[Cost]:
     if meters:
         cost.delayed = max(0.0, cost.delayed - before)
         cost.idle += cost.wall * max(0, session.lanes - len(meters))
+
+
+_STATES = (
+    "gil",
+    "nogil",
+    "wait_gil",
+    "wait_lock",
+    "wait_io",
+    "sleep",
+    "idle",
+    "unknown",
+    "delayed",
+)
+
+
+@contextlib.contextmanager
+def sampled(session: Session, wanted: bool) -> Iterator[dict[str, float] | None]:
+    """Look what a session's threads in this process do meanwhile.
+
+    Yields:
+        Filled at the end: seconds in each state, all its threads together; None if it isn't
+        wanted, or there is nothing to look with.
+    """
+    if not wanted or not sys.platform.startswith("linux") or not session.threads:
+        yield None
+        return
+    from .._core import Sampler
+
+    found: dict[str, float] = {}
+    sampler = Sampler(hz=1000.0)
+    try:
+        yield found
+    finally:
+        sampler.stop()
+        totals = sampler.totals()
+        for thread in session.threads:
+            for state, spent in zip(_STATES, totals.get(thread, ()), strict=False):
+                found[state] = found.get(state, 0.0) + spent / 1e9
 
 
 def _nothing(item: object) -> object:

@@ -30,6 +30,10 @@ class CoroutineSession(Session):
     def lanes(self) -> int:
         return 1
 
+    @property
+    def threads(self) -> list[int]:
+        return [self._thread.native_id or 0]
+
     def __enter__(self) -> CoroutineSession:
         self._loop = self._new_loop()
         self._thread = threading.Thread(

@@ -47,6 +47,7 @@ class Entry:
     costs: list[Cost] = field(default_factory=list)
     printed: int = 0
     dispatch: float | None = None
+    seen: dict[str, float] | None = None
     runner: Runner | None = None
 
     def median(self, figure: str) -> float:
@@ -88,7 +89,9 @@ class Entry:
         kind = self.model.kind
         if kind == "serial" and self.costs[0].worker_cpu == 0 and self.costs[0].cpu:
             kind = "loop"  # an async def's serial run is on a loop of its own
-        shares, inferred = find_shares(kind, self.middle(), self.lanes, self.startup, waits)
+        shares, inferred = find_shares(
+            kind, self.middle(), self.lanes, self.startup, waits, self.seen
+        )
         return Row(
             model=self.model.name,
             ok=True,
@@ -204,22 +207,24 @@ class Rounds:
                 entry.reason = self._rehearse(entry, limit)
                 if entry.reason is not None:
                     return
-            probe = number == 1
             if entry.model.own_process:
-                turn, difference = self._turn_elsewhere(entry, limit, dispatch=probe)
+                turn, difference = self._turn_elsewhere(entry, limit, dispatch=number == 1)
             else:
-                turn = self._turn_here(entry, limit, dispatch=probe)
-        except Exception as error:
-            entry.reason = str(error) if isinstance(error, (Crashed, Failed)) else say(error)
-            return
+                turn = self._turn_here(entry, limit, number)
         except TimedOut:
             entry.reason = self._late(limit)
             if entry.runner is not None:
                 entry.runner.close(at_once=True)
             return
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a task may raise SystemExit, too
+            entry.reason = str(error) if isinstance(error, (Crashed, Failed)) else say(error)
+            return
         if turn.changed is not None:
             entry.reason = f"refused, it changes its input: {turn.changed}"
             return
+        entry.seen = turn.seen or entry.seen
         if number > 0:
             entry.startups.append(turn.startup)
             entry.costs.append(turn.cost)
@@ -230,11 +235,16 @@ class Rounds:
     def _late(self, limit: float) -> str:
         return f"took longer than {seconds(limit)}, and was stopped (timeout= gives it longer)"
 
-    def _turn_here(self, entry: Entry, limit: float, dispatch: bool) -> Turn:
+    def _turn_here(self, entry: Entry, limit: float, number: int) -> Turn:
         assert entry.model.open is not None
         with time_limit(limit):
             return take_turn(
-                entry.model.open, self._job, entry.workers, guard=self._guard, dispatch=dispatch
+                entry.model.open,
+                self._job,
+                entry.workers,
+                guard=self._guard,
+                dispatch=number == 1,
+                sample=number == 0,
             )
 
     def _turn_elsewhere(
@@ -296,6 +306,9 @@ class Rounds:
         if difference is None:
             return
         # Whether the others do the same as serial cannot be told if serial's changes.
+        if "cannot be compared" in difference or "to be compared" in difference:
+            entry.reason = f"refused, its results can't be compared: {difference}"
+            return
         entry.reason = (
             f"refused, its result changes from run to run: {difference}"
             if entry is self._entries[0] or number > 0

@@ -79,6 +79,11 @@ class Session:
         """The worker processes, so that their CPU clocks can be read."""
         return []
 
+    @property
+    def threads(self) -> list[int]:
+        """The workers that are threads of this process, by their native ids."""
+        return []
+
     def spent(self) -> list[dict[str, float]]:
         """What each worker's meter says so far; empty where workers have none."""
         return []
@@ -102,6 +107,10 @@ class SerialSession(Session):
     @property
     def lanes(self) -> int:
         return 1
+
+    @property
+    def threads(self) -> list[int]:
+        return [threading.get_native_id()]
 
     def run(self) -> list[Any]:
         task = self.job.task
@@ -161,6 +170,10 @@ class ThreadSession(Session):
             raise _Stop
         self._results[index] = self.job.task(self.job.items[index])
 
+    @property
+    def threads(self) -> list[int]:
+        return [meter.thread for meter in self._meters]
+
     def spent(self) -> list[dict[str, float]]:
         return [meter.values() for meter in self._meters]
 
@@ -218,6 +231,10 @@ class FuturesThreadSession(Session):
             meter = self._local.meter = Meter()
             self._meters.append(meter)
         return meter.run_one(self.job.task, item)
+
+    @property
+    def threads(self) -> list[int]:
+        return [thread.native_id or 0 for thread in getattr(self._executor, "_threads", ())]
 
     def spent(self) -> list[dict[str, float]]:
         # Its meters don't look at the kernel's account of delays for each item.

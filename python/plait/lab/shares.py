@@ -4,8 +4,10 @@ What is measured: start-up; ``compute``, by the kernel's CPU clocks; the time th
 in tasks, by their own meters; pickling, where the standard library's pickler is wrapped; delays,
 by the kernel's account of who was ready to run. What is inferred from these is named:
 
-- A task that is off the CPU waits. In the serial run there is nobody to share a GIL with: what it
-  waits for there, it waits for by itself, and `profile` saw whether in a lock or elsewhere.
+- What threads wait for in tasks is split as a sampler saw them wait in one run that wasn't timed.
+  Where it saw too little: a task that is off the CPU waits. In the serial run there is nobody to
+  share a GIL with: what it waits for there, it waits for by itself, and `profile` saw whether in
+  a lock or elsewhere.
   Whatever threads wait for in tasks beyond that, they waited for the GIL.
 - A worker outside of tasks that is neither pickling nor done for this run waits for its next
   task, or a result to be taken: queueing.
@@ -31,6 +33,28 @@ SHARES = (
 )
 
 
+_SEEN = {
+    "wait_gil": "gil_wait",
+    "wait_lock": "lock_wait",
+    "wait_io": "io_wait",
+    "sleep": "io_wait",
+}
+_ENOUGH_S = 0.02  # of waiting that was seen: fewer looks tell nothing
+
+
+def _split(seen: dict[str, float] | None) -> dict[str, float] | None:
+    """For what threads waited, of all their waiting, if enough of it was seen."""
+    if seen is None:
+        return None
+    waited = sum(seen.get(state, 0.0) for state in _SEEN)
+    if waited < _ENOUGH_S:
+        return None
+    found: dict[str, float] = {}
+    for state, name in _SEEN.items():
+        found[name] = found.get(name, 0.0) + seen.get(state, 0.0) / waited
+    return found
+
+
 @dataclass(frozen=True)
 class Waits:
     """What the tasks wait for by themselves, by the serial run.
@@ -53,7 +77,12 @@ class Waits:
 
 
 def find_shares(
-    kind: str, cost: Cost, lanes: int, startup: float, waits: Waits
+    kind: str,
+    cost: Cost,
+    lanes: int,
+    startup: float,
+    waits: Waits,
+    seen: dict[str, float] | None = None,
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """The shares of one model's median run.
 
@@ -63,6 +92,7 @@ def find_shares(
         lanes: how many workers.
         startup: seconds until they were ready.
         waits: what the tasks wait for by themselves.
+        seen: seconds that its threads were seen in each state in another run; None: not known.
 
     Returns:
         The shares, and the names of those that are inferred.
@@ -88,13 +118,18 @@ def find_shares(
         found["idle"] = cost.idle
         in_tasks = max(0.0, cost.busy - cost.busy_cpu)
         delayed = min(cost.delayed, in_tasks)
-        own = min(in_tasks - delayed, waits.seconds)
-        wait(own)
-        rest = in_tasks - delayed - own
-        found["gil_wait" if kind == "thread" and waits.has_gil else "lock_wait"] += rest
+        split = _split(seen) if kind == "thread" else None
+        if split is not None:
+            for name, share in split.items():
+                found[name] += (in_tasks - delayed) * share
+        else:
+            own = min(in_tasks - delayed, waits.seconds)
+            wait(own)
+            rest = in_tasks - delayed - own
+            found["gil_wait" if kind == "thread" and waits.has_gil else "lock_wait"] += rest
         # What is left between tasks, and what other programs made wait.
         found["queueing"] = max(0.0, running - sum(found.values()) + found["startup"])
-        inferred = ("gil_wait", "io_wait", "lock_wait", "queueing")
+        inferred = ("queueing",) if split else ("gil_wait", "io_wait", "lock_wait", "queueing")
     elif kind == "loop":
         found["compute"] = min(cost.worker_cpu, running)
         wait(running - found["compute"])

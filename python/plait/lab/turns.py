@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .clocks import Cost, measured
+from .clocks import Cost, measured, sampled
 from .same import first_difference
 from .sessions import Job, Session, TimedOut
 
@@ -36,6 +36,8 @@ class Turn:
         value: what is combined of them.
         printed: how many characters the tasks printed from this process.
         dispatch: seconds that it costs to hand over a task that does nothing, if asked for.
+        seen: seconds that the workers' threads were seen in each state, by `STATES`; None if
+            nobody looked.
         changed: where the task has changed its input; None if it has not, as far as can be told.
     """
 
@@ -47,6 +49,7 @@ class Turn:
     printed: int = 0
     dispatch: float | None = None
     changed: str | None = None
+    seen: dict[str, float] | None = None
 
 
 class Guard:
@@ -101,6 +104,7 @@ def take_turn(
     *,
     guard: Guard | None = None,
     dispatch: bool = False,
+    sample: bool = False,
 ) -> Turn:
     """One start, run and end.
 
@@ -110,6 +114,7 @@ def take_turn(
         workers: on how many.
         guard: looks whether the tasks have changed their input.
         dispatch: also measure what it costs to hand a task over.
+        sample: also look what its threads do, a thousand times a second.
     """
     gc.collect()  # one model's garbage is not another's to clear away
     sink = _Sink()
@@ -117,7 +122,7 @@ def take_turn(
         start = time.perf_counter()
         with open_session(job, workers) as session:
             turn = Turn(time.perf_counter() - start)
-            with measured(session) as turn.cost:
+            with sampled(session, sample) as turn.seen, measured(session) as turn.cost:
                 if session.combined:
                     turn.value = session.run()
                 else:
@@ -134,7 +139,8 @@ def take_turn(
 def say(error: BaseException) -> str:
     """One line, as the interpreter would end a traceback with."""
     lines = traceback.format_exception_only(error)
-    return " ".join(lines[-1].split())
+    notes = sum(str(note).count("\n") + 1 for note in getattr(error, "__notes__", ()))
+    return " ".join(lines[max(0, len(lines) - 1 - notes)].split())
 
 
 @contextlib.contextmanager
