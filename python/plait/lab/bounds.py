@@ -58,7 +58,7 @@ def _bound_of(serial: Entry, job: Job, dispatch: float, seen: Profile | None) ->
     if seen is None:
         return "cpu", f"{why} (whether it held the GIL could not be sampled)"
     share = seen.gil_of_running
-    why += f", and held the GIL for {share:.0%} of it, by {seen.samples} samples"
+    why += f", and held the GIL for {share:.0%} of it, by {seen.samples} looks"
     if share >= 0.8:
         return "cpu", why
     return ("cpu-nogil" if share < 0.5 else "mixed"), why

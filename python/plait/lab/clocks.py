@@ -200,7 +200,8 @@ def profile(
     """
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or not items:
         return None
-    seen: dict[str, int] = {"gil": 0, "nogil": 0, "lock": 0, "io": 0}
+    seen: dict[str, float] = {"gil": 0.0, "nogil": 0.0, "lock": 0.0, "io": 0.0}
+    looks = 0
     asked = stop = False
     limit = sys.getswitchinterval() / 2
     where = f"/proc/self/task/{threading.get_native_id()}/"
@@ -224,13 +225,15 @@ def profile(
         return "lock" if call == _FUTEX else "io"
 
     def sample() -> None:
+        nonlocal looks
         while not stop:
             start, before = time.perf_counter(), run_delay()
             time.sleep(0.001)
-            woken = time.perf_counter() - start
             # Waiting for a core that another program has is not waiting for the GIL.
-            late = woken - (run_delay() - before) - 0.001 > limit
-            seen["gil" if late else look()] += 1
+            woken = time.perf_counter() - start - (run_delay() - before)
+            # A look that came late stands for all the time that it waited for.
+            seen["gil" if woken - 0.001 > limit else look()] += max(woken, 0.001)
+            looks += 1
 
     sampler = threading.Thread(target=sample, name="plait-lab-gil", daemon=True)
     sampler.start()
@@ -244,10 +247,7 @@ def profile(
     finally:
         stop = True
         sampler.join()
-    count = sum(seen.values())
-    # A look that came late stands for all the time that it waited for.
-    weights = {name: number * (5.0 if name == "gil" else 1.0) for name, number in seen.items()}
-    total = sum(weights.values())
-    if count < 20:
+    total = sum(seen.values())
+    if looks < 3 or total < seconds / 4:
         return None
-    return Profile(count, **{name: value / total for name, value in weights.items()}, asked=asked)
+    return Profile(looks, **{name: value / total for name, value in seen.items()}, asked=asked)

@@ -75,6 +75,7 @@ class GreenletSession(ProcessSession):
 def serve(connection: Connection[Any, Any], work: bytes, workers: int) -> None:
     """Run in the process: a round each time that it is asked for, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
+    import gevent
     from gevent import monkey
 
     with warnings.catch_warnings():
@@ -82,6 +83,8 @@ def serve(connection: Connection[Any, Any], work: bytes, workers: int) -> None:
         monkey.patch_all()
     from gevent.pool import Pool
 
+    hub: Any = gevent.get_hub()
+    hub.NOT_ERROR = (Exception,)  # what a task raises is a row's reason, and not printed here
     task, items = pickle.loads(work)
     pool = Pool(workers)
     connection.send((True, None))

@@ -19,7 +19,6 @@ from .processes import (
     PoolSession,
     standard_context,
 )
-from .runner import why_not_shipped
 from .sessions import (
     FuturesThreadSession,
     Job,
@@ -181,7 +180,7 @@ def _runs_by_value(job: Job) -> str | None:
 def _not_shipped(job: Job) -> str | None:
     if not job.guarded:
         return None
-    reason = why_not_shipped(job)
+    reason = job.unshippable
     return None if reason is None else f"the task or its items cannot be sent: {reason}"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from .clocks import Cost
 from .models import Model
 from .report import Row
-from .runner import Crashed, Failed, Runner, why_not_shipped
+from .runner import Crashed, Failed, Runner
 from .same import first_difference
 from .sessions import Job, TimedOut
 from .shares import Waits, find_shares
@@ -137,7 +137,7 @@ class Rounds:
     def run(self) -> int:
         """All rounds; gives how many were timed for each model that is well."""
         if self._job.guarded:
-            self._rehearsing = why_not_shipped(self._job) is None
+            self._rehearsing = self._job.unshippable is None
         try:
             return self._rounds()
         except BaseException:
@@ -242,7 +242,7 @@ class Rounds:
                 entry.model.open,
                 self._job,
                 entry.workers,
-                guard=self._guard,
+                guard=self._guard if number < 2 else None,
                 dispatch=number == 1,
                 sample=number == 0,
             )

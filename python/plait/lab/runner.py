@@ -25,7 +25,7 @@ from .same import first_difference
 from .sessions import Job, Session, TimedOut
 from .turns import Guard, Turn, say, take_turn
 
-__all__ = ["Crashed", "Runner", "why_not_shipped"]
+__all__ = ["Crashed", "Failed", "Runner"]
 
 _PATIENCE_S = 2.0  # for a runner to end by itself when it was asked to
 
@@ -36,15 +36,6 @@ class Crashed(Exception):
 
 class Failed(Exception):
     """A turn failed there; the message is its error's line."""
-
-
-def why_not_shipped(job: Job) -> str | None:
-    """Why a job can't be sent to another process; None if it can."""
-    try:
-        _byvalue.dumps(job)
-    except Exception as error:
-        return say(error)
-    return None
 
 
 class Runner:
@@ -155,7 +146,13 @@ def serve(connection: Any, open_session: Any, job: Job, workers: int) -> None:
             return
         answer: tuple[Turn, str | None] | str
         try:
-            turn = take_turn(open_session, job, workers, guard=guard, dispatch=dispatch)
+            turn = take_turn(
+                open_session,
+                job,
+                workers,
+                guard=guard if first is None else None,
+                dispatch=dispatch,
+            )
             difference = None
             if first is None:
                 first = turn

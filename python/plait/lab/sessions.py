@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from .._meter import Meter, run_delay
@@ -51,6 +52,17 @@ class Job:
     task_is_coroutine: bool = False
     guarded: bool = False  # a caller's own: it may do anything
     tolerance: float = 0.0  # by how much floats may differ, relative to their size
+
+    @cached_property
+    def unshippable(self) -> str | None:
+        """Why it can't be sent to another process; None if it can."""
+        from .. import _byvalue
+
+        try:
+            _byvalue.dumps((self.task, self.items, self.combine, self.coroutine))
+        except Exception as error:
+            return " ".join(str(error).split())
+        return None
 
 
 class Session:
