@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-__all__ = ["FIELDS", "Meter", "Shipped", "prepare", "read_all", "run_chunk", "run_delay", "ship"]
+__all__ = [
+    "FIELDS",
+    "Meter",
+    "Shipped",
+    "greet",
+    "prepare",
+    "read_all",
+    "run_chunk",
+    "run_delay",
+    "ship",
+]
 
 # Seconds, but for the count of chunks; first and last on the clock of time.perf_counter().
 FIELDS = ("busy", "cpu", "delayed", "pickling", "first", "last", "chunks")
@@ -132,6 +142,11 @@ def _time_pickling(meter: Meter) -> None:
 def run_chunk(folder: str, task: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     """A worker's part: the task on some items, and note in `folder` what it took."""
     return _meter(folder).run(task, items)
+
+
+def greet(seconds: float, task: Callable[[Any], Any]) -> None:
+    """What a worker is first sent: it has the task then, and is busy for a moment."""
+    time.sleep(seconds)
 
 
 def read_all(folder: str) -> list[dict[str, float]]:

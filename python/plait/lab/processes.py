@@ -250,8 +250,10 @@ class PlaitPoolSession(ProcessSession):
 
         with interrupts_held_back():
             self._executor = ProcessPoolExecutor(self.workers, initializer=_ignore_interrupts)
-        for _ in range(20):
-            list(self._executor.map(callable, self._greetings(), chunksize=1))
+        # Workers start on demand: each greeting keeps one for a moment, so that all are needed.
+        for attempt in range(8):
+            greet = functools.partial(_meter.greet, 0.001 * 2**attempt)
+            list(self._executor.map(greet, self._greetings(), chunksize=1))
             if len(self._executor.stats()) >= self.workers:
                 break
 
