@@ -29,6 +29,7 @@ __all__ = [
     "Meter",
     "Shipped",
     "greet",
+    "ignore_interrupts",
     "prepare",
     "read_all",
     "run_chunk",
@@ -198,9 +199,14 @@ def ship(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return task
 
 
-def prepare() -> None:
-    """A pool's worker begins: its parent alone handles ^C, and it ends with its parent."""
+def ignore_interrupts() -> None:
+    """A worker begins, and its parent alone handles ^C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def prepare() -> None:
+    """The same for a pool of the standard library's, whose worker is to end with its parent."""
+    ignore_interrupts()
     parent = sys.modules["multiprocessing"].parent_process()
     if parent is None:
         return

@@ -249,7 +249,7 @@ class PlaitPoolSession(ProcessSession):
         from ..executors import ProcessPoolExecutor
 
         with interrupts_held_back():
-            self._executor = ProcessPoolExecutor(self.workers, initializer=_ignore_interrupts)
+            self._executor = ProcessPoolExecutor(self.workers, initializer=_meter.ignore_interrupts)
         # Workers start on demand: each greeting keeps one for a moment, so that all are needed.
         for attempt in range(8):
             greet = functools.partial(_meter.greet, 0.001 * 2**attempt)
@@ -269,10 +269,6 @@ class PlaitPoolSession(ProcessSession):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._executor.shutdown()
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class InterpreterSession(ProcessSession):
