@@ -459,6 +459,10 @@ def _run(
         if not rehearsal:
             _learning.begin()
             _core.unblock(_attributes)
+            if "PLAIT_TRACE" in os.environ:  # see _tracing.FOLDER
+                from ._tracing import begin_child
+
+                begin_child()
         process = _load_process(name, tracker, entries, data[size:], fds)
     except BaseException as error:
         # As after start-up: the traceback on stderr, and the error for result(). (Of ^C, which

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "add_together", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Sampler", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "add_together", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "read_tape", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
 
 @disjoint_base
 class AtomicInt:
@@ -1340,6 +1340,47 @@ class RunEnd:
     def locked(self, /) -> bool: ...
     def release(self, /) -> None: ...
 
+@final
+class Sampler:
+    """
+    Looks at the threads of this process, `hz` times a second, until `stop`.
+    """
+    def __new__(cls, /, hz: SupportsFloat | SupportsIndex = 1000.0, path: str | PathLike[str] | None = None, records: SupportsIndex = 131072) -> Sampler:
+        """
+        Without a path it keeps totals only; with one, it notes spans there, at most `records`.
+        """
+    @property
+    def cost(self, /) -> tuple[int, int]:
+        """
+        How often it has looked, and the CPU time of that, in nanoseconds.
+        """
+    def name(self, /, kind: SupportsIndex, number: SupportsIndex, text: str) -> None:
+        """
+        Notes what a number that records name stands for; its first 96 bytes.
+        """
+    def note(self, /, kind: SupportsIndex, began: SupportsIndex, ended: SupportsIndex, a: SupportsIndex = 0, b: SupportsIndex = 0, state: SupportsIndex = 0, tid: SupportsIndex = 0) -> None:
+        """
+        Notes something of the calling thread's; what it means is for who reads it.
+        """
+    def resume(self, /) -> None:
+        """
+        Looks again, after `stop`: a fork is to find one thread less.
+        """
+    @property
+    def source(self, /) -> str:
+        """
+        How it knows who holds the GIL: "read", "inferred", or "none" where there is no GIL.
+        """
+    def stop(self, /) -> None:
+        """
+        Ends it; what was noted stays. A second time it does nothing.
+        """
+    def totals(self, /) -> dict[int, list[int]]:
+        """
+        Nanoseconds that each thread, by its native id, was in each state until now: `gil nogil
+        wait_gil wait_lock wait_io sleep idle unknown`, and ready but without a processor.
+        """
+
 @disjoint_base
 class Semaphore:
     """
@@ -1868,6 +1909,12 @@ def probe_spawned() -> Awaitable:
 def read_file(path: str | PathLike[str]) -> Awaitable:
     """
     The bytes of a file.
+    """
+
+def read_tape(path: str | PathLike[str]) -> tuple[int, int, int, int, list[tuple[int, int, int, int, int, int, int]]] | None:
+    """
+    What a tape holds: its process, when it began and ended (0: it goes on, or was killed), how
+    many records were lost, and the records. None: it is not a tape.
     """
 
 def reap(pidfd: SupportsIndex) -> int | None:

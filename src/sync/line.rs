@@ -327,6 +327,8 @@ struct Place<G> {
     ticket: u64,
     slot: Arc<Slot<G>>,
     watched: Option<Watched>,
+    /// Ends with the wait.
+    _traced: Option<crate::trace::waits::Wait>,
 }
 
 /// Taking a primitive: waits in line if need be. Dropping it leaves the line, and gives back what
@@ -392,7 +394,9 @@ impl<D: Handle> Acquire<D> {
         waiting.threads += usize::from(self.party.is_thread());
         waiting.places.insert(ticket, waiter);
         drop(waiting);
-        self.place = Some(Place { ticket, slot, watched: None });
+        let (address, owner) = (std::ptr::from_ref(resource).addr(), resource.owner());
+        let traced = crate::trace::waits::Wait::begin(resource.kind(), address, owner, self.party);
+        self.place = Some(Place { ticket, slot, watched: None, _traced: traced });
         None
     }
 
