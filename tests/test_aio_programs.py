@@ -223,6 +223,8 @@ def end(kind: str) -> str | None:
 def test_programs_end_as_they_mean_to(kind: str, times: int) -> None:
     if "fork" in kind and not hasattr(__import__("os"), "fork"):
         pytest.skip("needs fork")
+    if kind == "loops in threads" and (3, 12, 0) <= sys.version_info < (3, 12, 2):
+        pytest.skip("Python 3.12.0 and 3.12.1 start no thread once the main one has ended")
     with ThreadPoolExecutor(4) as several:
         wrong = [fault for fault in several.map(end, [kind] * times) if fault]
     if FREE_THREADED and set(wrong) == {HUNG} and ("daemon" in kind or "^C" in kind):
