@@ -118,7 +118,12 @@ def draw_rich(timeline: Timeline, width: int = 60, seconds: float | None = None)
             text.append(_BLOCKS[cell] if cell else " ", style=COLOURS[cell][0] if cell else "")
         text.append("\n")
     text.append(f"{'':<{margin}}  {_axis(seconds, width)}\n", style="dim")
+    used = 0
     for state in states_in(timeline):
+        used += len(STATES[state]) + 5
+        if used > margin + 2 + width and used > len(STATES[state]) + 5:
+            text.append("\n")
+            used = len(STATES[state]) + 5
         text.append(f"{_BLOCKS[state]} ", style=COLOURS[state][0])
         text.append(f"{STATES[state]}   ", style="dim")
     return text
@@ -277,7 +282,11 @@ def draw_png(
     found = {state for timeline in timelines.values() for state in states_in(timeline)}
     handles = [Patch(color=COLOURS[s][0], label=STATES[s]) for s in STATES if s in found]
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 4),
+        frameon=False,
+        fontsize=9,
     )
     if title:
         figure.suptitle(title, fontsize=12, weight="bold")
