@@ -82,10 +82,14 @@ impl Sampler {
             self.shared.stop.clear();
             let (of, tape) = (self.of.clone(), self.tape.clone());
             let (shared, pause) = (Arc::clone(&self.shared), self.pause);
+            // What the caller does next counts, however late the thread begins.
+            let mut eye = Eye::new(of, tape, shared);
+            eye.list();
             let name = OWN_NAME.to_owned();
             *thread = Some(std::thread::Builder::new().name(name).spawn(move || {
                 crate::os::block_signals();
-                Eye::new(of, tape, shared).watch(pause);
+                eye.here = rustix::thread::gettid().as_raw_nonzero().get();
+                eye.watch(pause);
             })?);
         }
         Ok(())
@@ -163,6 +167,7 @@ struct Eye {
     of: Interpreter,
     tape: Option<Arc<Tape>>,
     shared: Arc<Shared>,
+    /// The thread that looks.
     here: i32,
     seen: HashMap<i32, Seen>,
     holder: Holder,
@@ -173,9 +178,8 @@ struct Eye {
 
 impl Eye {
     fn new(of: Interpreter, tape: Option<Arc<Tape>>, shared: Arc<Shared>) -> Self {
-        let here = rustix::thread::gettid().as_raw_nonzero().get();
         let (seen, holder) = (HashMap::new(), Holder::Hidden);
-        Self { of, tape, shared, here, seen, holder, ran: 0, listed: 0 }
+        Self { of, tape, shared, here: 0, seen, holder, ran: 0, listed: 0 }
     }
 
     fn watch(mut self, pause: Duration) {

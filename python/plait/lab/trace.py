@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -147,6 +149,12 @@ class Trace:
 _lock = threading.Lock()
 
 
+def _remove(folder: str, pid: int) -> None:
+    """Not by a forked child, which has the same to do at its exit."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class trace(Trace):
     """Trace what a block does: ``with plait.lab.trace() as t:``.
 
@@ -179,7 +187,7 @@ class trace(Trace):
             raise ValueError(f"records must be from 16 to {1 << 26}, got {records}")
         self._records = records
         self._began = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: str | None = None
         self._tracing: _tracing.Tracing | None = None
 
     def start(self) -> Self:
@@ -192,12 +200,13 @@ class trace(Trace):
             running = _tracing.current
             if running is not None and running.pid == os.getpid():
                 raise RuntimeError("a trace is under way already: one at a time")
-            folder = tempfile.TemporaryDirectory(prefix="plait-trace-", ignore_cleanup_errors=True)
+            folder = tempfile.mkdtemp(prefix="plait-trace-")
+            self._clean = weakref.finalize(self, _remove, folder, os.getpid())
             self._began = time.monotonic_ns()
             try:
-                self._tracing = _tracing.begin(folder.name, self.hz, self._records)
+                self._tracing = _tracing.begin(folder, self.hz, self._records)
             except BaseException:
-                folder.cleanup()
+                self._clean()
                 raise
             self._folder = folder
         self.gil = self._tracing.sampler.source
@@ -216,10 +225,10 @@ class trace(Trace):
             _tracing.end()
             assert self._folder is not None
             try:
-                self._read(Path(self._folder.name), ended)
+                self._read(Path(self._folder), ended)
                 self.cost_s = tracing.sampler.cost[1] / 1e9
             finally:
-                self._folder.cleanup()
+                self._clean()
         return self
 
     def _read(self, folder: Path, ended: int) -> None:
@@ -232,7 +241,7 @@ class trace(Trace):
         if self._timeline is None and self._folder is not None:
             with contextlib.suppress(OSError):
                 now = time.monotonic_ns()
-                return read_tapes(Path(self._folder.name), self._began, now).timeline
+                return read_tapes(Path(self._folder), self._began, now).timeline
         return self._timeline or Timeline()
 
     def __enter__(self) -> Self:

@@ -84,7 +84,7 @@ def _run(code: types.CodeType, main: types.ModuleType) -> int:
     except BaseException as error:
         # As python prints it, without the frame above.
         below = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        sys.excepthook(type(error), error, below)
+        sys.excepthook(type(error), error.with_traceback(below), below)
         return 1
     return 0
 
