@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import hashlib
 import io
 import itertools
 import json
@@ -51,8 +52,8 @@ def seconds_in(t: Trace, lane: Lane) -> dict[str, float]:
 
 def until_seen(t: trace, thread: threading.Thread, state: str, seconds: float = 0.02) -> None:
     """Waits until the sampler has seen a thread so long in a state."""
-    assert t._tracing is not None
-    sampler, number = t._tracing.sampler, list(STATES).index(state)
+    assert t.tracing is not None
+    sampler, number = t.tracing.sampler, list(STATES).index(state)
 
     def is_seen() -> bool:
         totals = sampler.totals().get(thread.native_id or 0)
@@ -456,6 +457,33 @@ def test_pictures_of_many_spans_are_thinned() -> None:
     assert few.seconds == pytest.approx(many.seconds, abs=1e-3)
 
 
+def test_live_view() -> None:
+    pytest.importorskip("anywidget")
+    with trace() as t:
+        view = t.live(0.05)
+        until(lambda: any(name == "worker" for _, name, *_ in view.data["lanes"]) or start_worker())
+        with pytest.raises(ValueError, match="every"):
+            t.live(0)
+    until(lambda: not any("trace-live" in thread.name for thread in threading.enumerate()))
+    assert view.data["seconds"] == t.timeline.seconds
+    assert not any("trace-live" in lane.name for lane in t.lanes)
+
+
+def start_worker() -> None:
+    thread = threading.Thread(target=compute, name="worker")
+    thread.start()
+    thread.join()
+
+
+def test_live_view_without_anywidget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    with trace() as t:
+        still = t.live()
+        until(lambda: t.lanes)
+        assert "anywidget is missing" in still._repr_html_()
+        assert "MainProcess" in str(still)
+
+
 # The command.
 
 
@@ -518,3 +546,69 @@ def test_command_with_scripts_that_fail(tmp_path: Path) -> None:
     assert "trace_script" not in done.stderr
     bad.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     assert "interrupted" in trace_command(str(bad), code=130).stderr
+
+
+# The truth: against the kernel's own account of each thread.
+
+
+def kernels_word(tid: int) -> tuple[float, float]:
+    """Seconds that a thread has run, and has waited for a processor, as the scheduler counts."""
+    ran, waited, _ = Path(f"/proc/self/task/{tid}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no schedstat")
+def test_states_agree_with_the_scheduler() -> None:
+    end = threading.Event()
+
+    def spins() -> None:
+        while not end.is_set():
+            pass
+
+    def sleeps() -> None:
+        while not end.is_set():
+            time.sleep(0.004)
+
+    def mixed() -> None:
+        while not end.is_set():
+            compute(0.003)
+            time.sleep(0.003)
+
+    def hashes() -> None:
+        block = b"x" * 4_000_000
+        while not end.is_set():
+            hashlib.sha256(block).digest()
+
+    programs = {"spins": spins, "rivals": spins, "sleeps": sleeps, "mixed": mixed, "hashes": hashes}
+    threads = {
+        name: threading.Thread(target=work, name=name, daemon=True)
+        for name, work in programs.items()
+    }
+    for thread in threads.values():
+        thread.start()
+    tids = {name: thread.native_id or 0 for name, thread in threads.items()}
+    before = {name: kernels_word(tid) for name, tid in tids.items()}
+    with trace() as t:
+        time.sleep(4)
+        after = {name: kernels_word(tid) for name, tid in tids.items()}
+    end.set()
+    for thread in threads.values():
+        thread.join()
+    summary = t.summary()
+    assert summary["decided"] > 0.9
+    whole = summary["seconds"]
+    for name in programs:
+        states = seconds_in(t, lane_of(t, name))
+        ran = after[name][0] - before[name][0]
+        running = states.get("gil", 0) + states.get("nogil", 0)
+        assert running == pytest.approx(ran, abs=0.05 * whole), (name, states)
+        assert sum(states.values()) == pytest.approx(whole, abs=0.05 * whole), (name, states)
+    if HAS_GIL:
+        # One at a time has it.
+        assert summary["states"]["gil"] < 1.05 * whole
+        hashing = seconds_in(t, lane_of(t, "hashes"))
+        assert hashing.get("nogil", 0) > hashing.get("gil", 0)
+    sleeping = seconds_in(t, lane_of(t, "sleeps"))
+    computing = sleeping.get("gil", 0) + sleeping.get("nogil", 0)
+    assert sleeping["sleep"] > computing

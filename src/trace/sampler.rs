@@ -224,7 +224,9 @@ impl Eye {
                 // A new thread has run since its start; one from before the trace was not seen.
                 let known = if first { cpu } else { 0 };
                 let began = now.saturating_sub(cpu - known).max(self.listed);
-                if let Some(seen) = Seen::new(tid, known, began) {
+                if let Some(mut seen) = Seen::new(tid, known, began) {
+                    seen.doing(1, &self.of, Holder::Nobody);
+                    seen.before.what = seen.asleep.unwrap_or(seen.before.what);
                     self.seen.insert(tid, seen);
                 }
             }
@@ -318,7 +320,8 @@ impl Seen {
         let files = Files::open(tid);
         let delay = files.delay().unwrap_or(0);
         let what = What::of(State::Unknown);
-        let before = Before { what, carried: 0 };
+        // Unless it is found asleep; if it does not run, then for want of a processor.
+        let before = Before { what: What::of(State::Nogil), carried: 0 };
         let mut seen = Self {
             files,
             name: String::new(),

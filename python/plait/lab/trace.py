@@ -167,6 +167,10 @@ class trace(Trace):
         records: how many records each process keeps; then the oldest are dropped, and `dropped`
             says how many.
 
+    Attributes:
+        tracing: this process's part, while it runs.
+        ended: is set when it has ended.
+
     Raises:
         ValueError: an argument is out of range.
         RuntimeError: when it is started: a trace is under way already.
@@ -187,8 +191,9 @@ class trace(Trace):
             raise ValueError(f"records must be from 16 to {1 << 26}, got {records}")
         self._records = records
         self._began = 0
+        self.ended = threading.Event()
         self._folder: str | None = None
-        self._tracing: _tracing.Tracing | None = None
+        self.tracing: _tracing.Tracing | None = None
 
     def start(self) -> Self:
         """Begin; a trace begins once."""
@@ -204,18 +209,18 @@ class trace(Trace):
             self._clean = weakref.finalize(self, _remove, folder, os.getpid())
             self._began = time.monotonic_ns()
             try:
-                self._tracing = _tracing.begin(folder, self.hz, self._records)
+                self.tracing = _tracing.begin(folder, self.hz, self._records)
             except BaseException:
                 self._clean()
                 raise
             self._folder = folder
-        self.gil = self._tracing.sampler.source
+        self.gil = self.tracing.sampler.source
         return self
 
     def stop(self) -> Self:
         """End it, and read what was noted; a second time it does nothing."""
         with _lock:
-            tracing, self._tracing = self._tracing, None
+            tracing, self.tracing = self.tracing, None
             if tracing is None:
                 return self
             if tracing.pid != os.getpid():  # a forked child left the block: its own part ends
@@ -229,7 +234,25 @@ class trace(Trace):
                 self.cost_s = tracing.sampler.cost[1] / 1e9
             finally:
                 self._clean()
+                self.ended.set()
         return self
+
+    def live(self, every: float = 0.5) -> Any:
+        """A view for a notebook that is drawn anew while the work runs.
+
+        Args:
+            every: seconds between two drawings, 0.05 at least.
+
+        Returns:
+            An anywidget; where that is not installed, something that shows the trace as it is
+            when it is shown.
+
+        Raises:
+            ValueError: ``every`` is too short.
+        """
+        from .trace_live import live_view
+
+        return live_view(self, every)
 
     def _read(self, folder: Path, ended: int) -> None:
         reading = read_tapes(folder, self._began, ended)
