@@ -263,13 +263,12 @@ def draw_png(
             f"{heading} ({timeline.seconds:.2f} s)", loc="left", fontsize=10, weight="bold"
         )
         for row, lane in enumerate(timeline.lanes):
+            bars: dict[State, list[tuple[float, float]]] = {}
             for span in timeline.of(lane):
-                axis.broken_barh(
-                    [(span.start_s, span.end_s - span.start_s)],
-                    (row - 0.38, 0.76),
-                    color=COLOURS[span.state][0],
-                    linewidth=0,
-                )
+                bars.setdefault(span.state, []).append((span.start_s, span.end_s - span.start_s))
+            for state, ranges in bars.items():
+                colour = COLOURS[state][0]
+                axis.broken_barh(ranges, (row - 0.38, 0.76), color=colour, linewidth=0)
         labels = [_label(lane) for lane in timeline.lanes]
         axis.set_yticks(range(len(labels)), labels, fontsize=8.5)
         axis.set_ylim(len(labels) - 0.45, -0.55)
