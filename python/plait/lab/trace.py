@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from plait import _tracing
+from plait import _core, _tracing
 
 from .tapes import read_tapes
 from .timeline import STATES, Arrow, Lane, Span, Timeline
@@ -174,6 +174,7 @@ class trace(Trace):
     Raises:
         ValueError: an argument is out of range.
         RuntimeError: when it is started: a trace is under way already.
+        NotImplementedError: when it is started: this is not Linux.
 
     >>> import time, plait.lab
     >>> with plait.lab.trace() as t:
@@ -199,6 +200,8 @@ class trace(Trace):
         """Begin; a trace begins once."""
         if self._began:
             raise RuntimeError("this trace has been started before; make a new one")
+        if not hasattr(_core, "Sampler"):
+            raise NotImplementedError("a trace reads Linux's clocks: it can't be had here")
         for name in _HOOKED:
             importlib.import_module(name)
         with _lock:
