@@ -137,6 +137,11 @@ thread_local! {
 
 pub fn seat() -> Seat {
     SEAT.get().unwrap_or_else(|| {
+        static HOOKED: std::sync::Once = std::sync::Once::new();
+        extern "C" fn forget() {
+            forget_seat();
+        }
+        HOOKED.call_once(|| at_fork_in_child(forget));
         #[cfg(target_os = "linux")]
         let native = rustix::thread::gettid().as_raw_nonzero().get();
         #[cfg(not(target_os = "linux"))]

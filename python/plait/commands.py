@@ -1,7 +1,8 @@
-"""The commands of ``plait``: compare, tour, race, doctor. Answers on stdout, progress on stderr."""
+"""The commands of ``plait``: compare, trace, race, tour, doctor. Answers on stdout."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -241,3 +242,48 @@ def doctor(as_json: AsJson = False) -> None:
         typer.echo(json.dumps(findings, indent=2))
     else:
         Console().print(findings_table(findings))
+
+
+@app.command(
+    "trace", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+def trace_command(
+    script: Annotated[Path, typer.Argument(help="A Python file; it is run unchanged.")],
+    args: Annotated[list[str] | None, typer.Argument(help="Its own arguments.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Also write it: .html .svg .png .json (Perfetto)"),
+    ] = None,
+    hz: Annotated[float, typer.Option(help="Looks a second.", metavar="N")] = 1000,
+    records: Annotated[
+        int, typer.Option(help="Records that each process keeps.", metavar="N")
+    ] = 131_072,
+    as_json: AsJson = False,
+) -> int:
+    """Run a script, and draw what its threads, tasks and processes did. Exits with its code."""
+    from .lab.trace_files import check_ending as check_trace_ending
+    from .lab.trace_script import output_to_stderr, trace_script
+
+    try:
+        if output is not None:
+            check_trace_ending(output)
+            if not output.absolute().parent.is_dir():
+                raise ValueError(f"cannot save to {output}: there is no such folder")
+        output = None if output is None else output.absolute()  # the script may change folders
+        with output_to_stderr() if as_json else contextlib.nullcontext():
+            traced, code = trace_script(script, args or [], hz=hz, records=records)
+    except (ValueError, SyntaxError) as error:
+        raise Mistake(str(error)) from None
+    except OSError as error:
+        raise Mistake(f"cannot trace {script}: {error.strerror or error}") from None
+    if as_json:
+        typer.echo(json.dumps(traced.to_dict()))
+    else:
+        Console(stderr=True).print(traced)
+    if output is not None:
+        try:
+            traced.save(output)
+        except OSError as error:
+            raise Mistake(f"cannot save to {output}: {error.strerror}") from None
+        Console(stderr=True).print(f"saved {output}", highlight=False, soft_wrap=True)
+    return code

@@ -82,10 +82,14 @@ impl Sampler {
             self.shared.stop.clear();
             let (of, tape) = (self.of.clone(), self.tape.clone());
             let (shared, pause) = (Arc::clone(&self.shared), self.pause);
+            // What the caller does next counts, however late the thread begins.
+            let mut eye = Eye::new(of, tape, shared);
+            eye.list();
             let name = OWN_NAME.to_owned();
             *thread = Some(std::thread::Builder::new().name(name).spawn(move || {
                 crate::os::block_signals();
-                Eye::new(of, tape, shared).watch(pause);
+                eye.here = rustix::thread::gettid().as_raw_nonzero().get();
+                eye.watch(pause);
             })?);
         }
         Ok(())
@@ -163,6 +167,7 @@ struct Eye {
     of: Interpreter,
     tape: Option<Arc<Tape>>,
     shared: Arc<Shared>,
+    /// The thread that looks.
     here: i32,
     seen: HashMap<i32, Seen>,
     holder: Holder,
@@ -173,9 +178,8 @@ struct Eye {
 
 impl Eye {
     fn new(of: Interpreter, tape: Option<Arc<Tape>>, shared: Arc<Shared>) -> Self {
-        let here = rustix::thread::gettid().as_raw_nonzero().get();
         let (seen, holder) = (HashMap::new(), Holder::Hidden);
-        Self { of, tape, shared, here, seen, holder, ran: 0, listed: 0 }
+        Self { of, tape, shared, here: 0, seen, holder, ran: 0, listed: 0 }
     }
 
     fn watch(mut self, pause: Duration) {
@@ -220,7 +224,9 @@ impl Eye {
                 // A new thread has run since its start; one from before the trace was not seen.
                 let known = if first { cpu } else { 0 };
                 let began = now.saturating_sub(cpu - known).max(self.listed);
-                if let Some(seen) = Seen::new(tid, known, began) {
+                if let Some(mut seen) = Seen::new(tid, known, began) {
+                    seen.doing(1, &self.of, Holder::Nobody);
+                    seen.before.what = seen.asleep.unwrap_or(seen.before.what);
                     self.seen.insert(tid, seen);
                 }
             }
@@ -314,7 +320,8 @@ impl Seen {
         let files = Files::open(tid);
         let delay = files.delay().unwrap_or(0);
         let what = What::of(State::Unknown);
-        let before = Before { what, carried: 0 };
+        // Unless it is found asleep; if it does not run, then for want of a processor.
+        let before = Before { what: What::of(State::Nogil), carried: 0 };
         let mut seen = Self {
             files,
             name: String::new(),

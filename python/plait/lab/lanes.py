@@ -118,7 +118,12 @@ def draw_rich(timeline: Timeline, width: int = 60, seconds: float | None = None)
             text.append(_BLOCKS[cell] if cell else " ", style=COLOURS[cell][0] if cell else "")
         text.append("\n")
     text.append(f"{'':<{margin}}  {_axis(seconds, width)}\n", style="dim")
+    used = 0
     for state in states_in(timeline):
+        used += len(STATES[state]) + 5
+        if used > margin + 2 + width and used > len(STATES[state]) + 5:
+            text.append("\n")
+            used = len(STATES[state]) + 5
         text.append(f"{_BLOCKS[state]} ", style=COLOURS[state][0])
         text.append(f"{STATES[state]}   ", style="dim")
     return text
@@ -258,13 +263,12 @@ def draw_png(
             f"{heading} ({timeline.seconds:.2f} s)", loc="left", fontsize=10, weight="bold"
         )
         for row, lane in enumerate(timeline.lanes):
+            bars: dict[State, list[tuple[float, float]]] = {}
             for span in timeline.of(lane):
-                axis.broken_barh(
-                    [(span.start_s, span.end_s - span.start_s)],
-                    (row - 0.38, 0.76),
-                    color=COLOURS[span.state][0],
-                    linewidth=0,
-                )
+                bars.setdefault(span.state, []).append((span.start_s, span.end_s - span.start_s))
+            for state, ranges in bars.items():
+                colour = COLOURS[state][0]
+                axis.broken_barh(ranges, (row - 0.38, 0.76), color=colour, linewidth=0)
         labels = [_label(lane) for lane in timeline.lanes]
         axis.set_yticks(range(len(labels)), labels, fontsize=8.5)
         axis.set_ylim(len(labels) - 0.45, -0.55)
@@ -277,7 +281,11 @@ def draw_png(
     found = {state for timeline in timelines.values() for state in states_in(timeline)}
     handles = [Patch(color=COLOURS[s][0], label=STATES[s]) for s in STATES if s in found]
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 4),
+        frameon=False,
+        fontsize=9,
     )
     if title:
         figure.suptitle(title, fontsize=12, weight="bold")

@@ -127,6 +127,12 @@ function draw(root, data) {
     data.lanes.forEach((lane, row) => paintLane(lane, row, ink));
     if (arrows) paintArrows(ink);
   }
+  function fitted(name, room) {
+    if (room < 30) return "";
+    if (context.measureText(name).width <= room) return name;
+    const letters = Math.floor(name.length * room / context.measureText(name).width) - 1;
+    return letters < 3 ? "" : name.slice(0, letters) + "…";
+  }
   function paintLane(lane, row, ink) {
     const top = AXIS + row * ROW + (ROW - BAR) / 2, list = indices[row], colour = dark ? 3 : 2;
     context.save();
@@ -173,10 +179,11 @@ function draw(root, data) {
       const visible = Math.max(begin, left);
       context.fillRect(begin, top, Math.max(end - begin - (end - begin > 3 ? 0.6 : 0), 0.8), BAR);
       const room = Math.min(end, width) - visible - 8;
-      if (room > 26 && context.measureText(name).width < room) {
+      const shown = fitted(name, room);
+      if (shown) {
         context.fillStyle = stateOf[i] === 6 && !dark ? "#1f2328" : dark ? "#101318" : "#ffffff";
         if (stateOf[i] === 6 && dark) context.fillStyle = "#e6e9ee";
-        context.fillText(name, visible + 4, top + BAR / 2);
+        context.fillText(shown, visible + 4, top + BAR / 2);
       }
       context.globalAlpha = 1;
     }

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from plait import _tracing
+from plait import _core, _tracing
 
 from .tapes import read_tapes
 from .timeline import STATES, Arrow, Lane, Span, Timeline
@@ -147,6 +149,12 @@ class Trace:
 _lock = threading.Lock()
 
 
+def _remove(folder: str, pid: int) -> None:
+    """Not by a forked child, which has the same to do at its exit."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class trace(Trace):
     """Trace what a block does: ``with plait.lab.trace() as t:``.
 
@@ -159,9 +167,14 @@ class trace(Trace):
         records: how many records each process keeps; then the oldest are dropped, and `dropped`
             says how many.
 
+    Attributes:
+        tracing: this process's part, while it runs.
+        ended: is set when it has ended.
+
     Raises:
         ValueError: an argument is out of range.
         RuntimeError: when it is started: a trace is under way already.
+        NotImplementedError: when it is started: this is not Linux.
 
     >>> import time, plait.lab
     >>> with plait.lab.trace() as t:
@@ -179,34 +192,38 @@ class trace(Trace):
             raise ValueError(f"records must be from 16 to {1 << 26}, got {records}")
         self._records = records
         self._began = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._tracing: _tracing.Tracing | None = None
+        self.ended = threading.Event()
+        self._folder: str | None = None
+        self.tracing: _tracing.Tracing | None = None
 
     def start(self) -> Self:
         """Begin; a trace begins once."""
         if self._began:
             raise RuntimeError("this trace has been started before; make a new one")
+        if not hasattr(_core, "Sampler"):
+            raise NotImplementedError("a trace reads Linux's clocks: it can't be had here")
         for name in _HOOKED:
             importlib.import_module(name)
         with _lock:
             running = _tracing.current
             if running is not None and running.pid == os.getpid():
                 raise RuntimeError("a trace is under way already: one at a time")
-            folder = tempfile.TemporaryDirectory(prefix="plait-trace-", ignore_cleanup_errors=True)
+            folder = tempfile.mkdtemp(prefix="plait-trace-")
+            self._clean = weakref.finalize(self, _remove, folder, os.getpid())
             self._began = time.monotonic_ns()
             try:
-                self._tracing = _tracing.begin(folder.name, self.hz, self._records)
+                self.tracing = _tracing.begin(folder, self.hz, self._records)
             except BaseException:
-                folder.cleanup()
+                self._clean()
                 raise
             self._folder = folder
-        self.gil = self._tracing.sampler.source
+        self.gil = self.tracing.sampler.source
         return self
 
     def stop(self) -> Self:
         """End it, and read what was noted; a second time it does nothing."""
         with _lock:
-            tracing, self._tracing = self._tracing, None
+            tracing, self.tracing = self.tracing, None
             if tracing is None:
                 return self
             if tracing.pid != os.getpid():  # a forked child left the block: its own part ends
@@ -216,11 +233,29 @@ class trace(Trace):
             _tracing.end()
             assert self._folder is not None
             try:
-                self._read(Path(self._folder.name), ended)
+                self._read(Path(self._folder), ended)
                 self.cost_s = tracing.sampler.cost[1] / 1e9
             finally:
-                self._folder.cleanup()
+                self._clean()
+                self.ended.set()
         return self
+
+    def live(self, every: float = 0.5) -> Any:
+        """A view for a notebook that is drawn anew while the work runs.
+
+        Args:
+            every: seconds between two drawings, 0.05 at least.
+
+        Returns:
+            An anywidget; where that is not installed, something that shows the trace as it is
+            when it is shown.
+
+        Raises:
+            ValueError: ``every`` is too short.
+        """
+        from .trace_live import live_view
+
+        return live_view(self, every)
 
     def _read(self, folder: Path, ended: int) -> None:
         reading = read_tapes(folder, self._began, ended)
@@ -232,7 +267,7 @@ class trace(Trace):
         if self._timeline is None and self._folder is not None:
             with contextlib.suppress(OSError):
                 now = time.monotonic_ns()
-                return read_tapes(Path(self._folder.name), self._began, now).timeline
+                return read_tapes(Path(self._folder), self._began, now).timeline
         return self._timeline or Timeline()
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ from .lanes import draw_png, draw_rich, draw_text, standalone_svg
 from .timeline import STATES, Span, Timeline
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from .trace import Trace
 
@@ -195,8 +195,22 @@ def as_text(trace: Trace, width: int = 72) -> str:
     return "\n".join([draw_text(thinned(trace.timeline), width), *notes(trace)])
 
 
-def as_rich(trace: Trace, width: int = 72) -> RenderableType:
-    """For one with colours."""
-    text = draw_rich(thinned(trace.timeline), width)
-    text.append("\n" + "\n".join(notes(trace)), style="dim")
-    return text
+class _Chart:
+    """As wide as the console."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        timeline = thinned(self._trace.timeline)
+        margin = max((len(f"{lane.kind} {lane.name}") for lane in timeline.lanes), default=0)
+        yield draw_rich(timeline, max(options.max_width - margin - 2, 20))
+        from rich.text import Text
+
+        for note in notes(self._trace):
+            yield Text(note, style="dim")
+
+
+def as_rich(trace: Trace) -> RenderableType:
+    """For a terminal with colours."""
+    return _Chart(trace)

@@ -16,13 +16,14 @@ from .trace_files import notes, thinned
 if TYPE_CHECKING:
     from .trace import Trace
 
-__all__ = ["data_of", "fragment", "page"]
+__all__ = ["asset", "data_of", "fragment", "page"]
 
 _MOST_IN_CELL = 20_000  # spans that a notebook's file should carry
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file beside this one."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
@@ -81,8 +82,8 @@ def fragment(trace: Trace) -> str:
 
 def _element(trace: Trace, name: str, still: str) -> str:
     return (
-        f'<style>{_asset("trace.css")}</style><div class="plait-trace" id="{name}">{still}</div>'
-        f"<script>(()=>{{{_asset('trace.js')}\n"
+        f'<style>{asset("trace.css")}</style><div class="plait-trace" id="{name}">{still}</div>'
+        f"<script>(()=>{{{asset('trace.js')}\n"
         f'draw(document.getElementById("{name}"), {_json(data_of(trace))});}})()</script>'
     )
 
