@@ -99,7 +99,8 @@ class Kernel:
         self.manager, self.client = jupyter_client.manager.start_new_kernel(cwd=str(folder))
 
     def begin(self, code):
-        self.client.execute(code)
+        # Else what is asked for right after an error is answered with "aborted".
+        self.client.execute(code, stop_on_error=False)
 
     def until_said(self, pattern):
         """Read what the kernel says until it says this."""
