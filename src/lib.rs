@@ -72,7 +72,7 @@ mod _core {
         watch_face::{WatchNews, watch_begin, watch_end, watch_pause},
     };
     #[pymodule_export]
-    use crate::atomic::face::{AtomicInt, AtomicRef};
+    use crate::atomic::face::{AtomicInt, AtomicRef, add_together};
     #[pymodule_export]
     use crate::future::{awaited::await_future, face::BaseFuture, promise::Promise};
     #[pymodule_export]

@@ -1,4 +1,4 @@
-"""The commands of ``plait``: compare, tour, doctor. Answers on stdout, progress on stderr."""
+"""The commands of ``plait``: compare, tour, race, doctor. Answers on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -202,6 +202,33 @@ def tour(
     if as_json:
         typer.echo(json.dumps(result.to_dict(), indent=2))
     return 0 if result.ok else 1
+
+
+@app.command()
+def race(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="A classic race, or a Python file with `setup`, `threads` and `invariant`; "
+            "by default the classic ones are listed.",
+            metavar="NAME|FILE.py",
+        ),
+    ] = None,
+    fix: Annotated[
+        str | None, typer.Option(help="Try this way to mend it instead of the bug.", metavar="NAME")
+    ] = None,
+    budget: Annotated[float, typer.Option(help="Seconds to look for.", metavar="S")] = 10.0,
+    as_json: AsJson = False,
+) -> int:
+    """Look for an interleaving of threads that breaks what should hold, and show its steps."""
+    from .lab.race_command import answer
+
+    try:
+        text, data, code = answer(what, fix, budget)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
+    typer.echo(json.dumps(data, indent=2) if as_json else text)
+    return code
 
 
 @app.command()

@@ -1,8 +1,8 @@
 //! What Python sees of atomic values; `plait.atomic` has the documentation.
 
-use super::Number;
+use super::{Number, twin};
 use crate::error::locked;
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Mutex;
@@ -151,4 +151,17 @@ impl AtomicRef {
     fn __clear__(&self) {
         let _former = Python::attach(|py| self.exchange(py.None()));
     }
+}
+
+/// What `threads` threads in Rust leave that each add one to a number, `rounds` times.
+#[pyfunction]
+#[pyo3(signature = (threads, rounds, in_one_step))]
+pub fn add_together(
+    py: Python<'_>,
+    threads: usize,
+    rounds: u64,
+    in_one_step: bool,
+) -> PyResult<u64> {
+    py.detach(|| twin::add_together(threads, rounds, in_one_step))
+        .ok_or_else(|| PyRuntimeError::new_err(format!("cannot start {threads} threads")))
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
 #[cfg(feature = "python")]
 pub mod face;
+pub mod twin;
 
 #[derive(Default)]
 pub struct Number(AtomicI64);

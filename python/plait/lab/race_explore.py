@@ -1,0 +1,294 @@
+"""The search of `race`: which thread goes on, tried in every way that matters, simplest first.
+
+The algorithm is iterative context bounding (M. Musuvathi, S. Qadeer: Iterative context bounding
+for systematic testing of multithreaded programs, PLDI 2007): first all runs without a preemption
+(a switch away from a thread that could have gone on), then all with one, and so on, since most
+bugs need few. Runs are not resumed but repeated up to the choice that is to differ.
+
+Two things keep it small. Threads are switched only before operations on what at least two of
+them were seen to use, and one to write; what is seen to be shared later has the search begin
+anew. And where two beginnings of runs differ only in the order of operations that don't depend
+on each other, they lead to the same state, and what follows is tried once: `Run.past` is the same
+for both (A. Mazurkiewicz's traces, hashed as in CHESS).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .race_engine import Player, Run
+from .race_patches import Patches
+from .race_points import Points
+from .race_standins import makers
+
+__all__ = ["Finding", "Game", "Kind", "Search", "search"]
+
+Kind = Literal["invariant", "deadlock", "exception"]
+Choices = tuple[int, ...]
+
+
+class Diverged(Exception):
+    """A run that was repeated went another way."""
+
+
+@dataclass
+class Game:
+    """What `race` was given, and what is known of it."""
+
+    setup: Callable[[], Any]
+    threads: Sequence[Callable[[Any], object]]
+    invariant: Callable[[Any], bool]
+    points: Points
+    stall: float = 3.0
+
+    def patches(self, is_quiet: bool = True) -> Patches:
+        return Patches([self.setup, *self.threads, self.invariant], self.points, is_quiet)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call setup or invariant: what it makes are stand-ins."""
+        me = threading.get_ident()
+        makers.add(me)
+        try:
+            return function(*arguments)
+        finally:
+            makers.discard(me)
+
+    def holds(self, state: Any) -> bool:
+        """Whether the invariant does."""
+        answer = self.call(self.invariant, state)
+        if type(answer) is not bool and type(answer).__name__ not in ("bool", "bool_"):
+            raise TypeError(f"invariant must return True or False, got {answer!r}")
+        return bool(answer)
+
+    def new_run(self, patches: Patches, choose: Any) -> Run:
+        patches.renew()
+        return Run(lambda: self.call(self.setup), self.threads, self.points, choose, patches.adopt)
+
+
+@dataclass
+class Finding:
+    """A run that went wrong."""
+
+    kind: Kind
+    preemptions: int
+    switches: int
+    steps: list[Any]
+    error: BaseException | None
+    thread: int | None
+    state: Any
+    players: list[tuple[int, Any, list[int], str]] = field(default_factory=list)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.preemptions, self.switches, len(self.steps)
+
+
+@dataclass
+class Search:
+    """How the search went."""
+
+    finding: Finding | None = None
+    runs: int = 0
+    bound: int = -1  # all runs up to so many preemptions were tried; -1: not even those without
+    is_exhausted: bool = False
+    trouble: str | None = None
+    endless: int = 0
+    diverged: int = 0
+    seconds: float = 0.0
+    left: list[Player] = field(default_factory=list)
+
+
+class Chooser:
+    """Follows given choices, and after them keeps to the thread that runs; notes what else there
+    was to choose."""
+
+    def __init__(self, prefix: Choices) -> None:
+        self.prefix = prefix
+        self.choices: list[int] = []
+        self.forks: list[tuple[int, tuple[int, ...], tuple[int, ...], bool]] = []
+        self.preemptions = 0
+        self.has_diverged = False
+
+    def __call__(self, run: Run, one: Player | None, ready: list[Player]) -> Player:
+        at = len(self.choices)
+        could_go_on = one is not None and one in ready and not one.has_yielded
+        default = one if could_go_on and one is not None else ready[0]
+        chosen = default
+        if at < len(self.prefix):
+            wanted = [other for other in ready if other.index == self.prefix[at]]
+            if wanted:
+                chosen = wanted[0]
+            else:
+                self.has_diverged = True
+        elif len(ready) > 1:
+            others = tuple(other.index for other in ready if other is not default)
+            self.forks.append((at, others, run.past, could_go_on))
+        if could_go_on and chosen is not one:
+            self.preemptions += 1
+        self.choices.append(chosen.index)
+        return chosen
+
+
+class Follower:
+    """Follows the order of a run's steps, whatever is known to be shared by now."""
+
+    def __init__(self, order: Sequence[int]) -> None:
+        self.order = order
+        self.has_diverged = False
+
+    def __call__(self, run: Run, one: Player | None, ready: list[Player]) -> Player:
+        at = len(run.steps)
+        wanted = [
+            other for other in ready if at < len(self.order) and other.index == self.order[at]
+        ]
+        self.has_diverged |= not wanted
+        return (wanted or ready)[0]
+
+
+def _play(
+    game: Game, patches: Patches, chooser: Chooser | Follower, deadline: float
+) -> tuple[Run, bool]:
+    """One run. Whether it came to its end."""
+    run = game.new_run(patches, chooser)
+    run.is_exact = isinstance(chooser, Follower)
+    try:
+        is_done = run.begin(game.stall, deadline) and run.go_on(None, game.stall, deadline)
+    except BaseException:
+        run.abandon()
+        raise
+    return run, is_done
+
+
+def judge(game: Game, run: Run, preemptions: int = 0) -> Finding | None:
+    """What went wrong in a run that has ended, if anything has."""
+    kind: Kind | None = None
+    error, thread = None, None
+    for one in run.players:
+        if one.error is not None and error is None:
+            kind, error, thread = "exception", one.error, one.index
+    waiting: list[tuple[int, Any, list[int], str]] = []
+    if kind is None and run.is_deadlock:
+        kind = "deadlock"
+        for one in run.players:
+            if not one.is_done and (pending := one.pending) is not None:
+                owners = [] if pending.thing is None else list(pending.thing.owners())
+                place = f"{pending.file}:{pending.line}: {pending.source}"
+                waiting.append((one.index, pending.thing, owners, place))
+    if kind is None and not run.is_endless and not game.holds(run.state):
+        kind = "invariant"
+    if kind is None:
+        return None
+    order = [step.thread for step in run.steps]
+    switches = sum(before != after for before, after in itertools.pairwise(order))
+    return Finding(kind, preemptions, switches, run.steps, error, thread, run.state, waiting)
+
+
+def play_again(
+    game: Game, order: Sequence[int], is_quiet: bool = True
+) -> tuple[Finding | None, Run]:
+    """Repeat a run.
+
+    Args:
+        game: the program.
+        order: the threads, by index, in the order of the run's steps.
+        is_quiet: whether to swallow what the threads print.
+
+    Raises:
+        Diverged: it went another way.
+    """
+    with game.patches(is_quiet) as patches:
+        follower = Follower(order)
+        run, is_done = _play(game, patches, follower, time.monotonic() + 60)
+        try:
+            found = judge(game, run) if is_done else None
+        finally:
+            run.abandon()
+        if follower.has_diverged or not is_done or len(run.steps) != len(order):
+            raise Diverged
+        return found, run
+
+
+def search(game: Game, budget: float) -> Search:
+    """Try the runs of a program, until one goes wrong, all are tried, or time is over."""
+    result = Search()
+    began = time.monotonic()
+    with game.patches() as patches:
+        _search(game, patches, result, began, budget)
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def _search(game: Game, patches: Patches, result: Search, began: float, budget: float) -> None:
+    deadline = began + budget
+    best: Finding | None = None
+    other_best: Finding | None = None  # found before all was known that is shared
+    queue: list[tuple[Sequence[int], int, int]] = [((), 0, -1)]
+    later: list[tuple[Sequence[int], int, int]] = []
+    seen: set[Any] = set()
+    bound = 0
+    while True:
+        if not queue:
+            if best is not None:
+                break
+            result.bound = bound
+            if not later:
+                result.is_exhausted = not result.endless and not result.diverged
+                break
+            queue, later = later[::-1], []
+            bound += 1
+        if time.monotonic() > deadline:
+            break
+        base, length, instead = queue.pop()
+        prefix = (*base[:length], instead) if instead >= 0 else ()
+        chooser = Chooser(prefix)
+        run, is_done = _play(game, patches, chooser, deadline + 0.2)
+        finding = None
+        try:
+            if is_done:
+                finding = judge(game, run, chooser.preemptions)
+        finally:
+            if not is_done or not run.is_over or run.is_deadlock or run.is_endless:
+                result.left = run.abandon()
+        if not is_done:
+            if result.left or run.ticks == 0 or time.monotonic() <= deadline:
+                result.trouble = (
+                    f"{run.running.name if run.running else 'a thread'} does not come back from "
+                    f"{run.stuck_at}"
+                )
+            break
+        result.runs += 1
+        result.endless += run.is_endless
+        result.diverged += chooser.has_diverged
+        if game.points.has_grown and best is None:
+            # More is shared than was known: what was tried until now left something out.
+            game.points.has_grown = False
+            other_best = finding or other_best
+            if finding is None or finding.preemptions > 0:
+                queue, later, bound = [((), 0, -1)], [], 0
+                seen.clear()
+                result.runs = result.endless = result.diverged = 0
+                continue
+        if finding is not None and (best is None or finding.size < best.size):
+            if best is None:
+                # Of those with as few preemptions, the shortest that a look around finds.
+                now = time.monotonic()
+                deadline = min(deadline, now + max(0.2, min(1.0, now - began)))
+                later = []
+            best = finding
+        choices = tuple(chooser.choices)
+        for at, others, past, could_go_on in chooser.forks:
+            seen.add((past, choices[at]))
+            for other in others:
+                if (past, other) in seen:
+                    continue
+                seen.add((past, other))
+                if not could_go_on:
+                    queue.append((choices, at, other))
+                elif best is None:
+                    later.append((choices, at, other))
+    result.finding = best or other_best
