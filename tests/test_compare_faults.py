@@ -17,6 +17,7 @@ import pytest
 from conftest import PATIENCE
 from plait.lab import Report, compare
 from plait.lab import against as against_module
+from plait.lab.asked import find_items, find_what
 from plait.lab.report import Row, write_whole
 
 pytestmark = pytest.mark.timeout(PATIENCE * 2)
@@ -203,6 +204,31 @@ def test_shares_sum_to_one_and_are_those_of_the_contract():
             assert all(value >= 0 for value in row.shares.values())
             assert set(row.inferred) <= set(names)
     assert report["threading"].shares["io_wait"] > report["threading"].shares["compute"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nope", "no workload is called 'nope'"),
+        ("no_such_module:f", "there is no module no_such_module"),
+        ("no_such_file.py:f", "there is no file"),
+        ("math:nope", "math has no 'nope'"),
+        ("math:pi", "not callable"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(text, says, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ValueError, match=says):
+        find_what(text)
+
+
+def test_items_by_words():
+    assert find_items("range(3)", {}) == [0, 1, 2]
+    assert find_items("N", {"N": (1, 2)}) == [1, 2]
+    assert find_items("make", {"make": lambda: [5]}) == [5]
+    for text, says in {"1 +": "gives no items", "3": "gives no items", "@no/such": "read"}.items():
+        with pytest.raises(ValueError, match=says):
+            find_items(text, {})
 
 
 @pytest.fixture(scope="module")
