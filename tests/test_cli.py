@@ -66,6 +66,9 @@ def test_compare_json_is_json_only(tmp_path):
         (("compare", "primes", "--repeats", "-1"), "repeats must be at least 1"),
         (("compare", "primes", "--workers", "many"), "--workers"),
         (("compare",), "WORKLOAD"),
+        (("compare", "no_such_file.py:f", "--items", "[1]"), "no file"),
+        (("compare", "math:sqrt"), "--items is missing"),
+        (("compare", "primes", "--against", "no.json"), "cannot read no.json"),
         (("compare", "primes", "--save", "report.pdf"), ".html"),
         (("compare", "primes", "--save", "no/such/folder/report.png"), "no such folder"),
         (("nope",), "nope"),
@@ -79,11 +82,49 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, says):
     assert done.stderr.count("\n") == 1
 
 
+SCRIPT = """
+import os
+assert __name__ != "__main__", "it was run, not imported"
+NUMBERS = [1, 2, 3]
+def work(n):
+    print("working")
+    return n * n
+def crash(n):
+    os._exit(9)
+"""
+
+
+def test_a_function_of_a_script_is_compared_and_again_with_what_was_saved(tmp_path):
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    models = "threading,futures.process,plait.process"
+    asked = ("compare", "mine.py:work", "--items", "NUMBERS", "--models", models, "--json", *QUICK)
+    done = run(*asked, "-o", "first.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [row["ok"] for row in report["rows"]] == [True] * 4
+    assert report["what"] == "work"
+    assert report["items"] == 3
+    again = run(*asked, "--against", "first.json", cwd=tmp_path)
+    assert {"changes", "caveats", "verdict"} == set(json.loads(again.stdout)["against"])
+
+
+def test_a_function_that_crashes_ends_with_a_report(tmp_path):
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    (tmp_path / "lines").write_text("a\nb\n")
+    asked = ("compare", "mine.py:crash", "--items", "@lines", "--models", "serial", *QUICK)
+    done = run(*asked, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "exit code 9" in done.stdout
+
+
 def test_doctor():
     assert "pip install gevent" in run("doctor").stdout or "installed" in run("doctor").stdout
     findings = json.loads(run("doctor", "--json").stdout)
     assert findings["cores"]["usable"] == plait.cpu_count()
     assert set(findings["parts"]["gevent"]) == {"needed_for", "installed", "install"}
+    looked_at = {finding["name"] for finding in findings["findings"]}
+    assert {"build", "GIL", "cores", "start methods", "BLAS threads", "/dev/shm"} <= looked_at
+    assert all(set(each) == {"name", "state", "advice"} for each in findings["findings"])
 
 
 def _group(leader: int) -> list[str]:

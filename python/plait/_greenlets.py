@@ -6,6 +6,8 @@ import pickle
 import signal
 import warnings
 
+from . import _byvalue
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -29,7 +31,7 @@ def serve(connection: Connection[Any, Any], work: bytes, workers: int) -> None:
     hub.NOT_ERROR = (Exception,)  # what a task raises is a row's reason, and not printed here
     task, items = pickle.loads(work)
     pool = Pool(workers)
-    connection.send((True, None))
+    connection.send_bytes(_byvalue.dumps((True, None)))
     while True:
         try:
             connection.recv()
@@ -40,6 +42,7 @@ def serve(connection: Connection[Any, Any], work: bytes, workers: int) -> None:
         except BaseException as error:
             answer = (False, error)
         try:
-            connection.send(answer)
+            pickled = _byvalue.dumps(answer, name="results", to_sender=True)
         except Exception as error:  # it cannot be pickled
-            connection.send((False, RuntimeError(f"cannot send {answer[1]!r}: {error}")))
+            pickled = pickle.dumps((False, RuntimeError(f"cannot send {answer[1]!r}: {error}")))
+        connection.send_bytes(pickled)

@@ -7,9 +7,11 @@ and must do so before anything has taken hold of them.
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from multiprocessing.connection import Connection
 from typing import Any
 
+from .. import _byvalue
 from .._greenlets import serve
 from ..process import get_context
 from .processes import ProcessSession
@@ -30,10 +32,8 @@ class GreenletSession(ProcessSession):
         return 1
 
     def _start(self) -> None:
-        import cloudpickle
-
         # Unpickled there once gevent has done its work: it may import what blocks.
-        work = cloudpickle.dumps((self.job.task, self.job.items))
+        work = _byvalue.dumps((self.job.task, self.job.items))
         self._ours, theirs = multiprocessing.Pipe()
         with self._starting():
             process = get_context().Process(
@@ -49,7 +49,7 @@ class GreenletSession(ProcessSession):
     def _answer(self) -> Any:
         assert self._ours is not None
         try:
-            succeeded, value = self._ours.recv()
+            succeeded, value = pickle.loads(self._ours.recv_bytes())
         except EOFError:
             raise RuntimeError("gevent's process ended before it answered") from None
         if not succeeded:

@@ -13,9 +13,9 @@ from .machine import ceiling, copying
 from .report import Bound, BreakEven, Scaling
 from .rounds import Entry
 from .runner import Runner
-from .sessions import Job
+from .sessions import Job, TimedOut
 from .shares import Waits
-from .turns import take_turn, time_limit
+from .turns import silent, take_turn, time_limit
 
 __all__ = ["Insights", "find_insights", "fit_amdahl"]
 
@@ -46,7 +46,7 @@ def find_insights(entries: list[Entry], job: Job, workers: int) -> Insights:
     dispatch = dispatch_cost()
     overhead = serial_s < dispatch * max(1, len(job.items))
     if not job.task_is_coroutine and not overhead and serial_s < _PROFILED_S:
-        seen = profile(job.task, job.items)
+        seen = _look_at(job)
     bound = find_bound(serial, job, dispatch, seen)
     cores = min(workers, cpu_count())
     most = ceiling(cores) if cores > 1 else None
@@ -64,6 +64,15 @@ def find_insights(entries: list[Entry], job: Job, workers: int) -> Insights:
     return Insights(
         bound, waits, most, _break_even(entries, workers), _scaling(entries, job, workers, serial_s)
     )
+
+
+def _look_at(job: Job) -> Profile | None:
+    """What sampling sees of the tasks; None if they go wrong this time, or hang."""
+    try:
+        with silent(), time_limit(_PROFILED_S):
+            return profile(job.task, job.items)
+    except (Exception, TimedOut):
+        return None
 
 
 def _break_even(entries: list[Entry], workers: int) -> BreakEven | None:
@@ -126,7 +135,7 @@ def _once_with(entry: Entry, job: Job, workers: int) -> float | None:
                 runner.close()
         with time_limit(60):
             return min(take_turn(entry.model.open, job, workers).cost.wall for _ in range(2))
-    except Exception:  # it went well with more workers: so this is no verdict on the model
+    except (Exception, TimedOut):  # it went well with more workers: so it is no verdict on it
         return None
 
 

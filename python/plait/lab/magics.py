@@ -17,6 +17,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.display import display
+from rich.console import Console
 
 from .asked import find_items, find_what
 from .compare import compare
@@ -78,7 +79,7 @@ class PlaitMagics(Magics):
         if asked.command == "doctor":
             from .doctor import examine, findings_table
 
-            _show(findings_table(examine()))
+            Console().print(findings_table(examine()))
         elif asked.command == "tour":
             from .tour import tour
 

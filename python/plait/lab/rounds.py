@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 # A comparison of a named workload ends within a minute, also on a machine that is busy: no
 # round is begun that would end later than this, in seconds.
-BUDGET_S = 44.0
+BUDGET_S = 40.0
 # How long one turn may take, unless the caller says: serial's, and the others' at least.
 LIMIT_S = 30.0
 # A model is run again, up to so many times as often as was asked for, for at most so many

@@ -19,7 +19,7 @@ from .clocks import Cost, measured, sampled
 from .same import first_difference
 from .sessions import Job, Session, TimedOut
 
-__all__ = ["Guard", "Turn", "say", "take_turn", "time_limit"]
+__all__ = ["Guard", "Turn", "say", "silent", "take_turn", "time_limit"]
 
 Open = Callable[[Job, int], Session]
 
@@ -97,6 +97,14 @@ class _Sink(io.TextIOBase):
         return len(text)
 
 
+@contextlib.contextmanager
+def silent() -> Iterator[_Sink]:
+    """What tasks print meanwhile is counted, and not shown."""
+    sink = _Sink()
+    with contextlib.redirect_stdout(sink):
+        yield sink
+
+
 def take_turn(
     open_session: Open,
     job: Job,
@@ -117,8 +125,7 @@ def take_turn(
         sample: also look what its threads do, a thousand times a second.
     """
     gc.collect()  # one model's garbage is not another's to clear away
-    sink = _Sink()
-    with contextlib.redirect_stdout(sink):
+    with silent() as sink:
         start = time.perf_counter()
         with open_session(job, workers) as session:
             turn = Turn(time.perf_counter() - start)
