@@ -24,6 +24,7 @@ from typing import Any
 from plait.thread import Thread
 
 from .race_points import Access, Place, Points, Touch
+from .race_watch import watch
 
 __all__ = ["Abandoned", "Operation", "Player", "Run", "player"]
 
@@ -105,9 +106,7 @@ class Player:
         self.gate.acquire()
         try:
             if not run.is_abandoned:
-                # The flag first: 3.12 looks at it when it is told of the trace function only.
-                sys._getframe().f_trace_opcodes = True
-                sys.settrace(self._enter)
+                watch.tell(self._follow, run.points.is_followed, self._refuse)
                 self.target(run.state)
         except (Abandoned, SystemExit):
             pass
@@ -115,35 +114,32 @@ class Player:
             if not run.is_abandoned:
                 self.error = error
         finally:
-            sys.settrace(None)
+            watch.let()
             self._look_at_written(None)
             del _players[threading.get_ident()]
             self.is_done = True
             self.pending = None
             run.has_ended(self)
 
-    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        # The second: what dataclasses has generated for this module.
-        if not self.run.points.is_followed(frame.f_code) or frame.f_globals is globals():
-            return None
-        frame.f_trace_lines = False
-        frame.f_trace_opcodes = True
-        return self._follow
+    def _refuse(self, code: CodeType) -> None:
+        """A function that cannot be looked into yet."""
+        run = self.run
+        run.unknown_code = code
+        run.is_abandoned = True
+        raise Abandoned
 
-    def _follow(self, frame: FrameType, event: str, argument: Any) -> Any:
+    def _follow(self, frame: FrameType, offset: int) -> None:
         run = self.run
         run.ticks += 1
         if run.is_abandoned:
             raise Abandoned
         if self.written is not None:
             self._look_at_written(frame)
-        if event == "opcode":
-            access = run.points.of(frame.f_code).get(frame.f_lasti)
-            if access is not None:
-                touches = access.touches(frame, run)
-                if touches:
-                    self._access(frame, access, touches)
-        return self._follow
+        access = run.points.of(frame.f_code).get(offset)
+        if access is not None:
+            touches = access.touches(frame, run)
+            if touches:
+                self._access(frame, access, touches)
 
     def _access(self, frame: FrameType, access: Access, touches: Sequence[Touch]) -> None:
         operation = Operation(
@@ -160,9 +156,6 @@ class Player:
             self.written = (operation, frame)
         elif words := access.words(frame, "reads"):
             operation.values.append(words)
-        # Until 3.12 what the locals were before this call is put back after it, variables that
-        # closures share among them, unless they are asked for once more.
-        _ = frame.f_locals
 
     def _look_at_written(self, frame: FrameType | None) -> None:
         if self.written is None:
@@ -223,6 +216,7 @@ class Run:
         self.choose = choose
         self.is_exact = False  # whether each step is a choice, of nobody's interest or not
         self.is_abandoned = False
+        self.unknown_code: CodeType | None = None  # it came to a function that is not prepared
         self.is_endless = False
         self.is_over = False
         self.is_deadlock = False
@@ -292,6 +286,14 @@ class Run:
                 if one.gate.locked():
                     one.gate.release()
         return [one for one in self.players if one.thread.is_alive()]
+
+    def is_blind(self) -> bool:
+        """Whether it has to be repeated, as it came to a function that it could not look into."""
+        if self.unknown_code is None:
+            return False
+        self.abandon()
+        watch.prepare([self.unknown_code])
+        return True
 
     @property
     def stuck_at(self) -> str:
