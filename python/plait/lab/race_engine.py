@@ -86,6 +86,7 @@ class Player:
         self.gate = _thread.allocate_lock()
         self.gate.acquire()
         self.is_done = False
+        self.is_leaving = False
         self.has_yielded = False
         self.pending: Operation | None = None
         self.written: tuple[Operation, FrameType] | None = None  # what it is just writing
@@ -132,6 +133,9 @@ class Player:
         run = self.run
         run.ticks += 1
         if run.is_abandoned:
+            if self.is_leaving:  # in a finally block, or a generator that is being closed
+                return
+            self.is_leaving = True
             raise Abandoned
         if self.written is not None:
             self._look_at_written(frame)
@@ -227,35 +231,32 @@ class Run:
         self.kept: dict[int, Any] = {}  # so that no address is used twice
         self._control = _thread.allocate_lock()
         self._control.acquire()
+        self._has_begun = False  # whether all have come to their first operation
         self._last_write: dict[Place, int] = {}
         self._reads: dict[Place, int] = {}
         self._users: dict[Any, tuple[set[int], set[int], set[Any]]] = {}
-        self._is_beginning = True
         self.state = adopt(setup())
         self.players = [Player(self, index, target) for index, target in enumerate(targets)]
+        self._unbegun = list(self.players)
 
     # ---- called by the one who looks on -----------------------------------------------------
 
     def begin(self, stall: float, deadline: float) -> bool:
-        """Bring each thread to its first operation. Whether all got there."""
+        """Bring each thread to its first operation, and go on until the choice is the caller's.
+
+        Returns:
+            As `go_on`.
+        """
         for one in self.players:
             one.thread.start()
-        for one in self.players:
-            if not self._let(one, stall, deadline):
-                return False
-        self._is_beginning = False
-        return True
+        return self.go_on(self._unbegun.pop(0), stall, deadline)
 
-    def go_on(self, one: Player | None, stall: float, deadline: float) -> bool:
-        """Let a thread go on, or whomever `choose` says, until the choice is the caller's again.
+    def go_on(self, one: Player, stall: float, deadline: float) -> bool:
+        """Let a thread go on, and whomever `choose` says, until the choice is the caller's again.
 
         Returns:
             False: time is over, or (`running` tells the thread) nothing happens any more.
         """
-        one = one or self._next(None)
-        return True if one is None else self._let(one, stall, deadline)
-
-    def _let(self, one: Player, stall: float, deadline: float) -> bool:
         self.running = one
         one.gate.release()
         # Looks are counted, not seconds: a machine that stands still doesn't look either.
@@ -320,6 +321,11 @@ class Run:
         return timed[:1]  # time passes when nobody can do anything else
 
     def _next(self, one: Player | None) -> Player | None:
+        if self._unbegun:
+            return self._unbegun.pop(0)
+        if not self._has_begun:
+            self._has_begun = True
+            one = None
         ready = self.can_go_on()
         if not ready:
             self.is_over = True
@@ -342,7 +348,7 @@ class Run:
 
     def pass_on(self, one: Player) -> None:
         """Stop, and go on when one is chosen to."""
-        chosen = None if self._is_beginning else self._next(one)
+        chosen = self._next(one)
         if chosen is one:
             return
         self._hand_over(chosen)
@@ -353,7 +359,7 @@ class Run:
         if self.is_abandoned:
             self._control_back()
             return
-        self._hand_over(None if self._is_beginning else self._next(None))
+        self._hand_over(self._next(None))
 
     def _hand_over(self, chosen: Player | None) -> None:
         if chosen is None:

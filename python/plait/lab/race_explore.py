@@ -175,7 +175,7 @@ def _play(
         run = game.new_run(patches, chooser)
         run.is_exact = isinstance(chooser, Follower)
         try:
-            is_done = run.begin(game.stall, deadline) and run.go_on(None, game.stall, deadline)
+            is_done = run.begin(game.stall, deadline)
         except BaseException:
             run.abandon()
             raise
@@ -251,6 +251,7 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
     later: list[tuple[Sequence[int], int, int]] = []
     seen: set[Any] = set()
     bound = 0
+    ending: list[Player] = []  # what they had to do they have done
     while True:
         if not queue:
             if best is not None:
@@ -281,6 +282,7 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
                 )
             break
         result.runs += 1
+        ending = [one for one in (*ending, *run.players) if one.thread.is_alive()]
         result.endless += run.is_endless
         result.diverged += chooser.has_diverged
         if game.points.has_grown and best is None:
@@ -310,4 +312,6 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
                     queue.append((choices, at, other))
                 elif best is None:
                     later.append((choices, at, other))
+    for one in ending:
+        one.thread.join()
     result.finding = best or other_best
