@@ -61,6 +61,7 @@ impl<T: Send + Sync> Forked<T> {
 
 /// How often this process is a forked child since plait came: what was made at another count
 /// belongs to a parent. Never changes while the calling thread runs, unless it forks.
+#[inline]
 pub fn generation() -> u64 {
     static HOOKED: Once = Once::new();
     static FORKS: AtomicU64 = AtomicU64::new(0);

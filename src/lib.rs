@@ -14,6 +14,7 @@ mod parallel;
 mod process;
 mod sync;
 mod thread;
+mod trace;
 
 #[cfg(feature = "python")]
 mod context;
@@ -94,4 +95,7 @@ mod _core {
         face::{Job, PyLane, Worker},
         pool::face::{Attempt, BaseThreadPool, PoolThread, blocked},
     };
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::trace::face::{PySampler, read_tape};
 }

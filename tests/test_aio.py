@@ -595,3 +595,15 @@ def test_a_forked_child_builds_its_own_runtime_and_threads():
         os._exit(0 if asyncio.run(main()) == [1, 2] else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert asyncio.run(main()) == [1, 2]
+
+
+def test_a_failed_awaitable_that_its_waiter_keeps_is_collected():
+    async def main():
+        failing = aio.to_thread(divmod, 1, 0)
+        with pytest.raises(ZeroDivisionError):
+            await failing  # the traceback has this frame, which has the awaitable
+        return weakref.ref(failing)
+
+    left = asyncio.run(main())
+    gc.collect()
+    assert left() is None

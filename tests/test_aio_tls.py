@@ -27,14 +27,27 @@ class Maker:
         self.key, self.name = ec.generate_private_key(ec.SECP256R1()), self.named("plait's tests")
         built = self.build(self.name, self.key, -1, 30)
         built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        built = built.add_extension(self.usage(), True)
         self.root = self.write("root", built.sign(self.key, hashes.SHA256()))
 
     @staticmethod
     def named(text):
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
+    @staticmethod
+    def usage():
+        signs = {"key_cert_sign": True, "crl_sign": True}
+        rest = (
+            "digital_signature content_commitment key_encipherment data_encipherment"
+            " key_agreement encipher_only decipher_only"
+        )
+        return x509.KeyUsage(**signs, **dict.fromkeys(rest.split(), False))
+
     def build(self, subject, key, first_day, last_day):
         now = datetime.datetime.now(datetime.UTC)
+        # The identifiers are what Python 3.13's strict verification asks for.
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -43,6 +56,8 @@ class Maker:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + first_day * DAY)
             .not_valid_after(now + last_day * DAY)
+            .add_extension(identifier, False)
+            .add_extension(issuer, False)
         )
 
     def write(self, name, certificate, key=None):

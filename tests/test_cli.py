@@ -131,5 +131,9 @@ def test_an_interrupt_ends_everything(models):
         os.killpg(command.pid, signal.SIGINT)
         _, stderr = command.communicate(timeout=PATIENCE)
     assert command.returncode == 130
-    assert stderr == "plait: interrupted\n"
+    told = stderr
+    if models == "futures.process" and sys.version_info >= (3, 14):
+        # The standard library's fork server prints a traceback if ^C comes as it starts.
+        told = stderr[stderr.rfind("plait:") :]
+    assert told == "plait: interrupted\n"
     until(lambda: not _group(command.pid))  # the standard library's helpers end by themselves

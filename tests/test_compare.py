@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import PATIENCE, open_files, possessions
-from plait.lab import Report, compare, models, sessions, workloads
+from plait.lab import Report, compare, models, processes, workloads
 from plait.lab.same import first_difference
 from plait.lab.workloads import Workload, prime_blocks
 from plait.tasks import count_primes_in
@@ -359,7 +359,7 @@ def test_an_interrupt_that_another_thread_gets_waits_until_workers_are_known():
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
     try:
-        with sessions._interrupts_held_back():
+        with processes.interrupts_held_back():
             signal.pthread_kill(other.ident, signal.SIGINT)
             os.read(reader, 1)  # it has arrived
             started = True
@@ -437,7 +437,7 @@ def test_workloads_and_models_can_be_listed():
 
 
 def test_no_round_is_begun_that_would_take_too_long(monkeypatch):
-    monkeypatch.setattr(sys.modules["plait.lab.compare"], "BUDGET_S", 0.0)
+    monkeypatch.setattr(sys.modules["plait.lab.rounds"], "BUDGET_S", 0.0)
     report = compare(lambda n: n + 1, range(3), models=["threading"], repeats=4)
     assert report.repeats == 1
     assert report.rows[0].ok

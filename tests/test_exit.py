@@ -74,6 +74,8 @@ PROGRAMS = {
         found = pool.map(abs, range(100))
     """,
     "daemon threads that use a pool": """
+        plait.ThreadPoolExecutor  # the standard library's can't be imported at exit
+
         def busy():
             with plait.ThreadPoolExecutor(2) as pool:
                 try:

@@ -124,3 +124,10 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
+
+
+def load_ipython_extension(shell: object) -> None:
+    """What ``%load_ext plait`` runs: gives the shell ``%plait`` and ``%%plait``."""
+    from .lab.magics import PlaitMagics
+
+    shell.register_magics(PlaitMagics)  # type: ignore[attr-defined]

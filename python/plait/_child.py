@@ -459,10 +459,16 @@ def _run(
         if not rehearsal:
             _learning.begin()
             _core.unblock(_attributes)
+            if "PLAIT_TRACE" in os.environ:  # see _tracing.FOLDER
+                from ._tracing import begin_child
+
+                begin_child()
         process = _load_process(name, tracker, entries, data[size:], fds)
     except BaseException as error:
-        # As after start-up: the traceback on stderr, and the error for result().
-        _print_exception()
+        # As after start-up: the traceback on stderr, and the error for result(). (Of ^C, which
+        # its parent gets too, nothing is to be told: none of the user's code has begun.)
+        if not isinstance(error, KeyboardInterrupt):
+            _print_exception()
         send_outcome(channel, "raised", error)
         return 1
     return int(process._run_in_child(functools.partial(send_outcome, channel), sentinel))

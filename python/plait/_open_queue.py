@@ -128,25 +128,13 @@ class Opened:
     # For coroutines.
 
     async def drive_async(self, steps: Steps) -> Any:
-        await self.mutex.acquire_async()
-        has_it = True
-        try:
+        async with self.mutex:
             while True:
                 try:
                     condition, _ = next(steps)
                 except StopIteration as end:
                     return end.value
-                waiting = condition.wait_async()
-                try:
-                    await waiting
-                except GeneratorExit:  # closed while it waits, so it cannot wait for the mutex
-                    has_it = False
-                    waiting.add_done_callback(lambda _: self.mutex.release())
-                    waiting.cancel()
-                    raise
-        finally:
-            if has_it:
-                self.mutex.release()
+                await condition.wait_async()
 
     async def put_async(self, item: object) -> None:
         await self.drive_async(self.putting(item, True, None))

@@ -67,6 +67,8 @@ class Helpers:
         self.drivers: set[int] = set()
         self._ended = threading.Event()
         _pools.add(self)
+        if _pool_words.is_exiting:  # a daemon thread's: `_at_exit` may not know it
+            self.core.close()
 
     # ---- workers ---------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ def sockets() -> _core.Sockets:
 
 def step_ready(sockets: _core.Sockets, keeper: _core.Keeper) -> None:
     """Step the tasks whose streams have news, each under its own context."""
+    del keeper  # it would live as long as the traceback of a task that this steps
     try:
         for callback, context, argument in sockets:
             try:

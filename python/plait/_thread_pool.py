@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 _numbers = itertools.count()
 _pools: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
+# Held while a thread is started: none is when the interpreter's exit joins threads, which on
+# free-threaded Python fails for one that is half started. (A signal handler may start one more.)
+_starting = threading.RLock()
 
 
 class Limits(NamedTuple):
@@ -56,8 +59,11 @@ class _Starter:
             args=(served, self._initializer, self._initargs),
             daemon=False,  # or it would be what the thread that submits is
         )
-        thread.start()
-        self.threads.add(thread)
+        with _starting:
+            if _thread_words.is_exiting:
+                raise _thread_words.refusal("shutdown", None)
+            thread.start()
+            self.threads.add(thread)
 
 
 def _work(
@@ -134,6 +140,8 @@ class ThreadPoolExecutor(_core.BaseThreadPool, PoolMaps, concurrent.futures.Thre
         self._shutdown = False
         self._begin()
         _pools.add(self)
+        if _thread_words.is_exiting:  # a daemon thread's: `_at_exit` may not know it
+            self._close(False)
 
     def _begin(self) -> None:
         prefix: Any = self._thread_name_prefix  # the stubs say that it may be None
@@ -290,6 +298,8 @@ def _start_map(
 def _at_exit() -> None:
     """Before threads are joined: pools finish what they have, as in the standard library; after
     an unhandled ^C they don't."""
+    with _starting:
+        _thread_words.is_exiting = True
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     pools = list(_pools)
     for pool in pools:
@@ -301,6 +311,8 @@ def _at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     """None of the threads is here."""
+    global _starting
+    _starting = threading.RLock()
     for pool in list(_pools):
         ended = pool._shutdown
         pool._begin()

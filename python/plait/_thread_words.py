@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from concurrent.futures import CancelledError
 from concurrent.futures._base import LOGGER
 from concurrent.futures.thread import BrokenThreadPool
@@ -41,11 +40,3 @@ def runs_loop() -> bool:
     """Whether an event loop runs in the calling thread."""
     events = sys.modules.get("asyncio.events")
     return events is not None and events._get_running_loop() is not None
-
-
-def _at_exit() -> None:
-    global is_exiting
-    is_exiting = True
-
-
-threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

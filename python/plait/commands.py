@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import __version__
+from .lab.asked import find_items, find_what
 from .lab.compare import Plan, make_plan, run_plan
 from .lab.models import MODELS
 from .lab.report import Report, check_ending
@@ -76,7 +77,17 @@ def _root(
 
 @app.command()
 def compare(
-    workload: Annotated[str, typer.Argument(help=f"One of {', '.join(WORKLOADS)}.")],
+    workload: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(WORKLOADS)}; or script.py:function.")
+    ],
+    items: Annotated[
+        str | None,
+        typer.Option(
+            help="What your function is called with: a Python expression, such as 'range(100)' "
+            "or a name in the script; or @file, for its lines.",
+            metavar="EXPR",
+        ),
+    ] = None,
     models: Annotated[
         str | None,
         typer.Option(help=f"Some of {', '.join(MODELS)}; with commas between.", metavar="A,B,…"),
@@ -85,26 +96,58 @@ def compare(
         int | None, typer.Option(help="Workers, or items in flight.", metavar="N")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Timed runs of each model.", metavar="N")] = 5,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that one run may take.", metavar="S")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="By how much floats may differ, relatively.", metavar="X")
+    ] = 0.0,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="An older report, saved as .json, to compare with.", metavar="PATH"),
+    ] = None,
     as_json: AsJson = False,
     save: Annotated[
-        Path | None, typer.Option(help="Also write it: .html .svg .png .json .csv", metavar="PATH")
+        Path | None,
+        typer.Option(
+            "--save", "-o", help="Also write it: .html .svg .png .json .csv", metavar="PATH"
+        ),
     ] = None,
 ) -> int:
-    """Run one workload under every model, and tell which is best, and why."""
+    """Run one workload, or your own function, under every model; tell which is best, and why."""
     chosen = [name.strip() for name in models.split(",") if name.strip()] if models else None
     try:
-        plan = make_plan(workload, models=chosen, workers=workers, repeats=repeats)
+        older = None if against is None else _load(against)
         if save is not None:
             check_ending(save)
             if not save.absolute().parent.is_dir():
                 raise ValueError(f"cannot save to {save}: there is no such folder")
-    except ValueError as error:
+        what, names = find_what(workload)
+        if items is None and not isinstance(what, str):
+            raise ValueError(f"--items is missing: what should {workload} be called with?")
+        plan = make_plan(
+            what,
+            None if items is None else find_items(items, names),
+            models=chosen,
+            workers=workers,
+            repeats=repeats,
+            timeout=timeout,
+            tolerance=tolerance,
+        )
+    except (ValueError, TypeError) as error:
         raise Mistake(str(error)) from None
     report = _run_with_progress(plan)
+    change = None if older is None else report.against(older)
     if as_json:
-        typer.echo(report.to_json())
+        data = report.to_dict()
+        if change is not None:
+            data["against"] = change.to_dict()
+        typer.echo(json.dumps(data, indent=2))
     else:
         Console().print(report)
+        if change is not None:
+            Console().print(f"\nagainst {against}", highlight=False, style="bold")
+            Console().print(change)
     if save is not None:
         try:
             report.save(save)
@@ -113,6 +156,13 @@ def compare(
         Console(stderr=True).print(f"saved {save}", highlight=False)
     refused = any((row.reason or "").startswith("refused") for row in report.rows)
     return 1 if refused or report.best is None else 0
+
+
+def _load(path: Path) -> Report:
+    try:
+        return Report.load(path)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _run_with_progress(plan: Plan) -> Report:

@@ -85,8 +85,9 @@ class Process(multiprocessing.process.BaseProcess):
         super().__init__(group, target, name, tuple(args), dict(kwargs or {}), daemon=daemon)
         # Who makes a process is about to start it. (Not imported before the first start.)
         zygote = sys.modules.get("plait._zygote")
-        if zygote is not None:
-            zygote.ring()
+        ring = getattr(zygote, "ring", None)  # not there yet: another thread imports it just now
+        if ring is not None:
+            ring()
 
     @staticmethod
     def _Popen(process_obj: multiprocessing.process.BaseProcess) -> Any:

@@ -63,9 +63,9 @@ def statistics(
     Returns:
         A frozen dataclass with ``waiters`` (how many wait just now), ``owner`` (the ident of the
         thread, or the id of the task, that has the lock; None for what has no one owner),
-        ``acquisitions`` (how often it was taken; a barrier: passed; a condition: notified) and
-        ``contended`` (how many had to wait). A forked child counts from its own beginning who
-        had to wait.
+        ``acquisitions`` (how often it was taken; an event or a barrier: passed; a condition:
+        notified) and ``contended`` (how many had to wait). A forked child counts from its own
+        beginning who had to wait.
 
     Raises:
         TypeError: ``obj`` is nothing of this kind.

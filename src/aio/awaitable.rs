@@ -11,7 +11,7 @@ use super::bridge::{Bridge, Call, Callback};
 use super::gather::Group;
 use super::inbox::{Entry, Wakeup};
 use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use std::future::Future;
@@ -30,6 +30,7 @@ pub type Undo = Box<dyn FnOnce(Py<PyAny>) + Send>;
 #[derive(Default)]
 pub struct Notice {
     given: AtomicBool,
+    closed: AtomicBool,
     message: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -45,6 +46,16 @@ impl Notice {
         }
     }
 
+    /// Whether its coroutine was closed: the future has to end when it is polled next.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.give(None);
+    }
+
     /// What the future ends with.
     pub fn error(&self, py: Python<'_>) -> PyErr {
         let message = self.message.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -52,9 +63,20 @@ impl Notice {
     }
 }
 
+/// What can mostly be had at once, such as a lock.
+pub trait Eager: Send + Sync {
+    /// Has it, if that needs no wait: asked by who awaits it, who gets the value in that moment,
+    /// so that neither a loop nor a way back is needed. Runs no Python code.
+    fn at_once(&self, py: Python<'_>) -> Option<Py<PyAny>>;
+
+    /// Else: what waits for it, and how to give it back.
+    fn work(self: Box<Self>) -> (Work, Undo);
+}
+
 /// What starting means.
 pub enum Start {
     Poll(Work),
+    Eager(Box<dyn Eager>),
     /// Let the loop go round once, as `asyncio.sleep(0)` does.
     Yield(Py<PyAny>),
     Gather {
@@ -68,7 +90,9 @@ pub enum Start {
 /// How it ended.
 pub enum Settled {
     Value(Py<PyAny>),
-    Error(PyErr),
+    /// As an object, which the garbage collector can visit: its traceback leads to those who
+    /// waited, and they may hold the awaitable.
+    Error(Py<PyBaseException>),
     Cancelled(Option<Py<PyAny>>),
 }
 
@@ -121,7 +145,7 @@ impl Settled {
                 let message = "StopIteration cannot be raised into a coroutine";
                 let wrapped = PyRuntimeError::new_err(message);
                 wrapped.set_cause(py, Some(error));
-                Self::Error(wrapped)
+                Self::error(py, wrapped)
             }
             Err(error) if error.is_instance_of::<CancelledError>(py) => Self::Cancelled(
                 error
@@ -131,14 +155,18 @@ impl Settled {
                     .ok()
                     .map(Bound::unbind),
             ),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::error(py, error),
         }
+    }
+
+    pub fn error(py: Python<'_>, error: PyErr) -> Self {
+        Self::Error(error.into_value(py))
     }
 
     pub fn outcome(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self {
             Self::Value(value) => Ok(value.clone_ref(py)),
-            Self::Error(error) => Err(error.clone_ref(py)),
+            Self::Error(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
             Self::Cancelled(message) => Err(cancelled_error(py, message.as_ref())),
         }
     }
@@ -212,7 +240,14 @@ impl Awaitable {
                 unreachable!("looked at above")
             };
             inner.home = Some(home);
-            start
+            match start {
+                Start::Eager(eager) => {
+                    let (work, undo) = eager.work();
+                    inner.undo = Some(undo);
+                    Start::Poll(work)
+                }
+                start => start,
+            }
         };
         match start {
             Start::Yield(value) => {
@@ -221,6 +256,7 @@ impl Awaitable {
                 slf.get().lock(py).state = State::Waiting(Some(ready));
                 Self::wake(slf, bridge.get(), id);
             }
+            Start::Eager(_) => unreachable!("it is work by now"),
             Start::Poll(work) => {
                 slf.get().lock(py).state = State::Waiting(Some(work));
                 Self::poll(slf, By::Other);
@@ -361,6 +397,27 @@ impl Awaitable {
         let undo = self.lock(py).undo.take();
         drop(undo);
         Some(outcome)
+    }
+
+    /// The coroutine that waits for it is closed: it ends now, so that nothing is had for nobody;
+    /// unless others wait for it too, or it is nothing to be given back.
+    pub(super) fn abandon(slf: &Bound<'_, Self>) {
+        let notice = {
+            let inner = slf.get().lock(slf.py());
+            let waits = matches!(inner.state, State::Waiting(Some(_)));
+            let is_shared = inner.callbacks.len() > 1 || !inner.groups.is_empty();
+            if !waits || is_shared || inner.undo.is_none() {
+                return;
+            }
+            inner.notice.as_ref().map(Arc::clone)
+        };
+        match notice {
+            Some(notice) => {
+                notice.close();
+                Self::poll(slf, By::Other);
+            }
+            None => Self::settle(slf, Settled::Cancelled(None), By::Other),
+        }
     }
 
     /// Gives its value back, if it has one that nobody took.

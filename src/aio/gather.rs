@@ -63,7 +63,7 @@ impl Group {
             let error = PyRuntimeError::new_err(
                 "gather() got an awaitable that was started on a different event loop",
             );
-            Awaitable::settle(top, Settled::Error(error), By::Other);
+            Awaitable::settle(top, Settled::error(py, error), By::Other);
             return Ok(());
         }
         for child in &group.children {
@@ -84,7 +84,7 @@ impl Group {
         if !group.return_exceptions
             && let Some(Err(error)) = child.get().settled(py)
         {
-            Awaitable::settle(group.top.bind(py), Settled::Error(error), by);
+            Awaitable::settle(group.top.bind(py), Settled::error(py, error), by);
         }
         if group.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             group.finish(py, by);
@@ -113,9 +113,9 @@ impl Group {
             return;
         }
         let settled = if self.cancelled.load(Ordering::Acquire) {
-            Settled::Error(cancelled_error(py, None))
+            Settled::error(py, cancelled_error(py, None))
         } else {
-            self.results(py).map_or_else(Settled::Error, Settled::Value)
+            self.results(py).map_or_else(|error| Settled::error(py, error), Settled::Value)
         };
         Awaitable::settle(top, settled, by);
     }

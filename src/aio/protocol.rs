@@ -12,27 +12,44 @@ use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Arc;
 
+/// What comes of awaiting it, without a loop.
+enum AtOnce {
+    Done(Py<PyAny>),
+    Yields(Py<PyAny>),
+    Waits,
+}
+
 impl Awaitable {
-    /// The bare yield of `sleep(0)`: done, once the task that yields goes on.
-    fn take_yield(&self, py: Python<'_>) -> bool {
+    /// Awaits what is new as far as that needs no loop.
+    fn at_once(&self, py: Python<'_>) -> AtOnce {
         let mut inner = self.lock(py);
-        match std::mem::replace(&mut inner.state, State::Waiting(None)) {
-            State::New(Start::Yield(value)) => {
-                inner.state = State::Done(Settled::Value(value));
-                true
+        let outcome = match &inner.state {
+            // The bare yield of `sleep(0)`: done, once the task that yields goes on.
+            State::New(Start::Yield(value)) => AtOnce::Yields(value.clone_ref(py)),
+            State::New(Start::Eager(eager)) => {
+                eager.at_once(py).map_or(AtOnce::Waits, AtOnce::Done)
             }
-            other => {
-                inner.state = other;
-                false
+            _ => AtOnce::Waits,
+        };
+        let old = match &outcome {
+            AtOnce::Waits => None,
+            AtOnce::Yields(value) | AtOnce::Done(value) => {
+                let done = State::Done(Settled::Value(value.clone_ref(py)));
+                Some(std::mem::replace(&mut inner.state, done))
             }
-        }
+        };
+        drop(inner);
+        drop(old);
+        outcome
     }
 
     /// One step of `await`: the value as StopIteration, or itself, for the task to wait on.
     fn advance(slf: Bound<'_, Self>) -> PyResult<Option<Bound<'_, PyAny>>> {
         let py = slf.py();
-        if slf.get().take_yield(py) {
-            return Ok(Some(py.None().into_bound(py)));
+        match slf.get().at_once(py) {
+            AtOnce::Done(value) => return Err(PyStopIteration::new_err((value,))),
+            AtOnce::Yields(_) => return Ok(Some(py.None().into_bound(py))),
+            AtOnce::Waits => {}
         }
         above_python(|| Self::begin(&slf))?;
         if let Some(outcome) = slf.get().take(py) {
@@ -40,6 +57,13 @@ impl Awaitable {
         }
         slf.get().lock(py).blocking = true;
         Ok(Some(slf.into_any()))
+    }
+
+    /// As a coroutine's that is closed before it was started.
+    fn never_start(slf: &Bound<'_, Self>) {
+        if matches!(slf.get().lock(slf.py()).state, State::New(_)) {
+            Self::settle(slf, Settled::Cancelled(None), By::Other);
+        }
     }
 
     fn need_settled(&self, py: Python<'_>) -> PyResult<PyResult<Py<PyAny>>> {
@@ -81,7 +105,7 @@ impl Awaitable {
         let py = slf.py();
         // A task that was cancelled after this had settled takes nothing from it any more.
         slf.get().roll_back(py);
-        Self::close(slf);
+        Self::never_start(&slf);
         // An exception's instance comes alone or, from old callers, behind its type.
         let thrown = val.filter(|val| val.bind(py).is_instance_of::<PyBaseException>());
         Err(match (thrown, typ.cast_into::<PyType>()) {
@@ -91,11 +115,11 @@ impl Awaitable {
         })
     }
 
-    /// As a coroutine's: one that was not started never will be.
+    /// As a coroutine's: what is called when the coroutine that awaits it is closed.
     fn close(slf: Bound<'_, Self>) {
-        if matches!(slf.get().lock(slf.py()).state, State::New(_)) {
-            Self::settle(&slf, Settled::Cancelled(None), By::Other);
-        }
+        above_python(|| Self::abandon(&slf));
+        slf.get().roll_back(slf.py());
+        Self::never_start(&slf);
     }
 
     /// Starts it now, without waiting for it.
@@ -253,6 +277,7 @@ impl Awaitable {
             State::New(Start::Yield(value)) | State::Done(Settled::Value(value)) => {
                 visit.call(value)
             }
+            State::Done(Settled::Error(error)) => visit.call(error),
             State::Gathering(group) => visit.call(group),
             _ => Ok(()),
         }

@@ -66,10 +66,6 @@ impl Barrier {
         self.phase.load(Ordering::Relaxed) == BROKEN
     }
 
-    pub fn is_acting(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == ACTING
-    }
-
     /// Set unless somebody is acting.
     pub fn gate(&self) -> &Arc<Event> {
         &self.gate
@@ -99,8 +95,23 @@ impl Barrier {
         self.expel(FILLING);
     }
 
-    fn expel(&self, phase: u8) {
+    /// The party's time is over. True: it is in line still, and the barrier is broken by that.
+    /// False: it is let go of as soon as whoever acts is done, or has been by now.
+    pub fn time_out(&self, party: Party) -> bool {
         let mut waiting = self.line.lock();
+        let is_filling = self.phase.load(Ordering::Relaxed) == FILLING;
+        let late = is_filling && waiting.all().iter().any(|in_line| in_line.party == party);
+        if late {
+            self.expel_all(BROKEN, &mut waiting);
+        }
+        late
+    }
+
+    fn expel(&self, phase: u8) {
+        self.expel_all(phase, &mut self.line.lock());
+    }
+
+    fn expel_all(&self, phase: u8, waiting: &mut Waiting<(), Arrival>) {
         self.enter(phase);
         for waiter in waiting.all() {
             waiting.grant(waiter, Arrival::Broken);

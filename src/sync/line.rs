@@ -165,6 +165,15 @@ struct Waiter<W, G> {
     slot: Arc<Slot<G>>,
 }
 
+impl<W: Copy, G> Waiter<W, G> {
+    fn in_line(&self, ticket: u64) -> InLine<W> {
+        // Not a task: it would own what it cannot use before its loop's thread steps it, and that
+        // thread may be about to wait for just this.
+        let is_due = self.party.is_thread() && self.since.elapsed() >= FAIR;
+        InLine { ticket, party: self.party, want: self.want, is_due }
+    }
+}
+
 impl<W, G> Waiter<W, G> {
     /// Whether it will go on when it is woken.
     fn can_run(&self) -> bool {
@@ -223,18 +232,19 @@ impl<W: Copy, G> Waiting<W, G> {
     pub fn first(&self) -> Option<InLine<W>> {
         let runs = self.places.iter().find(|(_, waiter)| waiter.can_run());
         let (ticket, waiter) = runs.or_else(|| self.places.first_key_value())?;
-        // Not a task: it would own what it cannot use before its loop's thread steps it, and that
-        // thread may be about to wait for just this.
-        let is_due = waiter.party.is_thread() && waiter.since.elapsed() >= FAIR;
-        Some(InLine { ticket: *ticket, party: waiter.party, want: waiter.want, is_due })
+        Some(waiter.in_line(*ticket))
+    }
+
+    /// So many, or fewer, of those who have waited long enough to be granted what there is.
+    pub fn due(&self, count: usize) -> Vec<InLine<W>> {
+        let runs = self.places.iter().filter(|(_, waiter)| waiter.can_run());
+        let in_line = runs.map(|(ticket, waiter)| waiter.in_line(*ticket));
+        in_line.take_while(|in_line| in_line.is_due).take(count).collect()
     }
 
     /// In their order, whoever they are.
     pub fn all(&self) -> Vec<InLine<W>> {
-        let in_line = |(ticket, waiter): (&u64, &Waiter<W, G>)| {
-            let (ticket, party, want) = (*ticket, waiter.party, waiter.want);
-            InLine { ticket, party, want, is_due: true }
-        };
+        let in_line = |(ticket, waiter): (&u64, &Waiter<W, G>)| waiter.in_line(*ticket);
         self.places.iter().map(in_line).collect()
     }
 
@@ -317,6 +327,8 @@ struct Place<G> {
     ticket: u64,
     slot: Arc<Slot<G>>,
     watched: Option<Watched>,
+    /// Ends with the wait.
+    _traced: Option<crate::trace::waits::Wait>,
 }
 
 /// Taking a primitive: waits in line if need be. Dropping it leaves the line, and gives back what
@@ -341,6 +353,11 @@ impl<D: Handle> Acquire<D> {
 
     pub fn party(&self) -> Party {
         self.party
+    }
+
+    /// Takes it if it is free just now, before it is polled.
+    pub fn at_once(&self) -> Option<GotOf<D>> {
+        self.resource.take(self.party, self.want)
     }
 
     /// Joins the line now, before it is polled; unless there is something to take, which the
@@ -377,7 +394,9 @@ impl<D: Handle> Acquire<D> {
         waiting.threads += usize::from(self.party.is_thread());
         waiting.places.insert(ticket, waiter);
         drop(waiting);
-        self.place = Some(Place { ticket, slot, watched: None });
+        let (address, owner) = (std::ptr::from_ref(resource).addr(), resource.owner());
+        let traced = crate::trace::waits::Wait::begin(resource.kind(), address, owner, self.party);
+        self.place = Some(Place { ticket, slot, watched: None, _traced: traced });
         None
     }
 

@@ -11,7 +11,7 @@
 use super::line::{Line, Resource, Waiting};
 use super::observe::Needs;
 use super::party::Party;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const MARK: u64 = 1;
 
@@ -21,6 +21,8 @@ pub struct Lock {
     /// How often its owner took it again: an RLock (`super::rlock`), if it can.
     pub(super) depth: AtomicU64,
     reentrant: bool,
+    /// How many coroutines were closed that wait for a condition and could not have it back.
+    forgone: AtomicU32,
     line: Line<(), ()>,
 }
 
@@ -30,8 +32,8 @@ pub struct NotHeld;
 
 impl Lock {
     pub fn new(reentrant: bool) -> Self {
-        let (word, taken, depth) = Default::default();
-        Self { word, taken, depth, reentrant, line: Line::default() }
+        let (word, taken, depth, forgone) = Default::default();
+        Self { word, taken, depth, reentrant, forgone, line: Line::default() }
     }
 
     pub fn is_reentrant(&self) -> bool {
@@ -96,6 +98,17 @@ impl Lock {
 
     pub fn holder(&self) -> Option<Party> {
         Party::of_word(self.word.load(Ordering::Relaxed))
+    }
+
+    /// A coroutine that is about to leave ``async with`` has not got it back.
+    pub fn forgo(&self) {
+        self.forgone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a coroutine leaves that has not got it back, and so has nothing to release.
+    pub fn is_forgone(&self) -> bool {
+        let fewer = |count: u32| count.checked_sub(1);
+        self.forgone.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 
     /// Makes it free, and forgets who waits.

@@ -81,20 +81,16 @@ impl Semaphore {
     #[cold]
     fn release_in_line(&self, permits: u64) -> Result<(), TooMany> {
         let mut waiting = self.line.lock();
-        self.add(self.word.load(Ordering::Relaxed), permits)?;
-        let mut left = permits;
-        while left > 0
-            && let Some(due) = waiting.first().filter(|first| first.is_due)
-        {
-            self.count();
-            waiting.grant(due, ());
-            left -= 1;
+        // Whoever is due goes on with a permit of these. That is decided, with the bound, by one
+        // compare-and-swap: of two releases at the bound one is refused, and has done nothing.
+        let due = waiting.due(usize::try_from(permits).unwrap_or(usize::MAX));
+        let left = permits - due.len() as u64;
+        let next = |word| self.add(word, permits).and_then(|_| self.add(word, left)).ok();
+        let added = self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        if added.is_ok() {
+            self.taken.fetch_add(due.len() as u64, Ordering::Relaxed);
+            due.into_iter().for_each(|due| waiting.grant(due, ()));
         }
-        // At a bound that another release reaches meanwhile, one of the two is an error, but
-        // grants cannot be taken back: the permits that are left are lost with it.
-        let added = self
-            .word
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| self.add(word, left).ok());
         if waiting.is_empty() {
             self.unmark();
         } else {
@@ -160,5 +156,46 @@ impl Resource for Semaphore {
 
     fn acquisitions(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::line::{Acquire, FAIR};
+    use crate::sync::park::block_on;
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    #[test]
+    fn of_two_releases_at_the_bound_one_is_refused() {
+        for _ in 0..200 {
+            let semaphore = Arc::new(Semaphore::new(1, 1));
+            assert!(semaphore.try_acquire());
+            let other = Arc::clone(&semaphore);
+            let there = std::thread::spawn(move || other.release(1).is_ok());
+            let here = semaphore.release(1).is_ok();
+            assert_ne!(here, there.join().unwrap());
+            assert_eq!(semaphore.permits(), 1);
+        }
+    }
+
+    #[test]
+    fn a_release_that_is_refused_grants_nothing() {
+        let semaphore = Arc::new(Semaphore::new(0, 1));
+        let other = Arc::clone(&semaphore);
+        let waiter = std::thread::spawn(move || {
+            let mut acquire = pin!(Acquire::new(other, Party::this_thread(), (), true));
+            block_on(acquire.as_mut(), None);
+        });
+        while semaphore.line.lock().is_empty() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(FAIR); // now it is due
+        assert_eq!(semaphore.release(2), Err(TooMany));
+        assert_eq!((semaphore.line.lock().len(), semaphore.permits()), (1, 0));
+        assert_eq!(semaphore.release(1), Ok(()));
+        waiter.join().unwrap();
+        assert_eq!(semaphore.acquisitions(), 1);
     }
 }

@@ -84,6 +84,7 @@ def test_concurrent_futures(tmp_path: Path, executor: str) -> None:
     [
         ("on_plait_threads", "test.test_concurrent_futures", 50),
         ("on_plait_threading", "test.test_threading", 100),
+        ("on_plait_thread", "test.test_thread", 15),
     ],
 )
 def test_threads(tmp_path: Path, runner: str, suite: str, least: int) -> None:

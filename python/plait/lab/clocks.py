@@ -7,19 +7,19 @@ what a machine cannot tell is None.
 from __future__ import annotations
 
 import contextlib
+import platform
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
+from .._meter import run_delay
 from .sessions import SerialSession, Session
 
-__all__ = ["Cost", "dispatch_cost", "gil_held_share", "measured"]
+__all__ = ["Cost", "Profile", "dispatch_cost", "measured", "profile", "sampled"]
 
 
 @dataclass
@@ -32,27 +32,31 @@ class Cost:
         worker_cpu: of that, what the workers used.
         preempted: how long the calling thread could have run but another had its core; 0 where
             the kernel doesn't tell.
+        busy: the workers' time in tasks; 0 here and below where they have no meters.
+        busy_cpu: of that, on the CPU.
+        delayed: of that, ready to run, but with no core to run on.
+        pickling: the workers' time that went into pickling and unpickling.
+        idle: the workers' time after their last task, and that of workers that had none.
+        metered: how many workers' meters this is from.
     """
 
     wall: float = 0.0
     cpu: float = 0.0
     worker_cpu: float = 0.0
     preempted: float = 0.0
+    busy: float = 0.0
+    busy_cpu: float = 0.0
+    delayed: float = 0.0
+    pickling: float = 0.0
+    idle: float = 0.0
+    metered: int = 0
 
 
-def _process_clock(process: BaseProcess) -> float:
+def _process_clock(pid: int) -> float:
     """The CPU time of another process, from its clock: the kernel numbers it by its pid."""
     try:
-        return time.clock_gettime((~(process.pid or 0) << 3) | 2)
+        return time.clock_gettime((~pid << 3) | 2)
     except (OSError, AttributeError):  # it has ended, or this is no POSIX system
-        return 0.0
-
-
-def _preempted() -> float:
-    try:
-        text = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text()
-        return int(text.split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
         return 0.0
 
 
@@ -60,22 +64,74 @@ def _preempted() -> float:
 def measured(session: Session) -> Iterator[Cost]:
     """Measure what happens inside the ``with``, on this session's workers."""
     cost = Cost()
-    waited = _preempted()
-    children = sum(map(_process_clock, session.processes))
+    before = sum(each["delayed"] for each in session.spent())
+    pids = session.pids
+    waited = run_delay()
+    children = sum(map(_process_clock, pids))
     process, thread = time.process_time(), time.thread_time()
     start = time.perf_counter()
     yield cost
-    cost.wall = time.perf_counter() - start
+    end = time.perf_counter()
+    cost.wall = end - start
     thread, process = time.thread_time() - thread, time.process_time() - process
-    children = sum(map(_process_clock, session.processes)) - children
-    cost.preempted = _preempted() - waited
+    children = sum(map(_process_clock, pids)) - children
+    cost.preempted = run_delay() - waited
     cost.cpu = process + children
-    if session.processes:
+    if pids:
         cost.worker_cpu = children
     elif isinstance(session, SerialSession):
         cost.worker_cpu = thread
     else:
         cost.worker_cpu = max(0.0, process - thread)
+    meters = [each for each in session.spent() if each["chunks"]]
+    cost.metered = len(meters)
+    for each in meters:
+        cost.busy += each["busy"]
+        cost.busy_cpu += each["cpu"]
+        cost.delayed += each["delayed"]
+        cost.pickling += each["pickling"]
+        cost.idle += max(0.0, end - each["last"])
+    if meters:
+        cost.delayed = max(0.0, cost.delayed - before)
+        cost.idle += cost.wall * max(0, session.lanes - len(meters))
+
+
+_STATES = (
+    "gil",
+    "nogil",
+    "wait_gil",
+    "wait_lock",
+    "wait_io",
+    "sleep",
+    "idle",
+    "unknown",
+    "delayed",
+)
+
+
+@contextlib.contextmanager
+def sampled(session: Session, wanted: bool) -> Iterator[dict[str, float] | None]:
+    """Look what a session's threads in this process do meanwhile.
+
+    Yields:
+        Filled at the end: seconds in each state, all its threads together; None if it isn't
+        wanted, or there is nothing to look with.
+    """
+    if not wanted or not sys.platform.startswith("linux") or not session.threads:
+        yield None
+        return
+    from .._core import Sampler
+
+    found: dict[str, float] = {}
+    sampler = Sampler(hz=1000.0)
+    try:
+        yield found
+    finally:
+        sampler.stop()
+        totals = sampler.totals()
+        for thread in session.threads:
+            for state, spent in zip(_STATES, totals.get(thread, ()), strict=False):
+                found[state] = found.get(state, 0.0) + spent / 1e9
 
 
 def _nothing(item: object) -> object:
@@ -91,14 +147,48 @@ def dispatch_cost(tasks: int = 500) -> float:
         return (time.perf_counter() - start) / tasks
 
 
-def gil_held_share(
-    task: Callable[[Any], Any], items: Sequence[Any], seconds: float = 0.25
-) -> tuple[float, int] | None:
-    """At which share of moments, while tasks run, another thread would have had to wait.
+@dataclass(frozen=True)
+class Profile:
+    """What the calling thread was seen doing while it ran tasks serially, as shares.
 
-    A second thread sleeps for a millisecond again and again. If the tasks run bytecode, it gets
-    the GIL back only after the switch interval; if they have released it (in C, or waiting),
-    at once.
+    Attributes:
+        samples: how many moments were looked at.
+        gil: running, and another thread would have had to wait for the GIL.
+        nogil: running with the GIL released.
+        lock: waiting in a futex, which is what locks are made of.
+        io: waiting in any other system call, or asleep.
+        asked: whether the kernel told in which call it waited; else all waiting counts as io.
+    """
+
+    samples: int
+    gil: float
+    nogil: float
+    lock: float
+    io: float
+    asked: bool
+
+    @property
+    def gil_of_running(self) -> float:
+        """The share of its running time in which it held the GIL."""
+        return self.gil / max(1e-9, self.gil + self.nogil)
+
+    @property
+    def lock_of_waiting(self) -> float:
+        """The share of its waiting time in which it waited for a lock."""
+        return self.lock / max(1e-9, self.lock + self.io)
+
+
+_FUTEX = {"x86_64": "202", "aarch64": "98"}.get(platform.machine(), "none")
+
+
+def profile(
+    task: Callable[[Any], Any], items: Sequence[Any], seconds: float = 0.25
+) -> Profile | None:
+    """Look at this thread from another one, again and again, while it runs tasks.
+
+    The other one sleeps for a millisecond each time. If the tasks run bytecode, it gets the GIL
+    back only after the switch interval; if they have released it (in C, or waiting), at once,
+    and can then ask the kernel what this thread is doing.
 
     Args:
         task: called with the items, round and round, in this thread.
@@ -106,22 +196,44 @@ def gil_held_share(
         seconds: for how long to sample; a single long task may take longer.
 
     Returns:
-        The share, and the number of samples; None on an interpreter without a GIL, or when
-        there were too few samples to tell.
+        What was seen; None on an interpreter without a GIL, or with too few samples to tell.
     """
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    if not getattr(sys, "_is_gil_enabled", lambda: True)() or not items:
         return None
-    late: list[bool] = []
-    stop = False
+    seen: dict[str, float] = {"gil": 0.0, "nogil": 0.0, "lock": 0.0, "io": 0.0}
+    looks = 0
+    asked = stop = False
     limit = sys.getswitchinterval() / 2
+    where = f"/proc/self/task/{threading.get_native_id()}/"
+    syscall_file = where + "syscall"
+
+    def look() -> str:
+        nonlocal asked
+        try:
+            with open(syscall_file) as file:
+                call = file.read().split(None, 1)[0]
+            asked = True
+        except (OSError, IndexError):
+            try:
+                with open(where + "stat") as file:
+                    state = file.read().rpartition(")")[2].split()[0]
+            except (OSError, IndexError):
+                return "nogil"
+            return "nogil" if state == "R" else "io"
+        if call == "running":
+            return "nogil"
+        return "lock" if call == _FUTEX else "io"
 
     def sample() -> None:
+        nonlocal looks
         while not stop:
-            start, before = time.perf_counter(), _preempted()
+            start, before = time.perf_counter(), run_delay()
             time.sleep(0.001)
-            woken = time.perf_counter() - start
             # Waiting for a core that another program has is not waiting for the GIL.
-            late.append(woken - (_preempted() - before) - 0.001 > limit)
+            woken = time.perf_counter() - start - (run_delay() - before)
+            # A look that came late stands for all the time that it waited for.
+            seen["gil" if woken - 0.001 > limit else look()] += max(woken, 0.001)
+            looks += 1
 
     sampler = threading.Thread(target=sample, name="plait-lab-gil", daemon=True)
     sampler.start()
@@ -135,4 +247,7 @@ def gil_held_share(
     finally:
         stop = True
         sampler.join()
-    return (sum(late) / len(late), len(late)) if len(late) >= 20 else None
+    total = sum(seen.values())
+    if looks < 3 or total < seconds / 4:
+        return None
+    return Profile(looks, **{name: value / total for name, value in seen.items()}, asked=asked)

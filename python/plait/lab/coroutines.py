@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from .sessions import Job, Session
+from .sessions import AT_ONCE, Job, Session
 
 __all__ = ["CoroutineSession", "TokioSession", "UvloopSession"]
 
@@ -29,6 +29,10 @@ class CoroutineSession(Session):
     @property
     def lanes(self) -> int:
         return 1
+
+    @property
+    def threads(self) -> list[int]:
+        return [self._thread.native_id or 0]
 
     def __enter__(self) -> CoroutineSession:
         self._loop = self._new_loop()
@@ -58,7 +62,7 @@ class CoroutineSession(Session):
         future = asyncio.run_coroutine_threadsafe(self._map(), self._loop)
         try:
             return future.result()
-        except KeyboardInterrupt:
+        except AT_ONCE:
             future.cancel()
             raise
 
@@ -72,7 +76,7 @@ class CoroutineSession(Session):
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
-        patience = 0.3 if kind is KeyboardInterrupt else None
+        patience = 0.3 if kind in AT_ONCE else None
         with contextlib.suppress(TimeoutError):
             ending.result(patience)
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -7,19 +7,18 @@ and must do so before anything has taken hold of them.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
-import signal
-import warnings
 from multiprocessing.connection import Connection
 from typing import Any
 
+from .._greenlets import serve
 from ..process import get_context
-from .sessions import Job, _ProcessSession
+from .processes import ProcessSession
+from .sessions import Job
 
 __all__ = ["GreenletSession"]
 
 
-class GreenletSession(_ProcessSession):
+class GreenletSession(ProcessSession):
     """One process that runs the task in as many greenlets as there are workers."""
 
     def __init__(self, job: Job, workers: int) -> None:
@@ -44,6 +43,9 @@ class GreenletSession(_ProcessSession):
         theirs.close()
         self._answer()
 
+    def dispatch_cost(self, tasks: int = 200) -> float | None:
+        return None
+
     def _answer(self) -> Any:
         assert self._ours is not None
         try:
@@ -66,31 +68,3 @@ class GreenletSession(_ProcessSession):
         if at_once:
             for process in self._workers:
                 process.kill()
-
-
-def serve(connection: Connection[Any, Any], work: bytes, workers: int) -> None:
-    """Run in the process: a round each time that it is asked for, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
-    from gevent import monkey
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some modules were there before; the tasks use others
-        monkey.patch_all()
-    from gevent.pool import Pool
-
-    task, items = pickle.loads(work)
-    pool = Pool(workers)
-    connection.send((True, None))
-    while True:
-        try:
-            connection.recv()
-        except EOFError:
-            return
-        try:
-            answer = (True, pool.map(task, items))
-        except BaseException as error:
-            answer = (False, error)
-        try:
-            connection.send(answer)
-        except Exception as error:  # it cannot be pickled
-            connection.send((False, RuntimeError(f"cannot send {answer[1]!r}: {error}")))

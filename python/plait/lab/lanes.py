@@ -5,14 +5,22 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from .timeline import STATES, Lane, Span, State, Timeline
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["COLOURS", "draw_png", "draw_rich", "draw_svg", "draw_text", "states_in"]
+__all__ = [
+    "COLOURS",
+    "draw_png",
+    "draw_rich",
+    "draw_svg",
+    "draw_text",
+    "standalone_svg",
+    "states_in",
+]
 
 # A colour for light and one for dark pages, and a block for where there are no colours.
 COLOURS: dict[State, tuple[str, str]] = {
@@ -29,8 +37,8 @@ _BLOCKS: dict[State, str] = {
     "gil": "█",
     "nogil": "▓",
     "wait_gil": "▒",
-    "wait_lock": "▒",
-    "wait_io": "▒",
+    "wait_lock": "▚",
+    "wait_io": "≈",
     "sleep": "━",
     "idle": "·",
     "unknown": "░",
@@ -158,6 +166,39 @@ def draw_svg(timeline: Timeline, seconds: float | None = None) -> str:
     return "".join(parts)
 
 
+def standalone_svg(timeline: Timeline, *, own_page: bool = True) -> str:
+    """The same as a file of its own, with its colours in it, for light and dark.
+
+    Args:
+        timeline: what to draw.
+        own_page: whether it has paper of its own, and may follow the system's theme; else it is
+            part of a page, whose text's colour it takes.
+    """
+    drawn = draw_svg(timeline)
+    if not drawn:
+        drawn = '<svg viewBox="0 0 300 30"><text x="8" y="20">(nothing was recorded)</text></svg>'
+    found = states_in(timeline)
+    light = "".join(f"--lane-{state}:{COLOURS[state][0]};" for state in found)
+    dark = "".join(f"--lane-{state}:{COLOURS[state][1]};" for state in found)
+    fills = "".join(f".lanes .s-{state}{{fill:var(--lane-{state})}}" for state in found)
+    ink = "#1f2328" if own_page else "currentColor"
+    paper = ".lanes{background:var(--paper)}" if own_page else ""
+    style = (
+        f".lanes{{{light}--ink:{ink};--paper:#ffffff;--rule:#dfe4ea;"
+        "font:12px system-ui,sans-serif;fill:var(--ink)}"
+        f"{paper}.lanes .rule{{stroke:var(--rule)}}.lanes .kind,.lanes .axis{{opacity:.65}}"
+        f".lanes .name{{font-size:11px;fill:#fff}}.lanes .on-idle{{fill:#1f2328}}{fills}"
+    )
+    if own_page:
+        style += (
+            f"@media (prefers-color-scheme:dark){{.lanes{{{dark}--ink:#e6e9ee;--paper:#15181d;"
+            "--rule:#3a414b}.lanes .name{fill:#101318}.lanes .on-idle{fill:#e6e9ee}}"
+        )
+    end = drawn.index(">")
+    opening = drawn[:end].replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return f"{opening}><style>{style}</style>{drawn[end + 1 :]}"
+
+
 def _time(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if 0 < seconds < 1 else f"{seconds:.3g} s"
 
@@ -188,7 +229,7 @@ def _bar(span: Span, top: int, scale: float) -> str:
 
 
 def draw_png(
-    path: str | os.PathLike[str], timelines: Mapping[str, Timeline], *, title: str = ""
+    path: str | os.PathLike[str] | IO[bytes], timelines: Mapping[str, Timeline], *, title: str = ""
 ) -> None:
     """Draw several timelines below each other on one time axis, as a picture.
 

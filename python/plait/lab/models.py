@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib.util
+import multiprocessing
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from .sessions import (
+from .processes import (
+    DaskSession,
     ExecutorSession,
+    InterpreterSession,
+    JoblibSession,
+    PlaitPoolSession,
+    PoolSession,
+    standard_context,
+)
+from .sessions import (
     FuturesThreadSession,
     Job,
     NativeSession,
-    PoolSession,
     SerialSession,
     Session,
     ThreadSession,
-    standard_context,
 )
 
-__all__ = ["Model", "find_models", "models"]
+__all__ = ["Kind", "Model", "find_models", "models"]
+
+Kind = Literal["serial", "thread", "process", "loop", "native"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,10 @@ class Model:
         unsuited: says why this model cannot run a job, or None if it can.
         open: makes a session of this model, given the job and the number of workers; None for
             a model that is only listed, with the reason that ``unsuited`` gives.
+        kind: what its workers are.
+        own_process: whether it runs in a process of its own, of which nothing is left.
+        rehearsed: if not, whether a caller's tasks are run under it once in such a process
+            first, so that one that crashes the interpreter, or hangs, does so there.
     """
 
     name: str
@@ -41,6 +55,9 @@ class Model:
     language: Literal["python", "rust"]
     unsuited: Callable[[Job], str | None]
     open: Callable[[Job, int], Session] | None = None
+    kind: Kind = "thread"
+    own_process: bool = False
+    rehearsed: bool = True
 
 
 def _runs_functions(job: Job) -> str | None:
@@ -59,7 +76,7 @@ def _runs_pickled(job: Job) -> str | None:
         pickle.dumps(job.task)
     except Exception as error:
         return f"the task cannot be pickled ({error}); plait.process sends it by value"
-    return None
+    return _not_shipped(job)
 
 
 def _runs_kernels(job: Job) -> str | None:
@@ -117,9 +134,9 @@ def _runs_greenlets(job: Job) -> str | None:
         return "not installed: pip install gevent"
     if reason := _runs_functions(job):
         return reason
-    if job.coroutine is None:
+    if job.coroutine is None and not job.guarded:
         return "the task is not one that waits, so one thread's greenlets would run it serially"
-    return None
+    return _not_shipped(job)
 
 
 def _open_tokio(job: Job, workers: int) -> Session:
@@ -129,52 +146,57 @@ def _open_tokio(job: Job, workers: int) -> Session:
     return TokioSession(job, workers, job.tokio)
 
 
-class _ByValue:
-    """A callable that travels by value, as `plait.Process` sends its target."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        import cloudpickle
-
-        self._pickled: bytes = cloudpickle.dumps(function)
-
-    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
-        return pickle.loads, (self._pickled,)
-
-    def __call__(self, item: Any) -> Any:
-        raise NotImplementedError("only what unpickling it gives is called")
-
-
-def _open_plait_process(job: Job, workers: int) -> Session:
-    from ..process import get_context
-
-    try:
-        pickle.dumps(job.task)
-    except Exception:
-        job = replace(job, task=_ByValue(job.task))
-    return ExecutorSession(job, workers, get_context())
-
-
 def _open_plait_thread(job: Job, workers: int) -> Session:
     from ..thread import Thread
 
     return ThreadSession(job, workers, Thread)
 
 
-def _not_here(module: str, install: str) -> Callable[[Job], str | None]:
-    """For peers: what to install, or that this version does not drive them yet."""
+def _open_multiprocessing(job: Job, workers: int) -> Session:
+    return PoolSession(job, workers, standard_context())
 
+
+def _open_futures_process(job: Job, workers: int) -> Session:
+    return ExecutorSession(job, workers, standard_context())
+
+
+def _open_interpreters(job: Job, workers: int) -> Session:
+    return InterpreterSession(job, workers, standard_context())
+
+
+def _open_joblib(job: Job, workers: int) -> Session:
+    return JoblibSession(job, workers, standard_context())
+
+
+def _open_dask(job: Job, workers: int) -> Session:
+    return DaskSession(job, workers, multiprocessing.get_context("spawn"))
+
+
+def _runs_by_value(job: Job) -> str | None:
+    """For what runs in a process of its own, and sends functions by value."""
+    return _runs_functions(job) or _not_shipped(job)
+
+
+def _not_shipped(job: Job) -> str | None:
+    if not job.guarded:
+        return None
+    reason = job.unshippable
+    return None if reason is None else f"the task or its items cannot be sent: {reason}"
+
+
+def _runs_with(module: str, install: str) -> Callable[[Job], str | None]:
     def reason(job: Job) -> str | None:
         if importlib.util.find_spec(module) is None:
             return f"not installed: {install}"
-        return "installed, but this version of the lab does not run it yet"
+        return _runs_by_value(job)
 
     return reason
 
 
-def _no_interpreters(job: Job) -> str | None:
-    if importlib.util.find_spec("_interpreters") is None:  # 3.13 has it, 3.14 documents it
+def _runs_in_interpreters(job: Job) -> str | None:
+    if not hasattr(concurrent.futures, "InterpreterPoolExecutor"):
         return "needs Python 3.14's concurrent.interpreters"
-    return "this version of the lab does not run it yet"
+    return _runs_by_value(job)
 
 
 MODELS: dict[str, Model] = {
@@ -186,6 +208,7 @@ MODELS: dict[str, Model] = {
             "python",
             _runs_anything,
             _open_serial,
+            "serial",
         ),
         Model(
             "threading",
@@ -199,7 +222,9 @@ MODELS: dict[str, Model] = {
             "multiprocessing.Pool.map",
             "python",
             _runs_pickled,
-            lambda job, workers: PoolSession(job, workers, standard_context()),
+            _open_multiprocessing,
+            "process",
+            own_process=True,
         ),
         Model(
             "futures.thread",
@@ -213,13 +238,18 @@ MODELS: dict[str, Model] = {
             "concurrent.futures.ProcessPoolExecutor.map, in as large chunks as Pool.map's",
             "python",
             _runs_pickled,
-            lambda job, workers: ExecutorSession(job, workers, standard_context()),
+            _open_futures_process,
+            "process",
+            own_process=True,
         ),
         Model(
             "interpreters",
             "sub-interpreters, each with a GIL of its own",
             "python",
-            _no_interpreters,
+            _runs_in_interpreters,
+            _open_interpreters,
+            "process",
+            own_process=True,
         ),
         Model(
             "asyncio",
@@ -227,6 +257,7 @@ MODELS: dict[str, Model] = {
             "python",
             _runs_coroutines,
             _open_asyncio,
+            "loop",
         ),
         Model(
             "uvloop",
@@ -234,6 +265,7 @@ MODELS: dict[str, Model] = {
             "python",
             _runs_on_uvloop,
             _open_uvloop,
+            "loop",
         ),
         Model(
             "gevent",
@@ -241,25 +273,35 @@ MODELS: dict[str, Model] = {
             "python",
             _runs_greenlets,
             _open_gevent,
+            "loop",
+            rehearsed=False,
         ),
         Model(
             "joblib",
             "joblib.Parallel on loky's processes",
             "python",
-            _not_here("joblib", "pip install joblib"),
+            _runs_with("joblib", "pip install joblib"),
+            _open_joblib,
+            "process",
+            own_process=True,
         ),
         Model(
             "dask",
-            "dask.bag on its scheduler",
+            "dask.bag on its multiprocessing scheduler",
             "python",
-            _not_here("dask", "pip install 'dask[distributed]'"),
+            _runs_with("dask", "pip install 'dask[bag]'"),
+            _open_dask,
+            "process",
+            own_process=True,
         ),
         Model(
             "plait.process",
-            "ProcessPoolExecutor on plait.get_context()",
+            "plait.ProcessPoolExecutor.map",
             "python",
             _runs_functions,
-            _open_plait_process,
+            PlaitPoolSession,
+            "process",
+            rehearsed=False,
         ),
         Model(
             "plait.thread",
@@ -274,6 +316,7 @@ MODELS: dict[str, Model] = {
             "rust",
             _runs_kernels,
             NativeSession,
+            "native",
         ),
         Model(
             "plait.tokio",
@@ -281,6 +324,7 @@ MODELS: dict[str, Model] = {
             "rust",
             _runs_tokio,
             _open_tokio,
+            "loop",
         ),
     )
 }

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .shares import SHARES
 from .verdict import seconds, times
 
 if TYPE_CHECKING:
@@ -140,8 +141,18 @@ def _template() -> Any:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters.update(seconds=seconds, times=times)
+    environment.filters["shares_words"] = _shares_words
+    environment.globals["shares"] = SHARES
     environment.globals["colour_of"] = lambda model: _family(model)[1]
     return environment.from_string(text)
+
+
+def _shares_words(row: Row) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {'~' if name in row.inferred else ''}{value:.0%}"
+        for name, value in (row.shares or {}).items()
+        if value >= 0.005
+    )
 
 
 def _render(report: Report, whole: bool) -> str:

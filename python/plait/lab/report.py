@@ -11,11 +11,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .noise import Noise
+from .shares import SHARES
+
 if TYPE_CHECKING:
     import pandas
     from rich.console import RenderableType
 
-__all__ = ["Bound", "Cell", "Report", "Row"]
+    from .against import Comparison
+
+__all__ = ["Bound", "BreakEven", "Cell", "Report", "Row", "Scaling", "check_ending", "write_whole"]
+
+FORMAT = "plait.compare/1"
 
 FIGURES = ("wall_s", "spread_s", "cpu_s", "startup_s", "speedup")
 
@@ -33,9 +40,12 @@ class Row:
         cpu_s: median CPU seconds of a run, worker processes and the parent included.
         startup_s: median seconds until all workers were ready.
         speedup: serial's ``wall_s`` over its own.
-        shares: fractions of the workers' time. This version measures two, ``compute`` (on the
-            CPU) and ``startup``; what is missing to 1 was spent off the CPU, and why isn't
-            told apart yet.
+        shares: fractions of the workers' time, start-up included, that sum to 1: ``compute``
+            (on the CPU in tasks), ``gil_wait``, ``io_wait`` (sleep included), ``lock_wait``,
+            ``pickling``, ``queueing`` (for a task or a processor), ``startup``, ``idle``.
+        inferred: the names of the shares that are inferred rather than measured.
+        runs: how many runs were timed.
+        outliers: how many of them took far longer than the others.
     """
 
     model: str
@@ -47,6 +57,41 @@ class Row:
     startup_s: float | None = None
     speedup: float | None = None
     shares: Mapping[str, float] | None = None
+    inferred: tuple[str, ...] = ()
+    runs: int = 0
+    outliers: int = 0
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """From which size on processes pay, by what it cost to hand them tasks that do nothing.
+
+    Attributes:
+        model: whose processes: the quickest at it.
+        dispatch_s: seconds a task that is handed over by itself costs.
+        task_s: a single task of this size takes as long there as in the serial loop.
+        total_s: so much work in all is needed for starting the workers to pay.
+    """
+
+    model: str
+    dispatch_s: float
+    task_s: float
+    total_s: float
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The quickest parallel Python model with fewer workers.
+
+    Attributes:
+        model: its name.
+        walls: seconds by the number of workers.
+        serial_part: the share of the work that stays serial, by a fit of Amdahl's law.
+    """
+
+    model: str
+    walls: Mapping[int, float]
+    serial_part: float
 
 
 @dataclass(frozen=True)
@@ -96,12 +141,19 @@ class Report:
         repeats: timed runs of each model, after one to warm up.
         rows: one a model, in the models' order.
         best: the model with the least ``startup_s + wall_s``; None if no row is ok.
-        bound: ``"cpu"``, ``"cpu-nogil"``, ``"io"``, ``"overhead"`` or ``"mixed"``, from the
-            serial run; None if that failed.
+        bound: ``"cpu"``, ``"cpu-nogil"``, ``"io"``, ``"overhead"``, ``"memory"`` or
+            ``"mixed"``, from the serial run; None if that failed.
         bound_why: the measurements behind it.
         cells: Python and Rust, each serial and parallel.
         verdict: a paragraph that cites the figures.
         environment: the interpreter and the machine.
+        noise: what else went on on the machine meanwhile.
+        ceiling: how much faster as many workers (but no more than cores) are at pure computing
+            on this machine, in Rust; None with one core or worker.
+        break_even: from which size on processes pay; None if no process model ran.
+        scaling: the quickest parallel model with fewer workers; None if it was not measured.
+        printed: characters that the tasks printed in a run; they are not shown.
+        tolerance: by how much floats were allowed to differ.
     """
 
     what: str
@@ -116,6 +168,12 @@ class Report:
     cells: list[Cell]
     verdict: str
     environment: dict[str, str] = field(default_factory=dict)
+    noise: Noise = field(default_factory=Noise)
+    ceiling: float | None = None
+    break_even: BreakEven | None = None
+    scaling: Scaling | None = None
+    printed: int = 0
+    tolerance: float = 0.0
 
     def __getitem__(self, model: str) -> Row:
         """The row of a model, by its name."""
@@ -126,7 +184,57 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as dicts, lists, strings and numbers, ready for JSON."""
-        return {**asdict(self), "shares_measured": ["compute", "startup"]}
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Report:
+        """The report that `to_dict` made ``data`` of.
+
+        Raises:
+            ValueError: it was not made so.
+        """
+        try:
+            values = dict(data)
+            if values.pop("format") != FORMAT:
+                raise ValueError("another version of the format")
+            values["rows"] = [
+                Row(**{**row, "inferred": tuple(row["inferred"])}) for row in values["rows"]
+            ]
+            values["cells"] = [Cell(**cell) for cell in values["cells"]]
+            values["noise"] = Noise(**values["noise"])
+            if values["break_even"] is not None:
+                values["break_even"] = BreakEven(**values["break_even"])
+            if values["scaling"] is not None:
+                scaling = values["scaling"]
+                walls = {int(count): wall for count, wall in scaling["walls"].items()}
+                values["scaling"] = Scaling(**{**scaling, "walls": walls})
+            return cls(**values)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"this is no saved report of plait compare: {error!r}") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """The report that was saved as .json.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is no such file.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{os.fspath(path)} is no saved report: {error}") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{os.fspath(path)} is no saved report: {error}") from None
+        if not isinstance(data, dict):
+            raise ValueError(f"{os.fspath(path)} is no saved report: it holds {type(data)}")
+        return cls.from_dict(data)
+
+    def against(self, old: Report) -> Comparison:
+        """How this report differs from an older one, model by model."""
+        from .against import Comparison
+
+        return Comparison(old, self)
 
     def to_json(self, indent: int | None = 2) -> str:
         """`to_dict` as JSON text."""
@@ -158,7 +266,8 @@ class Report:
     def _flat(row: Row) -> dict[str, Any]:
         values = asdict(row)
         shares = values.pop("shares") or {}
-        return {**values, **{f"{name}_share": shares.get(name) for name in ("compute", "startup")}}
+        values["inferred"] = " ".join(row.inferred)
+        return {**values, **{f"{name}_share": shares.get(name) for name in SHARES}}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report, in the form that the path's ending names.
@@ -169,18 +278,20 @@ class Report:
 
         Raises:
             ValueError: another ending.
+            OSError: it cannot be written, as on a full disk; an older file is then still there.
             ModuleNotFoundError: a picture or page needs ``pip install 'plait[lab]'``.
         """
         path = Path(path)
         ending = check_ending(path)
         if ending == ".json":
-            path.write_text(self.to_json() + "\n", encoding="utf-8")
+            data = (self.to_json() + "\n").encode()
         elif ending == ".csv":
-            path.write_text(self.to_csv(), encoding="utf-8")
+            data = self.to_csv().encode()
         else:
             from .pictures import SAVERS
 
-            path.write_bytes(SAVERS[ending](self))
+            data = SAVERS[ending](self)
+        write_whole(path, data)
 
     def __rich__(self) -> RenderableType:
         from .tables import report_table
@@ -199,6 +310,23 @@ class Report:
         from .pictures import html_fragment
 
         return html_fragment(self)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, or leave what was there: a full disk leaves no half of one."""
+    if path.exists() and not path.is_file():  # a device, a pipe
+        path.write_bytes(data)
+        return
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 ENDINGS = (".html", ".svg", ".png", ".json", ".csv")

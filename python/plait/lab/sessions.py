@@ -8,30 +8,33 @@ it may be left, neither a process nor a thread nor a descriptor.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import multiprocessing
 import queue
-import signal
 import threading
-import warnings
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
-from multiprocessing.pool import Pool
-from multiprocessing.process import BaseProcess
+from functools import cached_property
 from typing import Any
 
+from .._meter import Meter, run_delay
+
 __all__ = [
-    "ExecutorSession",
+    "AT_ONCE",
     "FuturesThreadSession",
     "Job",
     "NativeSession",
-    "PoolSession",
     "SerialSession",
     "Session",
     "ThreadSession",
-    "standard_context",
+    "TimedOut",
 ]
+
+
+class TimedOut(BaseException):
+    """A model took longer than it may; no Exception, so that a task does not swallow it."""
+
+
+# What ends a session in the middle of its run: tasks that go on are not waited for.
+AT_ONCE = (KeyboardInterrupt, TimedOut)
 
 Task = Callable[[Any], Any]
 
@@ -47,6 +50,19 @@ class Job:
     coroutine: Callable[[Any], Awaitable[Any]] | None = None
     tokio: Callable[[Any], Awaitable[Any]] | None = None
     task_is_coroutine: bool = False
+    guarded: bool = False  # a caller's own: it may do anything
+    tolerance: float = 0.0  # by how much floats may differ, relative to their size
+
+    @cached_property
+    def unshippable(self) -> str | None:
+        """Why it can't be sent to another process; None if it can."""
+        from .. import _byvalue
+
+        try:
+            _byvalue.dumps((self.task, self.items, self.combine, self.coroutine))
+        except Exception as error:
+            return " ".join(str(error).split())
+        return None
 
 
 class Session:
@@ -71,8 +87,17 @@ class Session:
         return self.workers
 
     @property
-    def processes(self) -> list[BaseProcess]:
+    def pids(self) -> list[int]:
         """The worker processes, so that their CPU clocks can be read."""
+        return []
+
+    @property
+    def threads(self) -> list[int]:
+        """The workers that are threads of this process, by their native ids."""
+        return []
+
+    def spent(self) -> list[dict[str, float]]:
+        """What each worker's meter says so far; empty where workers have none."""
         return []
 
     def run(self) -> Any:
@@ -83,6 +108,10 @@ class Session:
         """Items handed over at a time: about four chunks a worker, as ``Pool.map`` does."""
         return max(1, -(-len(self.job.items) // (self.workers * 4)))
 
+    def dispatch_cost(self, tasks: int = 200) -> float | None:
+        """Seconds that a task costs that does nothing, handed over by itself; None: not known."""
+        return None
+
 
 class SerialSession(Session):
     """One after another, in the calling thread."""
@@ -90,6 +119,10 @@ class SerialSession(Session):
     @property
     def lanes(self) -> int:
         return 1
+
+    @property
+    def threads(self) -> list[int]:
+        return [threading.get_native_id()]
 
     def run(self) -> list[Any]:
         task = self.job.task
@@ -129,6 +162,7 @@ class ThreadSession(Session):
         self._results: list[Any] = []
         self._stopped = False
         self._crew: list[threading.Thread] = []
+        self._meters: list[Meter] = []
 
     def __enter__(self) -> ThreadSession:
         try:
@@ -143,14 +177,25 @@ class ThreadSession(Session):
             raise
         return self
 
+    def _task(self, index: int) -> None:
+        if self._stopped:
+            raise _Stop
+        self._results[index] = self.job.task(self.job.items[index])
+
+    @property
+    def threads(self) -> list[int]:
+        return [meter.thread for meter in self._meters]
+
+    def spent(self) -> list[dict[str, float]]:
+        return [meter.values() for meter in self._meters]
+
     def _work(self) -> None:
+        meter = Meter()
+        self._meters.append(meter)
         self._done.put(None)
         while (chunk := self._chunks.get()) is not None:
             try:
-                for index in chunk:
-                    if self._stopped:
-                        raise _Stop
-                    self._results[index] = self.job.task(self.job.items[index])
+                meter.run(self._task, chunk)
             except BaseException as error:  # a task may raise anything; run() raises it again
                 self._done.put(error)
             else:
@@ -174,184 +219,14 @@ class ThreadSession(Session):
         for thread in self._crew:
             # After ^C a long task is not waited for: a thread cannot be ended from outside,
             # and as a daemon it doesn't keep the program alive.
-            thread.join(0.3 if kind is KeyboardInterrupt else None)
-
-
-def standard_context() -> BaseContext:
-    """The standard library's own context, also where plait was installed as the default."""
-    return multiprocessing.get_context(multiprocessing.get_all_start_methods()[0])
-
-
-# A worker's initializer: ^C reaches every process of the terminal; the parent alone handles it.
-_IGNORE_INTERRUPTS = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
-
-
-@contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """^C waits until the workers are started, and known, so that it can end them too.
-
-    By a handler that notes it: blocked in this thread, the signal would go to another one, and
-    Python would run the handler here all the same.
-    """
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is None or threading.current_thread() is not threading.main_thread():
-        yield  # not Python's, or not run here
-        return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-        if came:
-            signal.raise_signal(signal.SIGINT)
-
-
-class _ProcessSession(Session):
-    """Worker processes: which they are, and that they end, also if starting them fails."""
-
-    def __init__(self, job: Job, workers: int, context: BaseContext) -> None:
-        super().__init__(job, workers)
-        self._context = context
-        self._others: set[BaseProcess] = set()
-        self._workers: list[BaseProcess] = []
-        self._warnings = warnings.catch_warnings()
-
-    @property
-    def processes(self) -> list[BaseProcess]:
-        return self._workers
-
-    def __enter__(self) -> Session:
-        # Python 3.12 and 3.13 fork by default, and warn where there are other threads, as
-        # rayon's: those are idle, or rebuilt in the child. A pool may fork again at any time.
-        self._warnings.__enter__()
-        warnings.filterwarnings("ignore", ".*multi-threaded, use of", DeprecationWarning)
-        self._others = set(multiprocessing.active_children())
-        try:
-            self._start()
-        except BaseException:
-            self._end(at_once=True)
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._end(at_once=kind is not None)
-
-    def _start(self) -> None:
-        raise NotImplementedError
-
-    def _stop(self, at_once: bool) -> None:
-        raise NotImplementedError
-
-    def _end(self, at_once: bool) -> None:
-        try:
-            self._stop(at_once)
-            for process in self._workers:
-                if at_once and process.is_alive():  # of a pool that was not made to its end
-                    process.kill()
-                process.join()
-        finally:
-            self._warnings.__exit__(None, None, None)
-
-    @contextlib.contextmanager
-    def _starting(self) -> Iterator[None]:
-        """Around what starts workers: afterwards they are known, whatever happens."""
-        with _interrupts_held_back():
-            try:
-                yield
-            finally:
-                children = multiprocessing.active_children()
-                self._workers = [child for child in children if child not in self._others]
-
-    def _greetings(self) -> list[Task]:
-        """What the workers are first sent: the task, so that its modules are imported."""
-        return [self.job.task] * self.workers
-
-
-class PoolSession(_ProcessSession):
-    """``multiprocessing.Pool``, mapping in its own chunks."""
-
-    _pool: Pool | None = None
-
-    def _start(self) -> None:
-        with self._starting():
-            self._pool = self._context.Pool(self.workers, *_IGNORE_INTERRUPTS)
-        self._map(callable, self._greetings(), 1)
-
-    def run(self) -> list[Any]:
-        return self._map(self.job.task, self.job.items, self.chunksize())
-
-    def _map(self, task: Task, items: Sequence[Any], chunksize: int) -> list[Any]:
-        assert self._pool is not None
-        job = self._pool.map_async(task, items, chunksize)
-        while True:
-            job.wait(0.2)
-            if job.ready():
-                return job.get()
-            # Pool.map waits for ever if a worker is killed: the pool replaces the worker, but
-            # not its task.
-            for process in self._workers:
-                if process.exitcode is not None:
-                    raise RuntimeError(
-                        f"a worker ended with exit code {process.exitcode}, and Pool.map would "
-                        "wait for its task for ever"
-                    )
-
-    def _stop(self, at_once: bool) -> None:
-        if self._pool is None:
-            return
-        if at_once:
-            self._pool.terminate()
-        else:
-            self._pool.close()
-        self._pool.join()
-
-
-class ExecutorSession(_ProcessSession):
-    """``concurrent.futures.ProcessPoolExecutor`` on any context."""
-
-    _executor: concurrent.futures.ProcessPoolExecutor | None = None
-
-    def _start(self) -> None:
-        self._executor = concurrent.futures.ProcessPoolExecutor(
-            self.workers, self._context, *_IGNORE_INTERRUPTS
-        )
-        # Workers start on demand: ask for all. An early one may take a second task before the
-        # last is asked for, so ask again until all are there.
-        for _ in range(20):
-            with self._starting():
-                asked = [self._executor.submit(callable, task) for task in self._greetings()]
-            for future in asked:
-                future.result()
-            if len(self._workers) >= self.workers:
-                break
-
-    def run(self) -> list[Any]:
-        assert self._executor is not None
-        task, items = self.job.task, self.job.items
-        return list(self._executor.map(task, items, chunksize=self.chunksize()))
-
-    def _stop(self, at_once: bool) -> None:
-        if self._executor is None:
-            return
-        if not at_once:
-            self._executor.shutdown()
-            return
-        # In this order: map() cancels its futures when it is left, and the executor's thread,
-        # were it to find its workers dead first, would fail at those and say so on stderr.
-        manager: threading.Thread | None = getattr(self._executor, "_executor_manager_thread", None)
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for process in self._workers:
-            if process.is_alive():
-                process.kill()
-        if manager is not None:
-            manager.join()
+            thread.join(0.3 if kind in AT_ONCE else None)
 
 
 class FuturesThreadSession(Session):
     """``concurrent.futures.ThreadPoolExecutor``, one future an item."""
 
     def __enter__(self) -> FuturesThreadSession:
+        self._local, self._meters = threading.local(), list[Meter]()
         self._executor = concurrent.futures.ThreadPoolExecutor(self.workers, "plait-lab")
         everyone = threading.Barrier(self.workers)  # else one early worker would take them all
         asked = [self._executor.submit(everyone.wait) for _ in range(self.workers)]
@@ -359,8 +234,28 @@ class FuturesThreadSession(Session):
         return self
 
     def run(self) -> list[Any]:
-        return list(self._executor.map(self.job.task, self.job.items))
+        return list(self._executor.map(self._task, self.job.items))
+
+    def _task(self, item: Any) -> Any:
+        try:
+            meter: Meter = self._local.meter
+        except AttributeError:
+            meter = self._local.meter = Meter()
+            self._meters.append(meter)
+        return meter.run_one(self.job.task, item)
+
+    @property
+    def threads(self) -> list[int]:
+        return [thread.native_id or 0 for thread in getattr(self._executor, "_threads", ())]
+
+    def spent(self) -> list[dict[str, float]]:
+        # Its meters don't look at the kernel's account of delays for each item.
+        return [{**m.values(), "delayed": run_delay(m.thread)} for m in self._meters]
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         # As in ThreadSession: a task that runs is not waited for after ^C.
-        self._executor.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
+        self._executor.shutdown(wait=kind not in AT_ONCE, cancel_futures=True)
+        if kind in AT_ONCE:  # nor at the program's end
+            joined_at_exit: Any = getattr(concurrent.futures.thread, "_threads_queues", {})
+            for thread in getattr(self._executor, "_threads", ()):
+                joined_at_exit.pop(thread, None)

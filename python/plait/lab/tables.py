@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from .shares import SHARES
 from .verdict import seconds, times
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def report_table(report: Report) -> RenderableType:
     ran = [row for row in report.rows if row.ok]
     parts: list[RenderableType] = [head]
     if ran:
-        parts += [_rows_table(report, ran), _cells_table(report.cells)]
+        parts += [_rows_table(report, ran), _shares_table(ran), _cells_table(report.cells)]
     not_run = [row for row in report.rows if not row.ok]
     if not_run:
         parts.append(_reasons_table(not_run))
@@ -36,18 +37,18 @@ def _rows_table(report: Report, rows: list[Row]) -> Table:
     runs = "1 run" if report.repeats == 1 else f"{report.repeats} runs"
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption=f"{report.workers} workers, median of {runs}; on CPU: of the workers' time",
+        caption=f"{report.workers} workers, median of {runs}",
         caption_justify="left",
         padding=(0, 1, 0, 0),
         show_edge=False,
     )
     table.add_column("model", no_wrap=True)
-    for name in ("time", "spread", "CPU", "start-up", "speed-up", "on CPU"):
+    for name in ("time", "spread", "CPU", "start-up", "speed-up"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     fastest = max(row.speedup or 0 for row in rows)
     for row in rows:
-        speedup, shares = row.speedup or 0, row.shares or {}
+        speedup = row.speedup or 0
         table.add_row(
             Text(row.model, style="bold green" if row.model == report.best else ""),
             seconds(row.wall_s or 0),
@@ -55,10 +56,36 @@ def _rows_table(report: Report, rows: list[Row]) -> Table:
             seconds(row.cpu_s or 0),
             seconds(row.startup_s or 0),
             times(speedup),
-            f"{shares.get('compute', 0):.0%}",
             _bar(speedup / fastest),
         )
     return table
+
+
+def _shares_table(rows: list[Row]) -> Table:
+    """Only the shares that somebody has; those that are inferred are marked."""
+    shown = [
+        name for name in SHARES if any((row.shares or {}).get(name, 0) >= 0.005 for row in rows)
+    ]
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption="of the workers' time; ~: inferred",
+        caption_justify="left",
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    table.add_column("where it went", no_wrap=True)
+    for name in shown:
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    for row in rows:
+        shares = row.shares or {}
+        table.add_row(row.model, *(_share(shares.get(n, 0), n in row.inferred) for n in shown))
+    return table
+
+
+def _share(value: float, inferred: bool) -> str:
+    if value < 0.005:
+        return "·"
+    return f"{'~' if inferred else ''}{value:.0%}"
 
 
 def _bar(share: float, width: int = 6) -> str:

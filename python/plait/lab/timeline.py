@@ -21,7 +21,7 @@ from typing import Any
 
 from plait.lessons.spans import FOLDER, State, span
 
-__all__ = ["STATES", "Lane", "Recording", "Span", "State", "Timeline", "record", "span"]
+__all__ = ["STATES", "Arrow", "Lane", "Recording", "Span", "State", "Timeline", "record", "span"]
 
 STATES: dict[State, str] = {
     "gil": "computing in Python",
@@ -39,11 +39,11 @@ _TOUCHING_S = 0.0002  # equal spans with less than this between them are one
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One line of execution: a process's main thread, another thread, or a coroutine.
+    """One line of execution: a process's main thread, another thread, a coroutine or task.
 
     Attributes:
         id: unique within a timeline.
-        kind: "process", "thread", "coroutine" or "greenlet".
+        kind: "process", "thread", "coroutine", "greenlet", "rayon" or "tokio".
         name: what the program calls it.
         pid: its process id.
         tid: the operating system's id of its thread.
@@ -78,11 +78,37 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrow:
+    """From where something was started or submitted to where it began to run.
+
+    Attributes:
+        name: what it was.
+        lane: the id of the lane that submitted it.
+        at_s: when that was.
+        to_lane: the id of the lane that ran it.
+        to_s: when it began there.
+    """
+
+    name: str
+    lane: str
+    at_s: float
+    to_lane: str
+    to_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
-    """The lanes of a recording, in order of their first span, and their spans by start."""
+    """The lanes of a recording, in order of their first span, and their spans by start.
+
+    Attributes:
+        lanes: as above.
+        spans: as above.
+        arrows: by their start; a recording of `span` has none.
+    """
 
     lanes: tuple[Lane, ...] = ()
     spans: tuple[Span, ...] = ()
+    arrows: tuple[Arrow, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -103,6 +129,7 @@ class Timeline:
         return cls(
             tuple(Lane(**lane) for lane in data["lanes"]),
             tuple(Span(**span) for span in data["spans"]),
+            tuple(Arrow(**arrow) for arrow in data.get("arrows", ())),
         )
 
 

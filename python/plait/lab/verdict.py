@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .report import Bound, Cell, Row
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .report import Cell, Report, Row
 
 __all__ = ["seconds", "times", "write_verdict"]
 
@@ -15,8 +18,14 @@ _MEANINGS = {
     "has nothing to do.",
     "overhead": "Its tasks are so small that handing them out costs more than doing them; larger "
     "chunks or native code pay, more workers don't.",
+    "memory": "It is bound by the speed of memory (inferred), which the cores share, so more "
+    "workers gain little.",
     "mixed": "It is bound by neither the CPU nor waiting alone.",
 }
+
+
+_THREADS = ("threading", "futures.thread", "plait.thread")
+_PROCESSES = ("multiprocessing", "futures.process", "plait.process", "joblib", "dask")
 
 
 def seconds(value: float) -> str:
@@ -40,48 +49,122 @@ def times(value: float) -> str:
     return f"{value:,.0f}x" if value >= 1000 else f"{value:.3g}x"
 
 
-def write_verdict(
-    what: str,
-    items: int,
-    workers: int,
-    repeats: int,
-    rows: list[Row],
-    best: str | None,
-    bound: Bound | None,
-    cells: list[Cell],
-) -> str:
-    """The paragraph, built of the rows and cells alone."""
-    by_name = {row.model: row for row in rows}
-    serial = by_name["serial"]
-    if serial.wall_s is None or bound is None or best is None:
-        return f"{what} has no result to compare with: under serial, {serial.reason}."
-    task = "1 task" if items == 1 else f"{items:,} tasks"
+def write_verdict(report: Report) -> str:
+    """The paragraph, built of the report's figures alone."""
+    serial = report["serial"]
+    if serial.wall_s is None or report.bound is None or report.best is None:
+        return f"{report.what} has no result to compare with: under serial, {serial.reason}."
+    by_name = {row.model: row for row in report.rows}
+    task = "1 task" if report.items == 1 else f"{report.items:,} tasks"
     parts = [
-        f"{what}: {task} took {seconds(serial.wall_s)} serially; {bound.why}.",
-        _MEANINGS[bound.kind],
+        f"{report.what}: {task} took {seconds(serial.wall_s)} serially; {report.bound_why}.",
+        _MEANINGS[report.bound],
     ]
-    if best == "serial":
+    if report.best == "serial":
         parts.append("Nothing beat the serial loop, start-up included.")
     else:
-        row = by_name[best]
+        row = by_name[report.best]
         total = seconds((row.wall_s or 0) + (row.startup_s or 0))
         parts.append(
-            f"Best with start-up included: {best}, {total} "
-            f"({times(row.speedup or 0)} serial's speed once started, {workers} workers)."
+            f"Best with start-up included: {report.best}, {total} "
+            f"({times(row.speedup or 0)} serial's speed once started, {report.workers} workers)."
         )
-    parts += _gains(cells, workers, by_name)
-    parts += _losing_processes(rows)
-    if repeats == 1:
-        parts.append("All this from one run each, so nothing is known of their spread.")
-    if bound.crowded >= 0.1:
+    parts += _gains(report.cells, report.workers, by_name)
+    parts += _threads(report.rows) + _losing_processes(report.rows)
+    parts += [*_limits(report), _next(report)]
+    parts += _doubts(report)
+    return " ".join(part for part in parts if part)
+
+
+def _threads(rows: list[Row]) -> list[str]:
+    """What the GIL did to threads."""
+    threads = [row for row in rows if row.ok and row.model in _THREADS]
+    if not threads:
+        return []
+    row = max(threads, key=lambda row: row.speedup or 0)
+    share = (row.shares or {}).get("gil_wait", 0.0)
+    if share < 0.1:
+        return []
+    return [
+        f"Threads gave {times(row.speedup or 0)} at best ({row.model}): their workers waited for "
+        f"the GIL for {share:.0%} of their time (inferred), and computed for "
+        f"{(row.shares or {}).get('compute', 0.0):.0%}."
+    ]
+
+
+def _limits(report: Report) -> list[str]:
+    """How far more workers would go, as measured."""
+    parts = []
+    if report.ceiling is not None and report.bound in ("cpu", "cpu-nogil", "memory"):
         parts.append(
-            "Other programs were using the cores: serial waited for one for "
-            f"{bound.crowded:.0%} of its time, so small differences mean nothing here."
+            f"The ceiling for {report.workers} workers on this machine is "
+            f"{times(report.ceiling)}, measured by pure computing in Rust."
         )
-    refused = [row.model for row in rows if (row.reason or "").startswith("refused")]
+    if report.scaling is not None and report.bound != "overhead":
+        scaling = report.scaling
+        steps = ", ".join(
+            f"{seconds(wall)} with {count}" for count, wall in sorted(scaling.walls.items())
+        )
+        part = f"{scaling.model} took {steps} of its workers: by Amdahl's law a serial part of "
+        part += f"{scaling.serial_part:.0%}"
+        if 0.01 <= scaling.serial_part < 1:
+            part += f", so never more than {times(1 / scaling.serial_part)}"
+        parts.append(part + ".")
+    if report.break_even is not None and report.bound != "io":
+        even = report.break_even
+        parts.append(
+            f"Handing a task to {even.model} costs {seconds(even.dispatch_s)}, so single tasks "
+            f"pay from {seconds(even.task_s)} on, and starting its workers from "
+            f"{seconds(even.total_s)} of work."
+        )
+    return parts
+
+
+def _next(report: Report) -> str:
+    """What to try."""
+    best = report.best or ""
+    native = next((cell for cell in report.cells[2:] if cell.wall_s), None)
+    match report.bound:
+        case "cpu" if native is None:
+            if best in _PROCESSES:
+                return "To try next: a compiled kernel for the inner loop (plait.map takes one)."
+            return "To try next: larger tasks in processes, or a compiled kernel."
+        case "cpu":
+            return ""
+        case "cpu-nogil":
+            return "To try next: threads with as many workers as cores; they share the input."
+        case "io" if best in _THREADS or best == "serial":
+            more = 4 * report.workers
+            return f"To try next: more in flight (workers={more}), or coroutines."
+        case "io":
+            return f"To try next: more in flight (workers={4 * report.workers})."
+        case "overhead":
+            return "To try next: many items a task, in one loop or one native call."
+        case "memory":
+            return "To try next: fewer passes over the data, smaller types, blocks that fit caches."
+        case _:
+            return "To try next: plait.lab.trace, to see which part waits and which computes."
+
+
+def _doubts(report: Report) -> list[str]:
+    parts = []
+    if report.repeats == 1:
+        parts.append("All this from one run each, so nothing is known of their spread.")
+    outliers = sum(row.outliers for row in report.rows)
+    if outliers:
+        runs = sum(row.runs for row in report.rows)
+        who = ", ".join(row.model for row in report.rows if row.outliers)
+        parts.append(f"{outliers} of {runs} runs took far longer than their like ({who}).")
+    if noise := report.noise.words():
+        parts.append(noise)
+    if report.printed:
+        parts.append(f"The tasks printed {report.printed:,} characters a run, which are not shown.")
+    if report.tolerance:
+        parts.append(f"Floats were allowed to differ by {report.tolerance:g} of their size.")
+    refused = [row.model for row in report.rows if (row.reason or "").startswith("refused")]
     if refused:
         parts.append(f"Refused, since the result differs: {', '.join(refused)}.")
-    return " ".join(parts)
+    return parts
 
 
 def _gains(cells: list[Cell], workers: int, rows: dict[str, Row]) -> list[str]:
@@ -110,16 +193,16 @@ def _gains(cells: list[Cell], workers: int, rows: dict[str, Row]) -> list[str]:
 
 def _losing_processes(rows: list[Row]) -> list[str]:
     """Why a second core need not help: what goes to another process is copied there and back."""
-    names = ("multiprocessing", "futures.process", "plait.process")
-    processes = [row for row in rows if row.ok and row.model in names]
+    processes = [row for row in rows if row.ok and row.model in _PROCESSES]
     if not processes:
         return []
     quickest = max(processes, key=lambda row: row.speedup or 0)
     if (quickest.speedup or 0) >= 0.9:
         return []
-    busy = (quickest.shares or {}).get("compute", 0)
+    shares = quickest.shares or {}
     return [
         f"Processes lose: {times(quickest.speedup or 0)} at best ({quickest.model}), their workers "
-        f"on the CPU for {busy:.0%} of the time (inferred: moving items and results between "
-        "processes costs more than the second core gives)."
+        f"on the CPU in tasks for {shares.get('compute', 0):.0%} of the time, pickling for "
+        f"{shares.get('pickling', 0):.0%}, waiting for tasks for {shares.get('queueing', 0):.0%} "
+        "(inferred): moving items and results costs more than the second core gives."
     ]

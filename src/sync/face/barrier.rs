@@ -1,6 +1,6 @@
 //! `plait.Barrier`.
 
-use super::{Seconds, Standing, belongs_here, describe, standing, task_party, wait};
+use super::{Made, Seconds, Standing, belongs_here, describe, standing, task_party, wait};
 use crate::aio::awaitable::Awaitable;
 use crate::python::above_python;
 use crate::sync::barrier::{Arrival, Barrier};
@@ -9,6 +9,7 @@ use crate::sync::party::Party;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,6 +33,10 @@ use std::sync::Arc;
 /// met
 #[pyclass(frozen, weakref, subclass, name = "Barrier", module = "plait.sync")]
 pub struct PyBarrier {
+    made: Made<Meeting>,
+}
+
+struct Meeting {
     barrier: Arc<Barrier>,
     action: Option<Py<PyAny>>,
     timeout: Option<Seconds>,
@@ -73,8 +78,8 @@ async fn meet(
     }
 }
 
-impl PyBarrier {
-    fn meeting(
+impl Meeting {
+    fn future(
         &self,
         py: Python<'_>,
         party: Party,
@@ -87,12 +92,26 @@ impl PyBarrier {
 
 #[pymethods]
 impl PyBarrier {
+    /// Subclasses may take other arguments in their `__init__`.
     #[new]
+    #[pyo3(
+        signature = (*_args: "object", **_kwargs: "object"),
+        text_signature = "(parties, action=None, timeout=None)"
+    )]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { made: Made::later("Barrier") }
+    }
+
     #[pyo3(signature = (parties, action=None, timeout=None))]
-    fn new(parties: i64, action: Option<Py<PyAny>>, timeout: Option<Seconds>) -> PyResult<Self> {
+    fn __init__(
+        &self,
+        parties: i64,
+        action: Option<Py<PyAny>>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<()> {
         let parties = usize::try_from(parties).ok().filter(|parties| *parties > 0);
         let parties = parties.ok_or_else(|| PyValueError::new_err("parties must be > 0"))?;
-        Ok(Self { barrier: Arc::new(Barrier::new(parties)), action, timeout })
+        self.made.make(Meeting { barrier: Arc::new(Barrier::new(parties)), action, timeout })
     }
 
     /// Wait until all are there.
@@ -108,25 +127,28 @@ impl PyBarrier {
     ///     threading.BrokenBarrierError: it was broken or reset, or time was up.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<usize> {
-        let timeout = timeout.or(self.timeout);
-        let mut meeting = pin!(self.meeting(py, Party::this_thread(), timeout.is_some()));
-        let passed = wait(py, meeting.as_mut(), timeout.and_then(Seconds::deadline))?;
-        if let Some(passed) = passed {
-            return passed;
-        }
-        if self.barrier.is_acting() {
+        let made = self.made.get()?;
+        let timeout = timeout.or(made.timeout);
+        let (me, deadline) = (Party::this_thread(), timeout.and_then(Seconds::deadline));
+        let mut meeting = pin!(made.future(py, me, timeout.is_some()));
+        loop {
+            if let Some(passed) = wait(py, meeting.as_mut(), deadline)? {
+                return passed;
+            }
+            if made.barrier.time_out(me) {
+                return Err(broken());
+            }
             // All were there in time; it is the action that takes long.
-            return wait(py, meeting, None)?.unwrap_or_else(|| Err(broken()));
+            let gate = Arc::clone(made.barrier.gate());
+            wait(py, Acquire::new(gate, me, (), true), None)?.transpose()?;
         }
-        self.barrier.abort();
-        Err(broken())
     }
 
     /// Wait in a coroutine until all are there; gives as the how-many-th it came.
     ///
     /// A task that is cancelled is no longer there; the barrier stays whole.
     fn wait_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        let meeting = self.meeting(py, task_party(py)?, false);
+        let meeting = self.made.get()?.future(py, task_party(py)?, false);
         Ok(Awaitable::of(async move {
             let index = meeting.await?;
             Python::attach(|py| Ok(index.into_pyobject(py)?.into_any().unbind()))
@@ -134,40 +156,42 @@ impl PyBarrier {
     }
 
     /// Make it as new; who waits gets `threading.BrokenBarrierError`.
-    fn reset(&self) {
-        self.barrier.reset();
+    fn reset(&self) -> PyResult<()> {
+        self.made.get()?.barrier.reset();
+        Ok(())
     }
 
     /// Break it: who waits, and who comes, gets `threading.BrokenBarrierError`.
-    fn abort(&self) {
-        self.barrier.abort();
+    fn abort(&self) -> PyResult<()> {
+        self.made.get()?.barrier.abort();
+        Ok(())
     }
 
     /// How many have to meet.
     #[getter]
-    fn parties(&self) -> usize {
-        self.barrier.parties()
+    fn parties(&self) -> PyResult<usize> {
+        Ok(self.made.get()?.barrier.parties())
     }
 
     /// How many are waiting.
     #[getter]
-    fn n_waiting(&self) -> usize {
-        self.barrier.waiting()
+    fn n_waiting(&self) -> PyResult<usize> {
+        Ok(self.made.get()?.barrier.waiting())
     }
 
     /// Whether it is broken.
     #[getter]
-    fn broken(&self) -> bool {
-        self.barrier.is_broken()
+    fn broken(&self) -> PyResult<bool> {
+        Ok(self.made.get()?.barrier.is_broken())
     }
 
     #[getter]
-    fn _engine(&self) -> usize {
-        Arc::as_ptr(&self.barrier).addr()
+    fn _engine(&self) -> PyResult<usize> {
+        Ok(Arc::as_ptr(&self.made.get()?.barrier).addr())
     }
 
-    fn _statistics(&self) -> Standing {
-        standing(&*self.barrier)
+    fn _statistics(&self) -> PyResult<Standing> {
+        Ok(standing(&*self.made.get()?.barrier))
     }
 
     fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -175,7 +199,7 @@ impl PyBarrier {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let barrier = &slf.get().barrier;
+        let barrier = &slf.get().made.get()?.barrier;
         if barrier.is_broken() {
             return describe(slf, "Barrier", "broken");
         }
@@ -184,6 +208,6 @@ impl PyBarrier {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.action)
+        self.made.as_option().map_or(Ok(()), |made| visit.call(&made.action))
     }
 }

@@ -1,8 +1,9 @@
 //! `plait.Condition`.
 
-use super::rlock::{PyRLock, enter, exit, holder, restore};
+use super::rlock::{enter, exit};
+use super::under::{Under, let_go, not_owned};
 use super::{
-    Patience, PyLock, Seconds, Standing, belongs_here, describe, standing, task_party, truth, wait,
+    Made, Patience, Seconds, Standing, belongs_here, describe, standing, task_party, truth, wait,
 };
 use crate::aio::awaitable::{Awaitable, Notice};
 use crate::python::above_python;
@@ -10,9 +11,8 @@ use crate::sync::condition::Waiters;
 use crate::sync::line::Acquire;
 use crate::sync::lock::Lock;
 use crate::sync::party::Party;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -43,104 +43,27 @@ use std::task::Poll;
 /// 'apple'
 #[pyclass(frozen, weakref, subclass, name = "Condition", module = "plait.sync")]
 pub struct PyCondition {
-    object: Py<PyAny>,
-    /// The lock's engine; `None` for a lock that is not plait's.
-    lock: Option<Arc<Lock>>,
+    under: Made<Under>,
     waiters: Arc<Waiters>,
 }
 
-/// What a lock has to be told to be taken as often as before.
-enum Saved {
-    Native(Party, u64),
-    Foreign(Option<Py<PyAny>>),
-}
-
-fn not_owned(what: &str) -> PyErr {
-    PyRuntimeError::new_err(format!("cannot {what} on un-acquired lock"))
-}
-
-/// As whom the caller holds the lock. Anybody holds one that belongs to nobody.
-fn held(py: Python<'_>, lock: &Lock) -> PyResult<Option<Party>> {
-    if lock.is_reentrant() { holder(py, lock) } else { Ok(lock.holder()) }
-}
-
-fn let_go(lock: &Lock) -> u64 {
-    if lock.is_reentrant() {
-        return lock.exit_all();
-    }
-    let _ = lock.release(); // it is held
-    1
-}
-
 impl PyCondition {
-    fn is_owned(&self, py: Python<'_>) -> PyResult<bool> {
-        if let Some(lock) = &self.lock {
-            return Ok(held(py, lock)?.is_some());
-        }
-        let object = self.object.bind(py);
-        if let Some(is_owned) = object.getattr_opt(intern!(py, "_is_owned"))? {
-            return above_python(|| is_owned.call0())?.is_truthy();
-        }
-        let free = above_python(|| object.call_method1(intern!(py, "acquire"), (false,)))?;
-        if free.is_truthy()? {
-            above_python(|| object.call_method0(intern!(py, "release")))?;
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    fn save(&self, py: Python<'_>) -> PyResult<Saved> {
-        if let Some(lock) = &self.lock {
-            let owner = held(py, lock)?.ok_or_else(|| not_owned("wait"))?;
-            // A lock that belongs to nobody comes back to the caller.
-            let owner = if lock.is_reentrant() { owner } else { Party::this_thread() };
-            return Ok(Saved::Native(owner, let_go(lock)));
-        }
-        let object = self.object.bind(py);
-        Ok(Saved::Foreign(match object.getattr_opt(intern!(py, "_release_save"))? {
-            Some(save) => Some(above_python(|| save.call0())?.unbind()),
-            None => {
-                above_python(|| object.call_method0(intern!(py, "release")))?;
-                None
-            }
-        }))
-    }
-
-    fn restore(&self, py: Python<'_>, saved: Saved) -> PyResult<()> {
-        let object = self.object.bind(py);
-        match (saved, &self.lock) {
-            (Saved::Native(party, times), Some(lock)) => restore(py, lock, party, times),
-            (Saved::Foreign(Some(state)), _) => {
-                above_python(|| object.call_method1(intern!(py, "_acquire_restore"), (state,)))
-                    .map(drop)
-            }
-            _ => above_python(|| object.call_method0(intern!(py, "acquire"))).map(drop),
-        }
+    fn object<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<&'a Bound<'py, PyAny>> {
+        Ok(self.under.get()?.object.bind(py))
     }
 
     fn wait_until(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<bool> {
-        if !self.is_owned(py)? {
+        let under = self.under.get()?;
+        if !under.is_owned(py)? {
             return Err(not_owned("wait"));
         }
         let me = Party::this_thread();
         let mut notified = Acquire::new(Arc::clone(&self.waiters), me, (), timeout.is_some());
         notified.enlist();
-        let saved = self.save(py)?;
+        let saved = under.save(py)?;
         let outcome = wait(py, notified, timeout.and_then(Seconds::deadline));
-        self.restore(py, saved)?;
+        under.restore(py, saved)?;
         Ok(outcome?.transpose()?.is_some())
-    }
-
-    fn engine(&self, py: Python<'_>) -> PyResult<Arc<Lock>> {
-        let kind = || self.object.bind(py).get_type().name().map(|name| name.to_string());
-        match &self.lock {
-            Some(lock) => Ok(Arc::clone(lock)),
-            None => Err(PyTypeError::new_err(format!(
-                "this condition's lock is a {}: coroutines cannot wait for it; \
-                 give plait.Condition a plait.Lock or plait.RLock",
-                kind()?
-            ))),
-        }
     }
 
     /// Notifies another waiter when the one that was notified takes nothing from it.
@@ -154,7 +77,8 @@ impl PyCondition {
     }
 }
 
-/// One wait of a task. However it ends, it ends with the lock held again.
+/// One wait of a task. However it ends, it ends with the lock held again; unless its coroutine is
+/// closed while others have the lock.
 async fn wait_once(
     lock: &Arc<Lock>,
     waiters: &Arc<Waiters>,
@@ -178,8 +102,19 @@ async fn wait_once(
         })
         .await
     };
-    Acquire::new(Arc::clone(lock), party, (), false).await?;
-    lock.set_times(times);
+    let mut again = pin!(Acquire::new(Arc::clone(lock), party, (), false));
+    let had = poll_fn(|context| match again.as_mut().poll(context) {
+        Poll::Pending if notice.is_closed() => Poll::Ready(None),
+        polled => polled.map(Some),
+    });
+    match had.await {
+        Some(had) => {
+            had?;
+            lock.set_times(times);
+        }
+        // The coroutine is closed, and cannot wait: it leaves, and the lock is for others.
+        None => lock.forgo(),
+    }
     match outcome {
         Some(notified) => Ok(notified?),
         None => Err(Python::attach(|py| notice.error(py))),
@@ -188,43 +123,40 @@ async fn wait_once(
 
 #[pymethods]
 impl PyCondition {
+    /// Subclasses may take other arguments in their `__init__`.
     #[new]
+    #[pyo3(signature = (*_args: "object", **_kwargs: "object"), text_signature = "(lock=None)")]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { under: Made::later("Condition"), waiters: Arc::default() }
+    }
+
     #[pyo3(signature = (lock=None))]
-    fn new(py: Python<'_>, lock: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
-        let object = match lock {
-            Some(lock) => lock,
-            None => Bound::new(py, PyRLock::create())?.into_any(),
-        };
-        let engine = match (object.cast::<PyRLock>(), object.cast::<PyLock>()) {
-            (Ok(lock), _) => Some(Arc::clone(lock.get().engine())),
-            (_, Ok(lock)) => Some(Arc::clone(lock.get().engine())),
-            _ => None,
-        };
-        Ok(Self { object: object.unbind(), lock: engine, waiters: Arc::default() })
+    fn __init__(&self, py: Python<'_>, lock: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        self.under.make(Under::new(py, lock)?)
     }
 
     /// The lock's own `acquire`.
     #[getter]
     fn acquire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.object.bind(py).getattr(intern!(py, "acquire"))
+        self.object(py)?.getattr(intern!(py, "acquire"))
     }
 
     /// The lock's own `acquire_async`.
     #[getter]
     fn acquire_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.engine(py)?;
-        self.object.bind(py).getattr(intern!(py, "acquire_async"))
+        self.under.get()?.engine(py)?;
+        self.object(py)?.getattr(intern!(py, "acquire_async"))
     }
 
     /// The lock's own `release`.
     #[getter]
     fn release<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.object.bind(py).getattr(intern!(py, "release"))
+        self.object(py)?.getattr(intern!(py, "release"))
     }
 
     /// Whether anybody has the lock.
     fn locked<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.object.bind(py).call_method0(intern!(py, "locked"))
+        self.object(py)?.call_method0(intern!(py, "locked"))
     }
 
     /// Let the lock go, wait to be notified, and take the lock again.
@@ -281,7 +213,7 @@ impl PyCondition {
     /// A task that is cancelled goes on once it has the lock again, so that ``async with`` can
     /// let it go; a notification that it had got goes to the next.
     fn wait_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        let (lock, waiters) = (self.engine(py)?, Arc::clone(&self.waiters));
+        let (lock, waiters) = (self.under.get()?.engine(py)?, Arc::clone(&self.waiters));
         let (party, value, notice) = (task_party(py)?, truth(py), Arc::<Notice>::default());
         let given = Arc::clone(&notice);
         Ok(self.deferring(notice, async move {
@@ -292,7 +224,7 @@ impl PyCondition {
 
     /// Wait in a coroutine until ``predicate()``, a plain function, is true; gives its value.
     fn wait_for_async(&self, py: Python<'_>, predicate: Py<PyAny>) -> PyResult<Awaitable> {
-        let (lock, waiters) = (self.engine(py)?, Arc::clone(&self.waiters));
+        let (lock, waiters) = (self.under.get()?.engine(py)?, Arc::clone(&self.waiters));
         let (party, notice) = (task_party(py)?, Arc::<Notice>::default());
         let given = Arc::clone(&notice);
         Ok(self.deferring(notice, async move {
@@ -305,6 +237,10 @@ impl PyCondition {
                     return Ok(value);
                 }
                 wait_once(&lock, &waiters, party, &given).await?;
+                if given.is_closed() {
+                    // It was notified, and tells the next as its value comes to nobody.
+                    return Ok(Python::attach(|py| py.None()));
+                }
             }
         }))
     }
@@ -315,7 +251,7 @@ impl PyCondition {
     ///     RuntimeError: the caller has not taken the lock.
     #[pyo3(signature = (n=1))]
     fn notify(&self, py: Python<'_>, n: i64) -> PyResult<()> {
-        if !self.is_owned(py)? {
+        if !self.under.get()?.is_owned(py)? {
             return Err(not_owned("notify"));
         }
         self.waiters.notify(usize::try_from(n).unwrap_or(0));
@@ -336,12 +272,13 @@ impl PyCondition {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match &self.lock {
+        let under = self.under.get()?;
+        match &under.lock {
             Some(lock) if lock.is_reentrant() => {
                 enter(py, lock, Patience::Until(None))?;
                 Ok(truth(py))
             }
-            _ => above_python(|| self.object.call_method0(py, intern!(py, "__enter__"))),
+            _ => above_python(|| under.object.call_method0(py, intern!(py, "__enter__"))),
         }
     }
 
@@ -353,18 +290,19 @@ impl PyCondition {
         error: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        match &self.lock {
+        let under = self.under.get()?;
+        match &under.lock {
             Some(lock) if lock.is_reentrant() => exit(py, lock).map(|()| py.None()),
             _ => above_python(|| {
                 let exit = intern!(py, "__exit__");
-                self.object.call_method1(py, exit, (kind, error, traceback))
+                under.object.call_method1(py, exit, (kind, error, traceback))
             }),
         }
     }
 
     fn __aenter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.engine(py)?;
-        self.object.bind(py).call_method0(intern!(py, "__aenter__"))
+        self.under.get()?.engine(py)?;
+        self.object(py)?.call_method0(intern!(py, "__aenter__"))
     }
 
     #[pyo3(signature = (*exc: "object"))]
@@ -373,20 +311,20 @@ impl PyCondition {
         py: Python<'py>,
         exc: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.object.bind(py).call_method1(intern!(py, "__aexit__"), exc)
+        self.object(py)?.call_method1(intern!(py, "__aexit__"), exc)
     }
 
     #[getter]
-    fn _lock<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.object.bind(py).clone()
+    fn _lock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.object(py)?.clone())
     }
 
     fn _is_owned(&self, py: Python<'_>) -> PyResult<bool> {
-        self.is_owned(py)
+        self.under.get()?.is_owned(py)
     }
 
     fn _at_fork_reinit(&self, py: Python<'_>) -> PyResult<()> {
-        self.object.call_method0(py, intern!(py, "_at_fork_reinit"))?;
+        self.object(py)?.call_method0(intern!(py, "_at_fork_reinit"))?;
         self.waiters.forget();
         Ok(())
     }
@@ -405,12 +343,13 @@ impl PyCondition {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let lock = above_python(|| slf.get().object.bind(slf.py()).repr())?;
+        let object = slf.get().object(slf.py())?;
+        let lock = above_python(|| object.repr())?;
         let state = format!("{}, {} waiting", lock.to_cow()?, slf.get().waiters.count());
         describe(slf, "Condition", &state)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.object)
+        self.under.as_option().map_or(Ok(()), |under| visit.call(&under.object))
     }
 }

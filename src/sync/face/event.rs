@@ -9,6 +9,7 @@ use crate::sync::line::Acquire;
 use crate::sync::party::Party;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 
 /// A flag that threads and coroutines wait for: `threading.Event` and `asyncio.Event` in one.
@@ -30,10 +31,14 @@ pub struct PyEvent {
 
 #[pymethods]
 impl PyEvent {
+    /// Subclasses may take arguments in their `__init__`.
     #[new]
-    fn new() -> Self {
+    #[pyo3(signature = (*_args: "object", **_kwargs: "object"), text_signature = "()")]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self { event: Arc::default(), condition: PyOnceLock::new() }
     }
+
+    fn __init__(&self) {}
 
     /// Whether the flag is set.
     fn is_set(&self) -> bool {
@@ -63,7 +68,7 @@ impl PyEvent {
     ///     OverflowError: it is longer than `threading.TIMEOUT_MAX`.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<bool> {
-        if self.event.is_set() {
+        if self.event.try_pass() {
             return Ok(true);
         }
         let acquire =

@@ -9,8 +9,9 @@ use crate::sync::graph::places::{note_released, note_taken, note_wanted};
 use crate::sync::line::Acquire;
 use crate::sync::lock::Lock;
 use crate::sync::party::Party;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::sync::Arc;
 
 /// A lock for threads and coroutines at once: `threading.Lock` and `asyncio.Lock` in one.
@@ -73,6 +74,11 @@ pub(super) fn take_async(lock: &Arc<Lock>, party: Party, value: Py<PyAny>) -> Aw
     acquired(acquire, value, move || {
         let _ = lock.release(); // it fails if somebody else released it, and that is fine
     })
+}
+
+/// Whether a coroutine leaves ``async with`` because it is closed.
+pub(super) fn is_closed(exc: &Bound<'_, PyTuple>) -> bool {
+    exc.get_borrowed_item(0).is_ok_and(|kind| kind.is(exc.py().get_type::<PyGeneratorExit>()))
 }
 
 #[pymethods]
@@ -143,9 +149,11 @@ impl PyLock {
         Ok(Py::new(py, take_async(&self.lock, me, py.None()))?.into_any())
     }
 
-    #[pyo3(signature = (*_exc: "object"))]
-    fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.release()?;
+    #[pyo3(signature = (*exc: "object"))]
+    fn __aexit__(&self, py: Python<'_>, exc: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        if !(is_closed(exc) && self.lock.is_forgone()) {
+            self.release()?;
+        }
         Ready::get(py)
     }
 

@@ -7,6 +7,7 @@ pub mod lock;
 pub mod rlock;
 pub mod rwlock;
 pub mod semaphore;
+mod under;
 
 pub use barrier::PyBarrier;
 pub use condition::PyCondition;
@@ -16,22 +17,22 @@ pub use rlock::PyRLock;
 pub use rwlock::{PyAccess, PyRWLock};
 pub use semaphore::{PyBoundedSemaphore, PySemaphore};
 
-use super::graph::{self, watch::running};
+use super::graph::{self, places::Noting, watch::running};
 use super::line::{Acquire, Resource};
 use super::observe::Refused;
 use super::park::{Ended, block_on};
 use super::party::Party;
-use crate::aio::awaitable::Awaitable;
+use crate::aio::awaitable::{Awaitable, Eager, Start, Undo, Work};
 use crate::aio::bridge::running_loop;
 use crate::os::is_main_thread;
 use crate::python::above_python;
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyFloat};
+use pyo3::types::{PyBool, PyDict, PyFloat};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A signal that comes just before a wait does not end it. So the first look up is early; in
@@ -92,23 +93,78 @@ pub fn wait_through<F: Future<Output: Send> + Send>(
 pub fn acquired<R: Resource<Got = ()> + 'static>(
     acquire: Acquire<Arc<R>>,
     value: Py<PyAny>,
-    undo: impl FnOnce() + Send + 'static,
+    undo: impl FnOnce() + Send + Sync + 'static,
 ) -> Awaitable {
-    let noted = graph::places::Noting::begin(&acquire);
-    let undone = noted.clone();
-    let future = async move {
-        acquire.await?;
-        noted.taken();
-        Ok(value)
-    };
-    Awaitable::with_rollback(future, move |_| {
-        undone.released();
-        undo();
-    })
+    let noting = Noting::begin(&acquire);
+    Awaitable::new(Start::Eager(Box::new(Taking { acquire, value, undo, noting })))
+}
+
+struct Taking<R: Resource<Got = ()>, U> {
+    acquire: Acquire<Arc<R>>,
+    value: Py<PyAny>,
+    undo: U,
+    noting: Noting,
+}
+
+impl<R: Resource<Got = ()>, U: FnOnce() + Send + Sync + 'static> Eager for Taking<R, U> {
+    fn at_once(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if self.noting.is_on() {
+            return None;
+        }
+        self.acquire.at_once().map(|()| self.value.clone_ref(py))
+    }
+
+    fn work(self: Box<Self>) -> (Work, Undo) {
+        let Self { acquire, value, undo, noting } = *self;
+        let undone = noting.clone();
+        let work = async move {
+            acquire.await?;
+            noting.taken();
+            Ok(value)
+        };
+        let undo = move |_| {
+            undone.released();
+            undo();
+        };
+        (Box::pin(work), Box::new(undo))
+    }
 }
 
 pub fn truth(py: Python<'_>) -> Py<PyAny> {
     PyBool::new(py, true).to_owned().into_any().unbind()
+}
+
+/// What a class's `__init__` makes. `__new__` takes whatever a subclass's `__init__` takes, and
+/// knows nothing of it; a subclass may call its base late, or never.
+pub struct Made<T> {
+    class: &'static str,
+    value: OnceLock<T>,
+}
+
+impl<T> Made<T> {
+    pub fn later(class: &'static str) -> Self {
+        Self { class, value: OnceLock::new() }
+    }
+
+    #[inline]
+    pub fn get(&self) -> PyResult<&T> {
+        self.value.get().ok_or_else(|| self.error("was not called: a subclass has to"))
+    }
+
+    /// For the garbage collector.
+    pub fn as_option(&self) -> Option<&T> {
+        self.value.get()
+    }
+
+    pub fn make(&self, value: T) -> PyResult<()> {
+        // Those who wait keep what they wait at, so there is no beginning anew.
+        self.value.set(value).map_err(|_| self.error("was called before"))
+    }
+
+    #[cold]
+    fn error(&self, what: &str) -> PyErr {
+        PyRuntimeError::new_err(format!("{}.__init__() {what}", self.class))
+    }
 }
 
 /// `<plait.Event at 0x…: …>`, for a subclass with its own name.
@@ -131,7 +187,19 @@ pub fn standing(resource: &impl Resource) -> Standing {
 /// The running task, if the caller is one.
 pub fn current_task(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static TASKS: PyOnceLock<Option<Py<PyDict>>> = PyOnceLock::new();
     let Some(event_loop) = running_loop(py)? else { return Ok(None) };
+    // Before 3.12 `current_task` is written in Python: a look into this dict.
+    let tasks = TASKS.get_or_try_init(py, || {
+        if py.version_info() >= (3, 12) {
+            return Ok::<_, PyErr>(None);
+        }
+        let tasks = py.import("asyncio.tasks")?.getattr("_current_tasks")?;
+        Ok(tasks.cast_into::<PyDict>().ok().map(Bound::unbind))
+    })?;
+    if let Some(tasks) = tasks {
+        return tasks.bind(py).get_item(event_loop);
+    }
     let task = CURRENT.import(py, "asyncio", "current_task")?.call1((event_loop,))?;
     Ok((!task.is_none()).then_some(task))
 }

@@ -1,6 +1,6 @@
 //! `plait.RLock`.
 
-use super::lock::{take_async, wait_for};
+use super::lock::{is_closed, take_async, wait_for};
 use super::{
     Patience, Seconds, Standing, Truth, belongs_here, current_task, standing, task_party, truth,
 };
@@ -11,6 +11,7 @@ use crate::sync::lock::Lock;
 use crate::sync::party::Party;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::sync::Arc;
 
 /// A lock that its owner may take again: `threading.RLock`, for coroutines too.
@@ -156,9 +157,16 @@ impl PyRLock {
         Ok(Py::new(py, take_async(&self.lock, me, py.None()))?.into_any())
     }
 
-    #[pyo3(signature = (*_exc: "object"))]
-    fn __aexit__(&self, py: Python<'_>, _exc: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let exited = task_party(py).map(|me| self.lock.exit(me))?;
+    #[pyo3(signature = (*exc: "object"))]
+    fn __aexit__(&self, py: Python<'_>, exc: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        let is_closed = is_closed(exc);
+        if is_closed && self.lock.is_forgone() {
+            return Ready::get(py);
+        }
+        // A coroutine is closed by anybody, in whatever task; it is within, so its own has the lock.
+        let owner = self.lock.holder().filter(|owner| is_closed && owner.is_task());
+        let me = owner.map_or_else(|| task_party(py), Ok)?;
+        let exited = self.lock.exit(me);
         exited.map_err(|_| PyRuntimeError::new_err("cannot release un-acquired lock"))?;
         Ready::get(py)
     }

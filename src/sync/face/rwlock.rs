@@ -1,8 +1,8 @@
 //! `plait.RWLock`.
 
 use super::{
-    Patience, Seconds, Standing, Truth, acquired, belongs_here, current_task, standing, task_party,
-    truth, wait,
+    Patience, Seconds, Standing, Truth, acquired, belongs_here, current_task, describe, standing,
+    task_party, truth, wait,
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
@@ -12,6 +12,7 @@ use crate::sync::party::Party;
 use crate::sync::rwlock::{Access, RwLock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 
 /// A lock for many readers or one writer; the standard library has none.
@@ -90,10 +91,14 @@ fn release(py: Python<'_>, lock: &Arc<RwLock>, access: Access) -> PyResult<()> {
 
 #[pymethods]
 impl PyRWLock {
+    /// Subclasses may take arguments in their `__init__`.
     #[new]
-    fn new() -> Self {
+    #[pyo3(signature = (*_args: "object", **_kwargs: "object"), text_signature = "()")]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self { lock: Arc::default() }
     }
+
+    fn __init__(&self) {}
 
     /// Take it for reading, beside other readers.
     ///
@@ -182,15 +187,15 @@ impl PyRWLock {
         Err(belongs_here("RWLock"))
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         use crate::sync::line::Resource;
-        let (lock, address) = (&slf.get().lock, slf.as_ptr());
+        let lock = &slf.get().lock;
         let state = match (lock.owner(), lock.reading()) {
             (Some(_), _) => "writing".to_owned(),
             (None, 0) => "unlocked".to_owned(),
             (None, readers) => format!("readers={readers}"),
         };
-        format!("<plait.RWLock at {address:p}: {state}>")
+        describe(slf, "RWLock", &state)
     }
 }
 

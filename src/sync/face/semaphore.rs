@@ -1,8 +1,8 @@
 //! `plait.Semaphore` and `plait.BoundedSemaphore`.
 
 use super::{
-    Patience, Seconds, Standing, Truth, acquired, belongs_here, describe, standing, task_party,
-    truth, wait,
+    Made, Patience, Seconds, Standing, Truth, acquired, belongs_here, describe, standing,
+    task_party, truth, wait,
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
@@ -11,6 +11,7 @@ use crate::sync::party::Party;
 use crate::sync::semaphore::{MOST, Semaphore};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 
 /// A number of permits: `threading.Semaphore` and `asyncio.Semaphore` in one.
@@ -34,7 +35,7 @@ use std::sync::Arc;
 /// False
 #[pyclass(frozen, weakref, subclass, name = "Semaphore", module = "plait.sync")]
 pub struct PySemaphore {
-    semaphore: Arc<Semaphore>,
+    semaphore: Made<Arc<Semaphore>>,
 }
 
 /// A semaphore that never has more permits than at first; see `Semaphore`.
@@ -47,26 +48,30 @@ pub struct PySemaphore {
 pub struct PyBoundedSemaphore;
 
 impl PySemaphore {
-    fn with_bound(value: i64, bound: Option<u64>) -> PyResult<Self> {
+    fn blank() -> Self {
+        Self { semaphore: Made::later("Semaphore") }
+    }
+
+    fn make(&self, value: i64, bound: Option<u64>) -> PyResult<()> {
         let permits = u64::try_from(value)
             .map_err(|_| PyValueError::new_err("semaphore initial value must be >= 0"))?;
-        let semaphore = Arc::new(Semaphore::new(permits, bound.unwrap_or(MOST)));
-        Ok(Self { semaphore })
+        self.semaphore.make(Arc::new(Semaphore::new(permits, bound.unwrap_or(MOST))))
     }
 
     fn take(&self, py: Python<'_>, patience: Patience) -> PyResult<bool> {
-        if self.semaphore.try_acquire() {
+        let semaphore = self.semaphore.get()?;
+        if semaphore.try_acquire() {
             return Ok(true);
         }
         let Patience::Until(deadline) = patience else { return Ok(false) };
         let me = Party::this_thread();
-        let acquire = Acquire::new(Arc::clone(&self.semaphore), me, (), deadline.is_some());
+        let acquire = Acquire::new(Arc::clone(semaphore), me, (), deadline.is_some());
         Ok(wait(py, acquire, deadline)?.transpose()?.is_some())
     }
 
     fn take_async(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<Awaitable> {
-        let acquire = Acquire::new(Arc::clone(&self.semaphore), task_party(py)?, (), false);
-        let semaphore = Arc::clone(&self.semaphore);
+        let semaphore = Arc::clone(self.semaphore.get()?);
+        let acquire = Acquire::new(Arc::clone(&semaphore), task_party(py)?, (), false);
         Ok(acquired(acquire, value, move || {
             let _ = semaphore.release(1); // fails only if others released too often
         }))
@@ -74,6 +79,7 @@ impl PySemaphore {
 
     fn give(&self, permits: u64) -> PyResult<()> {
         self.semaphore
+            .get()?
             .release(permits)
             .map_err(|_| PyValueError::new_err("Semaphore released too many times"))
     }
@@ -81,10 +87,16 @@ impl PySemaphore {
 
 #[pymethods]
 impl PySemaphore {
+    /// Subclasses may take other arguments in their `__init__`.
     #[new]
+    #[pyo3(signature = (*_args: "object", **_kwargs: "object"), text_signature = "(value=1)")]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::blank()
+    }
+
     #[pyo3(signature = (value=1))]
-    fn new(value: i64) -> PyResult<Self> {
-        Self::with_bound(value, None)
+    fn __init__(&self, value: i64) -> PyResult<()> {
+        self.make(value, None)
     }
 
     /// Take a permit, waiting for one if need be.
@@ -136,7 +148,7 @@ impl PySemaphore {
     }
 
     fn __aenter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if self.semaphore.try_acquire() {
+        if self.semaphore.get()?.try_acquire() {
             return Ready::get(py);
         }
         Ok(Py::new(py, self.take_async(py, py.None())?)?.into_any())
@@ -149,17 +161,17 @@ impl PySemaphore {
     }
 
     #[getter]
-    fn _value(&self) -> u64 {
-        self.semaphore.permits()
+    fn _value(&self) -> PyResult<u64> {
+        Ok(self.semaphore.get()?.permits())
     }
 
     #[getter]
-    fn _engine(&self) -> usize {
-        Arc::as_ptr(&self.semaphore).addr()
+    fn _engine(&self) -> PyResult<usize> {
+        Ok(Arc::as_ptr(self.semaphore.get()?).addr())
     }
 
-    fn _statistics(&self) -> Standing {
-        standing(&*self.semaphore)
+    fn _statistics(&self) -> PyResult<Standing> {
+        Ok(standing(&**self.semaphore.get()?))
     }
 
     fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -167,7 +179,8 @@ impl PySemaphore {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let (value, bound) = (slf.get().semaphore.permits(), slf.get().semaphore.bound());
+        let semaphore = slf.get().semaphore.get()?;
+        let (value, bound) = (semaphore.permits(), semaphore.bound());
         if bound == MOST {
             return describe(slf, "Semaphore", &format!("value={value}"));
         }
@@ -177,10 +190,18 @@ impl PySemaphore {
 
 #[pymethods]
 impl PyBoundedSemaphore {
+    /// Subclasses may take other arguments in their `__init__`.
     #[new]
+    #[pyo3(signature = (*_args: "object", **_kwargs: "object"), text_signature = "(value=1)")]
+    fn new(
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(PySemaphore::blank()).add_subclass(Self)
+    }
+
     #[pyo3(signature = (value=1))]
-    fn new(value: i64) -> PyResult<PyClassInitializer<Self>> {
-        let base = PySemaphore::with_bound(value, Some(value.unsigned_abs()))?;
-        Ok(PyClassInitializer::from(base).add_subclass(Self))
+    fn __init__(slf: &Bound<'_, Self>, value: i64) -> PyResult<()> {
+        slf.as_super().get().make(value, Some(value.unsigned_abs()))
     }
 }

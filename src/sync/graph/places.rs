@@ -65,6 +65,10 @@ impl Noting {
         Self(place.map(|place| (acquire.party(), thing, resource.kind(), place)))
     }
 
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub fn taken(self) {
         if let Some((party, thing, kind, place)) = self.0 {
             orders().acquired(party, thing, kind, place);

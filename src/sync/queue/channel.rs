@@ -75,6 +75,20 @@ pub(super) struct State<T, W> {
 }
 
 impl<T, W: Wakes> State<T, W> {
+    /// In a forked child.
+    #[cold]
+    fn forget_waiters(&mut self) {
+        self.generation = forked::generation();
+        let lost = (
+            self.getters.forget(),
+            self.putters.forget(),
+            self.joiners.forget(),
+            self.claimants.forget(),
+        );
+        self.claimed = None;
+        drop(lost); // flags and wakers of the parent's threads: memory, no more
+    }
+
     /// Items that nobody has one of held for.
     pub(super) fn free_items(&self) -> usize {
         self.items.len().saturating_sub(self.getters.held())
@@ -123,22 +137,30 @@ impl<T, W: Wakes> State<T, W> {
     }
 
     /// After an item was put: who is to be woken.
-    #[inline]
+    #[inline(always)]
     pub(super) fn was_put(&mut self) -> Vec<W> {
         self.unfinished += 1;
-        if self.getters.length() == 0 {
-            return Vec::new();
-        }
+        if self.getters.length() == 0 { Vec::new() } else { self.getters_after_put() }
+    }
+
+    #[cold]
+    fn getters_after_put(&mut self) -> Vec<W> {
         self.next(Want::Item).into_iter().flatten().collect()
     }
 
     /// After an item was taken: who is to be woken. Once the last item of a queue that was shut
     /// down is gone, no getter need wait.
-    #[inline]
+    #[inline(always)]
     pub(super) fn was_taken(&mut self) -> Vec<W> {
         if self.getters.length() + self.putters.length() == 0 {
-            return Vec::new();
+            Vec::new()
+        } else {
+            self.waiters_after_take()
         }
+    }
+
+    #[cold]
+    fn waiters_after_take(&mut self) -> Vec<W> {
         let over = self.shut && self.items.is_empty();
         let mut woken = if over { self.getters.all() } else { Vec::new() };
         woken.extend(self.next(Want::Slot).into_iter().flatten());
@@ -151,7 +173,7 @@ fn wake<W: Wakes>(woken: impl IntoIterator<Item = Option<W>>) {
     woken.into_iter().flatten().for_each(W::wake);
 }
 
-#[inline]
+#[inline(always)]
 fn wake_all<W: Wakes>(woken: Vec<W>) {
     if !woken.is_empty() {
         woken.into_iter().for_each(W::wake);
@@ -180,19 +202,11 @@ impl<T, W: Wakes> Channel<T, W> {
         self.order
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn state(&self) -> Guarded<'_, State<T, W>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation != forked::generation() {
-            state.generation = forked::generation();
-            let lost = (
-                state.getters.forget(),
-                state.putters.forget(),
-                state.joiners.forget(),
-                state.claimants.forget(),
-            );
-            state.claimed = None;
-            drop(lost); // flags and wakers of the parent's threads: memory, no more
+            state.forget_waiters();
         }
         state
     }
@@ -206,7 +220,7 @@ impl<T, W: Wakes> Channel<T, W> {
     }
 
     /// Puts, if it need not wait; not for `Order::Least`.
-    #[inline]
+    #[inline(always)]
     pub fn try_put(&self, item: T) -> Result<(), (Refused, T)> {
         let mut state = self.state();
         if let Some(refused) = state.refusal(Want::Slot) {
@@ -223,7 +237,7 @@ impl<T, W: Wakes> Channel<T, W> {
     }
 
     /// Gets, if it need not wait; not for `Order::Least`.
-    #[inline]
+    #[inline(always)]
     pub fn try_get(&self) -> Result<T, Refused> {
         let mut state = self.state();
         if let Some(refused) = state.refusal(Want::Item) {
@@ -239,6 +253,7 @@ impl<T, W: Wakes> Channel<T, W> {
         Ok(item)
     }
 
+    #[inline(always)]
     fn remove(&self, state: &mut State<T, W>) -> Option<T> {
         match self.order {
             Order::First => state.items.pop_front(),

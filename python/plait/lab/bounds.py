@@ -1,0 +1,102 @@
+"""What the serial run was bound by: the CPU with or without the GIL, waiting, memory, overhead."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from .clocks import Profile
+from .machine import Copying, item_bytes
+from .report import Bound
+from .rounds import Entry
+from .sessions import Job
+from .verdict import seconds, times
+
+__all__ = ["find_bound", "memory_bound"]
+
+# A task that takes its items' bytes faster than this share of the rate at which one thread copies
+# is kept waiting by memory: sums and triads come to more, checksums and hashes to far less.
+_STREAMS = 0.33
+# Below so many bytes of items the caches hold them.
+_LARGE = 1 << 24
+
+
+def find_bound(serial: Entry, job: Job, dispatch: float, seen: Profile | None) -> Bound:
+    """Decide, from the serial run.
+
+    Args:
+        serial: the serial model's runs.
+        job: what was run.
+        dispatch: the measured cost of handing one task to a thread and back, in seconds.
+        seen: what sampling saw the tasks do.
+    """
+    kind, why = _bound_of(serial, job, dispatch, seen)
+    crowded = statistics.median(cost.preempted / cost.wall for cost in serial.costs)
+    return Bound(kind, why, crowded)
+
+
+def _bound_of(serial: Entry, job: Job, dispatch: float, seen: Profile | None) -> tuple[str, str]:
+    task_s = serial.median("wall") / max(1, len(job.items))
+    if task_s < dispatch:
+        return "overhead", (
+            f"a task takes {seconds(task_s)}, and handing one to a thread and back "
+            f"{seconds(dispatch)}"
+        )
+    # Time in which another program had the core is neither computing nor waiting.
+    own = [max(cost.wall - cost.preempted, cost.worker_cpu, 1e-9) for cost in serial.costs]
+    on_cpu = statistics.median(
+        cost.worker_cpu / time for cost, time in zip(serial.costs, own, strict=True)
+    )
+    if on_cpu <= 0.2:
+        why = f"serial waited for {1 - on_cpu:.0%} of its time"
+        if seen is not None and seen.asked and seen.lock_of_waiting > 0.5:
+            why += f", in {seen.lock_of_waiting:.0%} of that for locks"
+        return "io", why
+    why = f"serial was on the CPU for {on_cpu:.0%} of its time"
+    if on_cpu < 0.8:
+        return "mixed", why
+    if seen is None:
+        return "cpu", f"{why} (whether it held the GIL could not be sampled)"
+    share = seen.gil_of_running
+    why += f", and held the GIL for {share:.0%} of it, by {seen.samples} looks"
+    if share >= 0.8:
+        return "cpu", why
+    return ("cpu-nogil" if share < 0.5 else "mixed"), why
+
+
+def memory_bound(
+    bound: Bound,
+    serial_s: float,
+    items: Sequence[object],
+    native: float | None,
+    copy: Copying,
+    ceiling: float,
+) -> Bound:
+    """What was found to be bound by the CPU may wait for memory: decide, as far as can be told.
+
+    Args:
+        bound: as `find_bound` gave it.
+        serial_s: what serial took.
+        items: the tasks' input.
+        native: the best speed-up of workers that don't share a GIL; None if there is none.
+        copy: the machine's memory.
+        ceiling: the speed-up that pure computing reaches on this machine.
+    """
+    size = sum(map(item_bytes, items))
+    rate = size / serial_s
+    if size >= _LARGE and rate >= _STREAMS * copy.rate:
+        why = (
+            f"{bound.why}; it goes through its items' {size / 1e6:,.0f} MB at {rate / 1e9:.3g} "
+            f"GB/s, and copying moves {copy.rate / 1e9:.3g} GB/s here (inferred: it waits for "
+            "memory)"
+        )
+        return Bound("memory", why, bound.crowded)
+    stalls = bound.kind == "cpu-nogil" and copy.speedup < 0.7 * ceiling and native is not None
+    if stalls and native is not None and abs(native - copy.speedup) < 0.1 * copy.speedup:
+        why = (
+            f"{bound.why}; its speed-up stalls at {times(native)}, where copying memory does "
+            f"({times(copy.speedup)}), and computing reaches {times(ceiling)} (inferred: it "
+            "waits for memory)"
+        )
+        return Bound("memory", why, bound.crowded)
+    return bound
