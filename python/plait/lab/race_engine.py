@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
 
@@ -37,7 +36,6 @@ class Abandoned(BaseException):
     """Raised in the threads of a run that is given up, so that they end."""
 
 
-@dataclass(slots=True)
 class Operation:
     """What a thread is about to do, or has done, to something that threads may share.
 
@@ -55,19 +53,34 @@ class Operation:
         access: how to look at what it writes, once it has.
     """
 
-    text: str
-    file: str
-    line: int
-    touches: Sequence[Touch]
-    site: tuple[CodeType, int] | None = None
-    is_ready: Callable[[], bool] | None = None
-    timeout: float | None = None
-    thing: Any = None
-    yields: bool = False
-    values: list[str] = field(default_factory=list)
-    access: Access | None = None
-    has_timed_out: bool = False
-    thread: int = -1
+    # No dataclass: the code that it would generate belongs to no file, and would be followed.
+    def __init__(
+        self,
+        text: str,
+        file: str,
+        line: int,
+        touches: Sequence[Touch],
+        *,
+        site: tuple[CodeType, int] | None = None,
+        is_ready: Callable[[], bool] | None = None,
+        timeout: float | None = None,
+        thing: Any = None,
+        yields: bool = False,
+        access: Access | None = None,
+    ) -> None:
+        self.text = text
+        self.file = file
+        self.line = line
+        self.touches = touches
+        self.site = site
+        self.is_ready = is_ready
+        self.timeout = timeout
+        self.thing = thing
+        self.yields = yields
+        self.access = access
+        self.values: list[str] = []
+        self.has_timed_out = False
+        self.thread = -1
 
     @property
     def source(self) -> str:
