@@ -137,9 +137,13 @@ class Player:
 
     def _refuse(self, code: CodeType) -> None:
         """A function that cannot be looked into yet."""
-        run = self.run
-        run.unknown_code = code
-        run.is_abandoned = True
+        if not self.is_leaving:
+            self.run.unknown_code = code
+            self.run.is_abandoned = True
+            self._leave()
+
+    def _leave(self) -> None:
+        self.is_leaving = True
         raise Abandoned
 
     def _follow(self, frame: FrameType, offset: int) -> None:
@@ -148,8 +152,7 @@ class Player:
         if run.is_abandoned:
             if self.is_leaving:  # in a finally block, or a generator that is being closed
                 return
-            self.is_leaving = True
-            raise Abandoned
+            self._leave()
         if self.written is not None:
             self._look_at_written(frame)
         access = run.points.of(frame.f_code).get(offset)
@@ -187,13 +190,15 @@ class Player:
         """Wait for one's turn to do this; then do it."""
         run = self.run
         if run.is_abandoned:
-            raise Abandoned
+            if self.is_leaving and operation.is_ready is None:
+                return
+            self._leave()
         operation.thread = self.index
         self.pending = operation
         self.has_yielded = operation.yields
         run.pass_on(self)
         if run.is_abandoned:
-            raise Abandoned
+            self._leave()
         if operation.is_ready is not None and not operation.is_ready():
             operation.has_timed_out = True
         self.pending = None
