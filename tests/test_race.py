@@ -15,6 +15,7 @@ import threading
 import time
 import xml.etree.ElementTree
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import plait
@@ -733,6 +734,16 @@ def test_the_command_and_an_exhibit():
     done = run("lost-update", "--fix", "lock", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["proved"] is True
+
+
+def test_the_example():
+    example = Path(__file__).parents[1] / "examples" / "more" / "race.py"
+    done = subprocess.run(
+        [sys.executable, str(example)], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "replayed twice: 2 and 2 sold" in done.stdout
+    assert "nothing is left to try" in done.stdout
 
 
 def test_the_command_and_a_program(tmp_path):
