@@ -13,7 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+import xml.etree.ElementTree
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import plait
@@ -21,10 +23,16 @@ import pytest
 from conftest import PATIENCE
 from plait.lab import race, races
 from plait.lab.race import _race
+from plait.lab.race_command import answer
 
 EXHIBITS = races.exhibits()
-FIXES = [(name, fix) for name, exhibit in EXHIBITS.items() for fix in exhibit.fixes]
-LONG = 60.0  # seconds: nothing here needs as much, but a machine may stand still
+HEAVY = {"notify-all", "two-conditions", "waiter"}  # hundreds of interleavings, of 3 or 4 threads
+FIXES = [
+    pytest.param(name, fix, marks=[pytest.mark.once] if fix in HEAVY else [])
+    for name, exhibit in EXHIBITS.items()
+    for fix in exhibit.fixes
+]
+LONG = 240.0  # seconds: nothing here needs as much, but a machine may stand still
 
 
 @pytest.fixture(autouse=True)
@@ -582,7 +590,7 @@ def test_interrupted_it_leaves_nothing():
     def setup():
         if next(rounds) == 5:
             signal.raise_signal(signal.SIGINT)
-        return EXHIBITS["bounded-queue"].fixes["notify-all"].setup()
+        return program.setup()
 
     program = EXHIBITS["bounded-queue"].fixes["notify-all"]
     with pytest.raises(KeyboardInterrupt):
@@ -665,6 +673,47 @@ def test_a_stepper_that_is_dropped_ends_its_threads():
     del stepper
 
 
+# ---- those that really happen ----
+
+
+def test_the_twin_in_rust_loses_updates_or_says_that_it_saw_none():
+    twin = races.rust_twin(2, 100_000)
+    assert twin.expected == 200_000 == twin.left_in_one_step
+    assert 0 < twin.left <= twin.expected
+    assert ("were lost" in str(twin)) is (twin.lost > 0)
+    assert ("proves nothing" in str(twin)) is (twin.lost == 0)
+    assert races.rust_twin(1, 10).lost == 0
+
+
+@pytest.mark.parametrize("arguments", [(0, 1), (65, 1), (2, 0), (2.0, 1), (True, 1)])
+def test_a_twin_that_cannot_be(arguments):
+    with pytest.raises(ValueError, match="must be a whole number"):
+        races.rust_twin(*arguments)
+
+
+@pytest.mark.parametrize("parties", [2, 3, 5])
+def test_a_deadlock_is_drawn(parties):
+    picture = races.deadlock(parties)
+    text, svg = str(picture), picture.svg()
+    xml.etree.ElementTree.fromstring(svg)
+    assert svg == picture._repr_svg_()
+    for index in range(1, parties + 1):
+        assert f"thread {index} --waits for lock {index % parties + 1}" in text
+        assert f">thread {index}<" in svg
+        assert f">lock {index}<" in svg
+    assert "with locks[" in text  # where
+    assert len(picture.to_dict()["parties"]) == parties
+
+
+def test_a_deadlock_with_oneself_is_drawn():
+    lock = plait.RWLock()
+    with lock.read(), pytest.raises(plait.errors.DeadlockError) as caught:
+        lock.acquire_write()
+    picture = races.DeadlockPicture(caught.value)
+    assert "waits for RWLock at" in str(picture)
+    xml.etree.ElementTree.fromstring(picture.svg())
+
+
 # ---- the command ----
 
 
@@ -687,6 +736,16 @@ def test_the_command_and_an_exhibit():
     assert json.loads(done.stdout)["proved"] is True
 
 
+def test_the_example():
+    example = Path(__file__).parents[1] / "examples" / "more" / "race.py"
+    done = subprocess.run(
+        [sys.executable, str(example)], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "replayed twice: 2 and 2 sold" in done.stdout
+    assert "nothing is left to try" in done.stdout
+
+
 def test_the_command_and_a_program(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
@@ -701,16 +760,44 @@ def test_the_command_and_a_program(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("what", "fix", "budget", "words"),
     [
-        (("nothing",), "lost-update"),
-        (("lost-update", "--fix", "prayer"), "lock, atomic, own"),
-        (("lost-update", "--budget", "0"), "budget"),
-        (("missing.py",), "missing.py"),
+        ("nothing", None, 1, "lost-update"),
+        ("lost-update", "prayer", 1, "lock, atomic, own"),
+        ("lost-update", None, 0, "budget"),
+        ("missing.py", None, 1, "missing.py"),
+        ("missing.py", "lock", 1, "classic"),
+        ("rust-twin", "lock", 1, "no fixes"),
     ],
 )
-def test_the_command_asked_wrongly(arguments, words):
-    done = run(*arguments)
+def test_the_command_asked_wrongly(what, fix, budget, words):
+    with pytest.raises(ValueError, match=words):
+        answer(what, fix, budget)
+
+
+def test_the_command_tells_a_mistake_in_a_line():
+    done = run("nothing")
     assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
+    assert "lost-update" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_command_and_files_that_lack_something(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def setup(): pass\nthreads = [3]\n")
+    with pytest.raises(ValueError, match="has no invariant"):
+        answer(str(path), None, 1)
+    path.write_text("def setup(): pass\nthreads = [3]\ninvariant = bool\n")
+    with pytest.raises(ValueError, match=r"threads\[0\]"):
+        answer(str(path), None, 1)
+
+
+def test_the_command_lists_what_there_is():
+    text, data, code = answer(None, None, 1)
+    assert set(data) == {*EXHIBITS, "deadlock", "rust-twin"}
+    assert all(name in text for name in data)
+    assert code == 0
+    for name in ("deadlock", "rust-twin"):
+        text, data, code = answer(name, None, 1)
+        assert text
+        json.dumps(data)

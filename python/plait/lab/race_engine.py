@@ -17,13 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
 
 from plait.thread import Thread
 
 from .race_points import Access, Place, Points, Touch
+from .race_watch import watch
 
 __all__ = ["Abandoned", "Operation", "Player", "Run", "player"]
 
@@ -36,7 +36,6 @@ class Abandoned(BaseException):
     """Raised in the threads of a run that is given up, so that they end."""
 
 
-@dataclass(slots=True)
 class Operation:
     """What a thread is about to do, or has done, to something that threads may share.
 
@@ -54,19 +53,34 @@ class Operation:
         access: how to look at what it writes, once it has.
     """
 
-    text: str
-    file: str
-    line: int
-    touches: Sequence[Touch]
-    site: tuple[CodeType, int] | None = None
-    is_ready: Callable[[], bool] | None = None
-    timeout: float | None = None
-    thing: Any = None
-    yields: bool = False
-    values: list[str] = field(default_factory=list)
-    access: Access | None = None
-    has_timed_out: bool = False
-    thread: int = -1
+    # No dataclass: the code that it would generate belongs to no file, and would be followed.
+    def __init__(
+        self,
+        text: str,
+        file: str,
+        line: int,
+        touches: Sequence[Touch],
+        *,
+        site: tuple[CodeType, int] | None = None,
+        is_ready: Callable[[], bool] | None = None,
+        timeout: float | None = None,
+        thing: Any = None,
+        yields: bool = False,
+        access: Access | None = None,
+    ) -> None:
+        self.text = text
+        self.file = file
+        self.line = line
+        self.touches = touches
+        self.site = site
+        self.is_ready = is_ready
+        self.timeout = timeout
+        self.thing = thing
+        self.yields = yields
+        self.access = access
+        self.values: list[str] = []
+        self.has_timed_out = False
+        self.thread = -1
 
     @property
     def source(self) -> str:
@@ -85,6 +99,7 @@ class Player:
         self.gate = _thread.allocate_lock()
         self.gate.acquire()
         self.is_done = False
+        self.is_leaving = False
         self.has_yielded = False
         self.pending: Operation | None = None
         self.written: tuple[Operation, FrameType] | None = None  # what it is just writing
@@ -105,9 +120,7 @@ class Player:
         self.gate.acquire()
         try:
             if not run.is_abandoned:
-                # The flag first: 3.12 looks at it when it is told of the trace function only.
-                sys._getframe().f_trace_opcodes = True
-                sys.settrace(self._enter)
+                watch.tell(self._follow, run.points.is_followed, self._refuse)
                 self.target(run.state)
         except (Abandoned, SystemExit):
             pass
@@ -115,35 +128,38 @@ class Player:
             if not run.is_abandoned:
                 self.error = error
         finally:
-            sys.settrace(None)
+            watch.let()
             self._look_at_written(None)
             del _players[threading.get_ident()]
             self.is_done = True
             self.pending = None
             run.has_ended(self)
 
-    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        # The second: what dataclasses has generated for this module.
-        if not self.run.points.is_followed(frame.f_code) or frame.f_globals is globals():
-            return None
-        frame.f_trace_lines = False
-        frame.f_trace_opcodes = True
-        return self._follow
+    def _refuse(self, code: CodeType) -> None:
+        """A function that cannot be looked into yet."""
+        if not self.is_leaving:
+            self.run.unknown_code = code
+            self.run.is_abandoned = True
+            self._leave()
 
-    def _follow(self, frame: FrameType, event: str, argument: Any) -> Any:
+    def _leave(self) -> None:
+        self.is_leaving = True
+        raise Abandoned
+
+    def _follow(self, frame: FrameType, offset: int) -> None:
         run = self.run
         run.ticks += 1
         if run.is_abandoned:
-            raise Abandoned
+            if self.is_leaving:  # in a finally block, or a generator that is being closed
+                return
+            self._leave()
         if self.written is not None:
             self._look_at_written(frame)
-        if event == "opcode":
-            access = run.points.of(frame.f_code).get(frame.f_lasti)
-            if access is not None:
-                touches = access.touches(frame, run)
-                if touches:
-                    self._access(frame, access, touches)
-        return self._follow
+        access = run.points.of(frame.f_code).get(offset)
+        if access is not None:
+            touches = access.touches(frame, run)
+            if touches:
+                self._access(frame, access, touches)
 
     def _access(self, frame: FrameType, access: Access, touches: Sequence[Touch]) -> None:
         operation = Operation(
@@ -160,9 +176,6 @@ class Player:
             self.written = (operation, frame)
         elif words := access.words(frame, "reads"):
             operation.values.append(words)
-        # Until 3.12 what the locals were before this call is put back after it, variables that
-        # closures share among them, unless they are asked for once more.
-        _ = frame.f_locals
 
     def _look_at_written(self, frame: FrameType | None) -> None:
         if self.written is None:
@@ -177,13 +190,15 @@ class Player:
         """Wait for one's turn to do this; then do it."""
         run = self.run
         if run.is_abandoned:
-            raise Abandoned
+            if self.is_leaving and operation.is_ready is None:
+                return
+            self._leave()
         operation.thread = self.index
         self.pending = operation
         self.has_yielded = operation.yields
         run.pass_on(self)
         if run.is_abandoned:
-            raise Abandoned
+            self._leave()
         if operation.is_ready is not None and not operation.is_ready():
             operation.has_timed_out = True
         self.pending = None
@@ -223,6 +238,7 @@ class Run:
         self.choose = choose
         self.is_exact = False  # whether each step is a choice, of nobody's interest or not
         self.is_abandoned = False
+        self.unknown_code: CodeType | None = None  # it came to a function that is not prepared
         self.is_endless = False
         self.is_over = False
         self.is_deadlock = False
@@ -233,35 +249,32 @@ class Run:
         self.kept: dict[int, Any] = {}  # so that no address is used twice
         self._control = _thread.allocate_lock()
         self._control.acquire()
+        self._has_begun = False  # whether all have come to their first operation
         self._last_write: dict[Place, int] = {}
         self._reads: dict[Place, int] = {}
         self._users: dict[Any, tuple[set[int], set[int], set[Any]]] = {}
-        self._is_beginning = True
         self.state = adopt(setup())
         self.players = [Player(self, index, target) for index, target in enumerate(targets)]
+        self._unbegun = list(self.players)
 
     # ---- called by the one who looks on -----------------------------------------------------
 
     def begin(self, stall: float, deadline: float) -> bool:
-        """Bring each thread to its first operation. Whether all got there."""
+        """Bring each thread to its first operation, and go on until the choice is the caller's.
+
+        Returns:
+            As `go_on`.
+        """
         for one in self.players:
             one.thread.start()
-        for one in self.players:
-            if not self._let(one, stall, deadline):
-                return False
-        self._is_beginning = False
-        return True
+        return self.go_on(self._unbegun.pop(0), stall, deadline)
 
-    def go_on(self, one: Player | None, stall: float, deadline: float) -> bool:
-        """Let a thread go on, or whomever `choose` says, until the choice is the caller's again.
+    def go_on(self, one: Player, stall: float, deadline: float) -> bool:
+        """Let a thread go on, and whomever `choose` says, until the choice is the caller's again.
 
         Returns:
             False: time is over, or (`running` tells the thread) nothing happens any more.
         """
-        one = one or self._next(None)
-        return True if one is None else self._let(one, stall, deadline)
-
-    def _let(self, one: Player, stall: float, deadline: float) -> bool:
         self.running = one
         one.gate.release()
         # Looks are counted, not seconds: a machine that stands still doesn't look either.
@@ -293,6 +306,14 @@ class Run:
                     one.gate.release()
         return [one for one in self.players if one.thread.is_alive()]
 
+    def is_blind(self) -> bool:
+        """Whether it has to be repeated, as it came to a function that it could not look into."""
+        if self.unknown_code is None:
+            return False
+        self.abandon()
+        watch.prepare([self.unknown_code])
+        return True
+
     @property
     def stuck_at(self) -> str:
         """Where the running thread is, in words."""
@@ -318,6 +339,11 @@ class Run:
         return timed[:1]  # time passes when nobody can do anything else
 
     def _next(self, one: Player | None) -> Player | None:
+        if self._unbegun:
+            return self._unbegun.pop(0)
+        if not self._has_begun:
+            self._has_begun = True
+            one = None
         ready = self.can_go_on()
         if not ready:
             self.is_over = True
@@ -340,7 +366,7 @@ class Run:
 
     def pass_on(self, one: Player) -> None:
         """Stop, and go on when one is chosen to."""
-        chosen = None if self._is_beginning else self._next(one)
+        chosen = self._next(one)
         if chosen is one:
             return
         self._hand_over(chosen)
@@ -351,7 +377,7 @@ class Run:
         if self.is_abandoned:
             self._control_back()
             return
-        self._hand_over(None if self._is_beginning else self._next(None))
+        self._hand_over(self._next(None))
 
     def _hand_over(self, chosen: Player | None) -> None:
         if chosen is None:

@@ -14,17 +14,20 @@ for both (A. Mazurkiewicz's traces, hashed as in CHESS).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from .race_engine import Player, Run
 from .race_patches import Patches
 from .race_points import Points
 from .race_standins import makers
+from .race_watch import watch
 
 __all__ = ["Finding", "Game", "Kind", "Search", "search"]
 
@@ -48,6 +51,16 @@ class Game:
 
     def patches(self, is_quiet: bool = True) -> Patches:
         return Patches([self.setup, *self.threads, self.invariant], self.points, is_quiet)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within, threads are told of their instructions."""
+        watch.open()
+        try:
+            watch.prepare(self.points.codes)
+            yield
+        finally:
+            watch.close()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call setup or invariant: what it makes are stand-ins."""
@@ -150,18 +163,24 @@ class Follower:
         return (wanted or ready)[0]
 
 
+AnyChooser = TypeVar("AnyChooser", Chooser, Follower)
+
+
 def _play(
-    game: Game, patches: Patches, chooser: Chooser | Follower, deadline: float
-) -> tuple[Run, bool]:
+    game: Game, patches: Patches, new_chooser: Callable[[], AnyChooser], deadline: float
+) -> tuple[Run, AnyChooser, bool]:
     """One run. Whether it came to its end."""
-    run = game.new_run(patches, chooser)
-    run.is_exact = isinstance(chooser, Follower)
-    try:
-        is_done = run.begin(game.stall, deadline) and run.go_on(None, game.stall, deadline)
-    except BaseException:
-        run.abandon()
-        raise
-    return run, is_done
+    while True:
+        chooser = new_chooser()
+        run = game.new_run(patches, chooser)
+        run.is_exact = isinstance(chooser, Follower)
+        try:
+            is_done = run.begin(game.stall, deadline)
+        except BaseException:
+            run.abandon()
+            raise
+        if not run.is_blind():
+            return run, chooser, is_done
 
 
 def judge(game: Game, run: Run, preemptions: int = 0) -> Finding | None:
@@ -201,9 +220,10 @@ def play_again(
     Raises:
         Diverged: it went another way.
     """
-    with game.patches(is_quiet) as patches:
-        follower = Follower(order)
-        run, is_done = _play(game, patches, follower, time.monotonic() + 60)
+    with game.watched(), game.patches(is_quiet) as patches:
+        run, follower, is_done = _play(
+            game, patches, lambda: Follower(order), time.monotonic() + 60
+        )
         try:
             found = judge(game, run) if is_done else None
         finally:
@@ -217,7 +237,7 @@ def search(game: Game, budget: float) -> Search:
     """Try the runs of a program, until one goes wrong, all are tried, or time is over."""
     result = Search()
     began = time.monotonic()
-    with game.patches() as patches:
+    with game.watched(), game.patches() as patches:
         _search(game, patches, result, began, budget)
     result.seconds = time.monotonic() - began
     return result
@@ -231,6 +251,7 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
     later: list[tuple[Sequence[int], int, int]] = []
     seen: set[Any] = set()
     bound = 0
+    ending: list[Player] = []  # what they had to do they have done
     while True:
         if not queue:
             if best is not None:
@@ -245,8 +266,7 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
             break
         base, length, instead = queue.pop()
         prefix = (*base[:length], instead) if instead >= 0 else ()
-        chooser = Chooser(prefix)
-        run, is_done = _play(game, patches, chooser, deadline + 0.2)
+        run, chooser, is_done = _play(game, patches, partial(Chooser, prefix), deadline + 0.2)
         finding = None
         try:
             if is_done:
@@ -262,6 +282,7 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
                 )
             break
         result.runs += 1
+        ending = [one for one in (*ending, *run.players) if one.thread.is_alive()]
         result.endless += run.is_endless
         result.diverged += chooser.has_diverged
         if game.points.has_grown and best is None:
@@ -291,4 +312,6 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
                     queue.append((choices, at, other))
                 elif best is None:
                     later.append((choices, at, other))
+    for one in ending:
+        one.thread.join()
     result.finding = best or other_best

@@ -362,11 +362,13 @@ class Points:
         self.has_grown = False
         self._tables: dict[CodeType, dict[int, Access]] = {}
         self._followed: dict[str, bool] = {}
+        self.codes: list[CodeType] = []  # of the callables
         self._sources: dict[str, Source] = {}
         for one in callables:
             code = getattr(getattr(one, "__func__", one), "__code__", None)
             if code is not None:
                 self._followed[code.co_filename] = True
+                self.codes.append(code)
 
     @cached_property
     def _outside(self) -> tuple[str, ...]:

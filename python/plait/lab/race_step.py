@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .race_explore import Finding, Game, judge
 from .race_show import is_shown, steps_html, table, words
+from .race_watch import watch
 
 if TYPE_CHECKING:
     from .race_engine import Operation, Player, Run
@@ -57,6 +58,9 @@ class Stepper:
         self._finding: Finding | None = None
         self._is_closed = False
         self._finalizer: Any = None
+        watch.open()
+        self._unwatch = weakref.finalize(self, watch.close)
+        watch.prepare(game.points.codes)
         self._restart([])
 
     def __enter__(self) -> Stepper:
@@ -125,6 +129,9 @@ class Stepper:
             raise ValueError(f"thread {thread!r} cannot go on now: {self._standing()}")
         self._go_on(ready[thread])
         self._choices.append(thread)
+        if self._live().unknown_code is not None:
+            self._live().is_blind()
+            self._restart(self._choices)
 
     def back(self) -> None:
         """Undo the last step: the run is repeated up to it, with a new state.
@@ -141,6 +148,7 @@ class Stepper:
         if self._run is not None:
             self._finalizer()
             self._run = None
+            self._unwatch()
         self._is_closed = True
 
     def _standing(self) -> str:
@@ -163,6 +171,11 @@ class Stepper:
     def _restart(self, choices: list[int]) -> None:
         if self._is_closed:
             raise ValueError("the stepper is closed")
+        while not self._has_restarted(choices):
+            pass
+        self._choices = list(choices)
+
+    def _has_restarted(self, choices: list[int]) -> bool:
         if self._run is not None:
             self._finalizer()
         self._finding = None
@@ -171,10 +184,11 @@ class Stepper:
             self._finalizer = weakref.finalize(self, run.abandon)
             self._check(run.begin(self._game.stall, time.monotonic() + 60))
             self._skip()
-        self._choices = []
         for index in choices:
-            self._go_on(self._run.players[index])
-            self._choices.append(index)
+            if run.unknown_code is not None:
+                break
+            self._go_on(run.players[index])
+        return not run.is_blind()
 
     def _go_on(self, one: Player) -> None:
         self._finding = None

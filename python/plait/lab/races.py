@@ -465,18 +465,18 @@ def _readers_writers() -> Exhibit:
     return Exhibit(
         "readers-writers",
         "a reader sees half of what a writer does",
-        Program(Scores, [write, read, read], all_equal, "Readers take no lock."),
+        Program(Scores, [write, read], all_equal, "Readers take no lock."),
         {
             "rwlock": Program(
                 Scores,
-                [write_rw, read_rw, read_rw],
+                [write_rw, read_rw],
                 all_equal,
                 "Readers together, or a writer alone.",
             ),
-            "lock": Program(Scores, [write, read_locked, read_locked], all_equal, "One at a time."),
+            "lock": Program(Scores, [write, read_locked], all_equal, "One at a time."),
             "one-store": Program(
                 Scores,
-                [write_once, read_once, read_once],
+                [write_once, read_once],
                 all_equal,
                 "Both numbers are one tuple, which is put in place at once.",
             ),

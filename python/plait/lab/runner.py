@@ -101,7 +101,10 @@ class Runner:
         if self._ended:
             return
         self._ended = True
-        pid = self._process.pid or 0
+        pid = self._process.pid
+        if pid is None:  # ^C came before it was started, and 0 would be our own group
+            self._ours.close()
+            return
         if not at_once:
             with contextlib.suppress(OSError):
                 self._ours.send(None)
