@@ -54,8 +54,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::aio::face::{
-        Awaitable, Bridge, Response, gather, http_get, read_file, shut_down, sleep, to_thread,
-        write_file,
+        Awaitable, Bridge, BridgeKeeper, Response, gather, http_get, read_file, shut_down, sleep,
+        to_thread, write_file,
     };
     #[cfg(unix)]
     #[pymodule_export]

@@ -148,10 +148,12 @@ def test_once_started_it_has_a_futures_interface(drive):
 
 
 def test_outside_of_a_loop_it_cannot_start():
+    nap = aio.sleep(1)
     with pytest.raises(RuntimeError, match="no running event loop"):
-        aio.sleep(1).start()
+        nap.start()
     with pytest.raises(RuntimeError, match="no running event loop"):
-        aio.sleep(1).send(None)
+        nap.send(None)
+    nap.close()
 
 
 def test_a_callback_that_raises_goes_to_the_loops_handler():

@@ -17,6 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 
 HOST = "127.0.0.1"
 DAY = datetime.timedelta(days=1)
+SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    crl_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Maker:
@@ -27,27 +38,19 @@ class Maker:
         self.key, self.name = ec.generate_private_key(ec.SECP256R1()), self.named("plait's tests")
         built = self.build(self.name, self.key, -1, 30)
         built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        built = built.add_extension(self.usage(), True)
+        # Python 3.13 has OpenSSL insist on these.
+        built = built.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False
+        )
+        built = built.add_extension(SIGNS, True)
         self.root = self.write("root", built.sign(self.key, hashes.SHA256()))
 
     @staticmethod
     def named(text):
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
-    @staticmethod
-    def usage():
-        signs = {"key_cert_sign": True, "crl_sign": True}
-        rest = (
-            "digital_signature content_commitment key_encipherment data_encipherment"
-            " key_agreement encipher_only decipher_only"
-        )
-        return x509.KeyUsage(**signs, **dict.fromkeys(rest.split(), False))
-
     def build(self, subject, key, first_day, last_day):
         now = datetime.datetime.now(datetime.UTC)
-        # The identifiers are what Python 3.13's strict verification asks for.
-        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -56,8 +59,6 @@ class Maker:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + first_day * DAY)
             .not_valid_after(now + last_day * DAY)
-            .add_extension(identifier, False)
-            .add_extension(issuer, False)
         )
 
     def write(self, name, certificate, key=None):
@@ -97,6 +98,8 @@ class Maker:
         if ca:
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         signer = key if self_signed else self.key
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = builder.add_extension(issuer, False)
         file = f"{name}{first_day}{ca}{self_signed}"
         return self.write(file, builder.sign(signer, hashes.SHA256()), key)
 
@@ -356,3 +359,103 @@ def test_https(certificates, good):
                 await aio.http_get(url)
 
     run(main())
+
+
+@pytest.mark.parametrize("theirs", [False, True], ids=["plait", "asyncio"])
+@pytest.mark.parametrize(
+    ("server_has", "client_has", "chosen"),
+    [
+        (["h2", "http/1.1"], ["http/1.1", "h2"], "h2"),  # the server's taste decides
+        (["h2"], [], None),
+        ([], ["h2"], None),
+    ],
+)
+def test_a_protocol_is_agreed_on(certificates, good, theirs, server_has, client_has, chosen):
+    told = []
+
+    async def tell(reader, writer):
+        told.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
+        await echo(reader, writer)
+
+    async def main():
+        settings = aio.TLS(certfile=good, alpn=server_has)
+        async with await aio.start_server(tell, HOST, 0, ssl=settings) as server:
+            if theirs:
+                context = client_context(certificates.root)
+                context.set_alpn_protocols(client_has)
+                opened = asyncio.open_connection(*address_of(server), ssl=context)
+            else:
+                mine = aio.TLS(certificates.root, alpn=client_has)
+                opened = aio.open_connection(*address_of(server), ssl=mine)
+            reader, writer = await opened
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+            tls = writer.get_extra_info("ssl_object")
+            assert [tls.selected_alpn_protocol()] == told == [chosen]
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
+
+
+def test_no_protocol_in_common(certificates, good):
+    async def main():
+        settings = aio.TLS(certfile=good, alpn=["a"])
+        async with await aio.start_server(echo, HOST, 0, ssl=settings) as server:
+            mine = aio.TLS(certificates.root, alpn=["b"])
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await aio.open_connection(*address_of(server), ssl=mine)
+
+    run(main())
+
+
+async def ask(server, settings):
+    """What comes back; a client hears only then that its certificate is not good (TLS 1.3)."""
+    reader, writer = await aio.open_connection(*address_of(server), ssl=settings)
+    try:
+        writer.write(b"hello")
+        return await reader.readexactly(5)
+    finally:
+        writer.close()
+
+
+def test_a_server_may_ask_for_certificates(certificates, good, tmp_path):
+    stranger = Maker(tmp_path).host("localhost")
+    root, seen = certificates.root, []
+
+    async def look(reader, writer):
+        seen.append(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        await echo(reader, writer)
+
+    async def main():
+        for wish in ("optional", "required"):
+            settings = aio.TLS(root, good, client_certs=wish)
+            assert repr(wish) in repr(settings)
+            async with await aio.start_server(look, HOST, 0, ssl=settings) as server:
+                assert await ask(server, aio.TLS(root, good)) == b"hello"
+                assert seen.pop() is not None
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    await ask(server, aio.TLS(root, stranger))
+                if wish == "optional":
+                    assert await ask(server, aio.TLS(root)) == b"hello"
+                    assert seen.pop() is None
+                else:
+                    with pytest.raises((ssl.SSLError, ConnectionError)):
+                        await ask(server, aio.TLS(root))
+                assert not seen
+
+    run(main())
+
+
+def test_wishes_that_make_no_sense(certificates, good):
+    for wrong, text in (
+        ({"client_certs": "required", "certfile": good}, "cafile"),
+        ({"client_certs": "required", "cafile": certificates.root}, "certfile"),
+        ({"client_certs": "yes"}, "one of"),
+        ({"alpn": [""]}, "1 to 255"),
+        ({"alpn": ["x" * 256]}, "1 to 255"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            aio.TLS(**wrong)
+    with pytest.raises(TypeError, match="sequence of names"):
+        aio.TLS(alpn="h2")

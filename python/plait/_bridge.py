@@ -18,7 +18,8 @@ def attach(loop: asyncio.AbstractEventLoop) -> _core.Bridge:
     """Give the running loop its bridge; the loop keeps it, so that it goes when the loop goes."""
     bridge, is_new = _bridge_of(loop)
     if is_new:
-        loop.add_reader(bridge.fileno(), step_ready, bridge)
+        # A closed loop drops its callbacks and their arguments: the keeper closes the pipe.
+        loop.add_reader(bridge.fileno(), step_ready, bridge, bridge.keeper())
     return bridge
 
 
@@ -30,7 +31,9 @@ def bridge_of(loop: asyncio.AbstractEventLoop) -> _core.Bridge:
     """
     bridge, is_new = _bridge_of(loop)
     if is_new or loop.is_closed():  # which the loop says itself, as it says it of its own calls
-        loop.call_soon_threadsafe(loop.add_reader, bridge.fileno(), step_ready, bridge)
+        loop.call_soon_threadsafe(
+            loop.add_reader, bridge.fileno(), step_ready, bridge, bridge.keeper()
+        )
     return bridge
 
 
@@ -42,8 +45,9 @@ def _bridge_of(loop: asyncio.AbstractEventLoop) -> tuple[_core.Bridge, bool]:
     return kept, kept is new
 
 
-def step_ready(bridge: _core.Bridge) -> None:
+def step_ready(bridge: _core.Bridge, keeper: _core.BridgeKeeper) -> None:
     """Step the tasks whose awaitables are done, each under its own context."""
+    del keeper  # a traceback of such a task may keep this frame
     loop = asyncio.get_running_loop()
     debug = loop.get_debug()
     began = 0.0

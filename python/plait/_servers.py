@@ -11,7 +11,7 @@ import stat
 import sys
 from asyncio import trsock
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import _core
 from ._streams import LIMIT, Pair, check_timeout, copy_of, encoded, port_number, shake, sockets
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "start_server", "start_unix_server"]
 
-Connected = Callable[[_core.StreamReader, _core.StreamWriter], Coroutine[Any, Any, None] | None]
+Connected: TypeAlias = (
+    "Callable[[_core.StreamReader, _core.StreamWriter], Coroutine[Any, Any, None] | None]"
+)
 
 # How long a server that has no descriptor left for a connection waits for one, in seconds.
 SHORTAGE_PAUSE = 1.0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
+import sys
 from asyncio import trsock
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import _core
+from ._eyeballs import DELAY, first_to_answer, interleaved
 from ._tls import TLS, settings_of
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pair", "copy_of", "open_connection", "open_unix_connection", "sockets", "upgrade"]
 
-Pair = tuple[_core.StreamReader, _core.StreamWriter]
+Pair: TypeAlias = "tuple[_core.StreamReader, _core.StreamWriter]"
 
 LIMIT = 2**16
 
@@ -28,6 +31,8 @@ HANDSHAKE_TIMEOUT = 60.0
 def sockets() -> _core.Sockets:
     """The running loop's; the loop keeps them, so that they go when it goes."""
     loop = asyncio.get_running_loop()
+    if sys.platform == "win32":
+        raise NotImplementedError("plait's streams need a Unix; asyncio's are the same otherwise")
     found: _core.Sockets | None = getattr(loop, "_plait_sockets", None)
     if found is None:
         found = _core.Sockets(loop)
@@ -101,6 +106,8 @@ async def open_connection(
     flags: int = 0,
     sock: socket.socket | None = None,
     local_addr: tuple[str, int] | None = None,
+    happy_eyeballs_delay: float | None = DELAY,
+    interleave: int | None = None,
 ) -> Pair:
     """Connect to a server, as `asyncio.open_connection` does, for reading and writing.
 
@@ -119,6 +126,10 @@ async def open_connection(
         flags: ``AI_*`` flags for the name's look-up.
         sock: a connected socket to be taken over, in place of ``host`` and ``port``.
         local_addr: the ``(address, port)`` to connect from.
+        happy_eyeballs_delay: of a host with several addresses, seconds until the next one is
+            tried beside the last (RFC 8305; asyncio's default is None: only when it failed).
+        interleave: how many addresses of the first family are tried before those of the other
+            take turns; None: 1.
 
     Returns:
         ``(reader, writer)``.
@@ -147,6 +158,8 @@ async def open_connection(
     >>> asyncio.run(main())
     b'hello\\n'
     """
+    if happy_eyeballs_delay is not None:
+        check_timeout(happy_eyeballs_delay, "happy_eyeballs_delay")
     if sock is not None and (host is not None or port is not None):
         raise ValueError("give host and port or sock, not both")
     if sock is None and host is None and port is None:
@@ -156,7 +169,16 @@ async def open_connection(
     async def connect() -> Pair:
         if sock is not None:
             return _adopt(sock, limit)
-        return await _connect_to_host(host, port_number(port), family, flags, local_addr, limit)
+        return await _connect_to_host(
+            host,
+            port_number(port),
+            family,
+            flags,
+            local_addr,
+            limit,
+            happy_eyeballs_delay,
+            interleave,
+        )
 
     return await _open(connect, where, ssl, server_hostname or host, timeout, ssl_handshake_timeout)
 
@@ -241,17 +263,21 @@ async def _connect_to_host(
     flags: int,
     local: tuple[str, int] | None,
     limit: int,
+    delay: float | None,
+    interleave: int | None,
 ) -> Pair:
     name = None if host is None else encoded(host)
     addresses = _core.parse_host(name, port, family)
     if addresses is None:
         addresses = await _core.resolve_host(name, port, family, flags)
-    errors: list[OSError] = []
-    for _, address in addresses:
-        try:
-            return await _connect(address, limit, local)
-        except OSError as error:
-            errors.append(error)
+    if len(addresses) == 1:  # no race, and no tasks for it
+        return await _connect(addresses[0][1], limit, local)
+    if delay is not None:
+        addresses = interleaved(addresses, interleave or 1)
+    attempts = [functools.partial(_connect, address, limit, local) for _, address in addresses]
+    pair, errors = await first_to_answer(attempts, delay, lambda late: late[1].abort())
+    if pair is not None:
+        return pair
     if len(errors) == 1:
         raise errors[0]
     if len({error.errno for error in errors}) == 1:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from . import _core
 
@@ -15,6 +16,7 @@ __all__ = ["TLS", "settings_for_url", "settings_of"]
 
 _NOTHING, _CHAIN, _NAME = 0, 1, 2
 _TLS12, _TLS13 = 1, 2
+_CLIENTS = ("none", "optional", "required")
 
 
 class TLS:
@@ -29,6 +31,11 @@ class TLS:
         keyfile: its private key, in PEM; None: it is in ``certfile`` too.
         verify: False accepts any server, whoever it is: for tests.
         check_hostname: False accepts a good certificate that was made for another host.
+        alpn: names of protocols to agree on, those liked best first, such as ``["h2"]``;
+            ``get_extra_info("ssl_object").selected_alpn_protocol()`` tells the outcome.
+        client_certs: what a server does about those who connect: ``"none"`` (nothing),
+            ``"optional"`` (a certificate that they show must be good) or ``"required"``. Good
+            are those of ``cafile``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -49,7 +56,22 @@ class TLS:
         *,
         verify: bool = True,
         check_hostname: bool = True,
+        alpn: Sequence[str] = (),
+        client_certs: Literal["none", "optional", "required"] = "none",
     ) -> None:
+        if client_certs not in _CLIENTS:
+            raise ValueError(f"client_certs must be one of {_CLIENTS}, got {client_certs!r}")
+        if client_certs != "none" and (cafile is None or certfile is None):
+            raise ValueError(
+                f"client_certs={client_certs!r} is a server's: it needs a certfile to show and "
+                "a cafile that tells whose certificates are good"
+            )
+        if isinstance(alpn, str):
+            raise TypeError(f"alpn must be a sequence of names, got {alpn!r}")
+        protocols = [name.encode("ascii") for name in alpn]
+        for name in protocols:
+            if not 0 < len(name) < 256:
+                raise ValueError(f"a protocol's name has 1 to 255 bytes, got {name!r}")
         if keyfile is not None and certfile is None:
             raise ValueError(f"keyfile={keyfile!r} needs a certfile too")
         identity = (
@@ -57,7 +79,15 @@ class TLS:
         )
         level = (_NAME if check_hostname else _CHAIN) if verify else _NOTHING
         path = None if cafile is None else os.fspath(cafile)
-        self.settings = _core.TlsSettings(path, None, identity, level, _TLS12 | _TLS13)
+        self.settings = _core.TlsSettings(
+            path,
+            None,
+            identity,
+            level,
+            _TLS12 | _TLS13,
+            protocols,
+            _CLIENTS.index(client_certs),
+        )
         given = {"cafile": cafile, "certfile": certfile, "keyfile": keyfile}
         shown = [f"{name}={value!r}" for name, value in given.items() if value is not None]
         shown += [
@@ -65,6 +95,8 @@ class TLS:
             for name, value in (("verify", verify), ("check_hostname", check_hostname))
             if not value
         ]
+        shown += [f"alpn={list(alpn)!r}"] if alpn else []
+        shown += [f"client_certs={client_certs!r}"] if client_certs != "none" else []
         self._shown = f"TLS({', '.join(shown)})"
 
     def __repr__(self) -> str:

@@ -10,26 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import contextvars
 import functools
 import math
 import os
-import queue
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from . import _bridge, _core, _workers
+from . import _bridge, _core
 from ._callables import check_callable
 from ._channel import Channel
+from ._http import http_get
+from ._run import run
 from ._servers import Server, start_server, start_unix_server
 from ._streams import open_connection, open_unix_connection
-from ._tls import TLS, settings_for_url
+from ._tls import TLS
 from ._watch import watch
 
 if TYPE_CHECKING:
-    import ssl as _ssl
-
     from .executors import ProcessPoolExecutor
 
 __all__ = [
@@ -37,8 +36,6 @@ __all__ = [
     "Channel",
     "Response",
     "Server",
-    "StreamReader",
-    "StreamWriter",
     "call_soon",
     "gather",
     "http_get",
@@ -61,8 +58,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 Response = _core.Response
-StreamReader = _core.StreamReader
-StreamWriter = _core.StreamWriter
+if sys.platform != "win32":  # where the streams' engine is not built
+    StreamReader = _core.StreamReader
+    StreamWriter = _core.StreamWriter
+    __all__ += ["StreamReader", "StreamWriter"]
 
 # Rust's threads never run Python, so this is tidiness: none is left when exit goes on.
 atexit.register(_core.shut_down)
@@ -256,84 +255,6 @@ def call_soon(
     _bridge.bridge_of(loop).call(fn, context or contextvars.copy_context(), args)
 
 
-def run(coro: Awaitable[T], *, debug: bool | None = None) -> T:
-    """Run a coroutine to its end, also where a loop is already running, as in Jupyter.
-
-    Without a running loop this is `asyncio.run`. Inside one (where that raises), a new loop
-    runs in another thread, with a copy of the caller's context variables, and the caller
-    waits; ^C cancels the coroutine. Something bound to the outer loop raises when it is awaited
-    inside, as asyncio has it.
-
-    Args:
-        coro: a coroutine or any other awaitable.
-        debug: asyncio's debug mode; None leaves it as it is.
-
-    Returns:
-        What the coroutine returns.
-
-    Raises:
-        TypeError: ``coro`` is not awaitable.
-
-    >>> from plait import aio
-    >>> aio.run(aio.sleep(0.001, 42))
-    42
-    """
-    given: object = coro
-    if not isinstance(given, Awaitable):
-        hint = "; call it: run(f())" if callable(given) else ""
-        raise TypeError(f"coro must be awaitable, got {given!r}{hint}")
-    whole = coro if asyncio.iscoroutine(coro) else _await(coro)
-    if asyncio._get_running_loop() is None:
-        return asyncio.run(whole, debug=debug)
-    return _run_in_thread(whole, debug)
-
-
-async def _await(awaitable: Awaitable[T]) -> T:
-    return await awaitable
-
-
-def _run_in_thread(coro: Coroutine[Any, Any, T], debug: bool | None) -> T:
-    runner = asyncio.Runner(debug=debug)
-    started: queue.SimpleQueue[asyncio.Task[T] | None] = queue.SimpleQueue()
-    ended: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-
-    async def main() -> T:
-        started.put(asyncio.current_task())
-        return await coro
-
-    def work() -> None:
-        try:
-            with runner:
-                outcome: tuple[T | None, BaseException | None] = (runner.run(main()), None)
-        except BaseException as error:
-            outcome = (None, error)
-        started.put(None)
-        ended.put(outcome)
-
-    caller = asyncio.current_task()
-    cancels = caller.cancelling() if caller is not None else 0
-
-    def look() -> None:
-        """Under `asyncio.run` the first ^C is no exception: it cancels the main task, which
-        sees it when it awaits next. It waits here."""
-        if caller is not None and caller.cancelling() > cancels:
-            raise asyncio.CancelledError
-
-    _core.Lane(1).post(functools.partial(contextvars.copy_context().run, work))
-    try:
-        value, error = _workers.receive(ended, look)
-    except BaseException:  # ^C, most of all: end the coroutine, then pass it on
-        task = _workers.receive(started)
-        if task is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has just been closed
-                task.get_loop().call_soon_threadsafe(task.cancel)
-            _workers.receive(ended)
-        raise
-    if error is not None:
-        raise error
-    return cast("T", value)
-
-
 def timeout(delay: float | None) -> asyncio.Timeout:
     """Limit how long a block of code may take: ``async with timeout(s):``.
 
@@ -398,55 +319,6 @@ async def _ticks(period: float) -> AsyncIterator[int]:
         yield tick
         tick = max(tick + 1, math.ceil((clock() - first) / period))
         await sleep(first + tick * period - clock())
-
-
-def http_get(
-    url: str,
-    timeout: float | None = 30.0,
-    *,
-    headers: Mapping[str, str] | None = None,
-    max_size: int | None = 100 * 2**20,
-    follow_redirects: bool = False,
-    ssl: _ssl.SSLContext | TLS | bool = True,
-) -> Coroutine[Any, Any, Response]:
-    """Fetch a page over HTTP/1.1; connections to a host are kept and used again.
-
-    A status such as 404 is not an error. The standard library's `urllib.request` blocks.
-
-    Args:
-        url: ``http://host[:port]/path`` or ``https://…``.
-        timeout: seconds for the whole request; None: no limit.
-        headers: names and values to be sent.
-        max_size: bytes that the body may have; None: any number.
-        follow_redirects: go where the server says, at most 10 times; ``url`` of the response
-            tells where it ended.
-        ssl: for https: True trusts whom the system trusts; an `ssl.SSLContext`, or `TLS`.
-
-    Returns:
-        An awaitable of a response with ``status`` (int), ``body`` (bytes), ``headers`` (dict
-        of lower-case names; repeated ones are joined by a comma) and ``url`` (str).
-
-    Raises:
-        ValueError: ``url`` is not such a URL, or another argument is not as above.
-        ConnectionError: the server cannot be reached, breaks off, or doesn't speak HTTP.
-        socket.gaierror: there is no such host.
-        ssl.SSLCertVerificationError: the server is not who it should be.
-        asyncio.LimitOverrunError: the body is larger than ``max_size``, or status and headers
-            larger than 128 KB.
-        TimeoutError: it took too long.
-
-    >>> from plait import aio
-    >>> aio.http_get("ftp://127.0.0.1/")
-    Traceback (most recent call last):
-    ValueError: cannot fetch "ftp://127.0.0.1/": it must begin with http:// or https://
-    """
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout must be above 0 seconds, or None, got {timeout}")
-    if max_size is not None and max_size < 0:
-        raise ValueError(f"max_size must be at least 0 bytes, or None, got {max_size}")
-    settings = settings_for_url(ssl, url, follow_redirects)
-    given = list((headers or {}).items())
-    return _core.http_get(url, given, timeout, max_size, follow_redirects, settings)
 
 
 def read_file(path: str | os.PathLike[str]) -> Coroutine[Any, Any, bytes]:

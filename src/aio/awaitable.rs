@@ -10,6 +10,7 @@
 use super::bridge::{Bridge, Call, Callback};
 use super::gather::Group;
 use super::inbox::{Entry, Wakeup};
+use super::unawaited::never_awaited;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -122,6 +123,8 @@ pub(super) struct Inner {
     /// `result()` gave the value; a task does that before it goes on, and may be cancelled then.
     pub(super) looked_at: bool,
     pub(super) notice: Option<Arc<Notice>>,
+    /// What made it, if it is told when nobody awaits it, as of a coroutine.
+    pub(super) name: Option<&'static str>,
 }
 
 #[pyclass(frozen, weakref)]
@@ -213,6 +216,17 @@ impl Awaitable {
         let inner = made.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         inner.notice = Some(notice);
         made
+    }
+
+    /// Has Python warn, as it does of a coroutine, if this is dropped without being begun.
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).name = Some(name);
+        self
+    }
+
+    /// It is a group's: that one is told about, not each of its members.
+    pub fn hand_over(&self, py: Python<'_>) {
+        self.lock(py).name = None;
     }
 
     pub(super) fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Inner> {
@@ -466,12 +480,16 @@ impl Inner {
             undo: None,
             looked_at: false,
             notice: None,
+            name: None,
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let (State::New(_), Some(name)) = (&self.state, self.name) {
+            never_awaited(name);
+        }
         if let Some(undo) = self.undo.take().filter(|_| !self.looked_at) {
             let state = std::mem::replace(&mut self.state, State::Done(Settled::Cancelled(None)));
             if let State::Done(Settled::Value(value)) = state {

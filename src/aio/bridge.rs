@@ -148,11 +148,15 @@ impl Bridge {
         Ok(Self { inbox, agenda: Mutex::default(), last_id: AtomicU64::new(0) })
     }
 
-    /// The descriptor that the loop watches.
+    /// The descriptor that the loop watches; -1 after the loop was closed.
     #[cfg(unix)]
     fn fileno(&self) -> i32 {
-        use std::os::fd::AsRawFd;
-        self.inbox.reader().as_raw_fd()
+        self.inbox.descriptor()
+    }
+
+    /// What closes the pipe when it goes: the loop has the only reference.
+    fn keeper(&self) -> BridgeKeeper {
+        BridgeKeeper { inbox: Arc::clone(&self.inbox) }
     }
 
     /// Begins a round: takes the wake-up.
@@ -221,5 +225,17 @@ impl Bridge {
             drop(agenda);
             drop(cleared);
         }
+    }
+}
+
+/// Closes a bridge's pipe when the loop lets go of it.
+#[pyclass(frozen)]
+pub struct BridgeKeeper {
+    inbox: Arc<Inbox<Call>>,
+}
+
+impl Drop for BridgeKeeper {
+    fn drop(&mut self) {
+        self.inbox.close();
     }
 }

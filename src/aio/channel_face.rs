@@ -54,7 +54,8 @@ impl BaseChannel {
         let (channel, returns) = (Arc::clone(&self.channel), Arc::clone(&self.channel));
         let party = task_party(py)?;
         let receive = async move { channel.receive(party, false).await.map_err(closed) };
-        Ok(Awaitable::with_rollback(receive, move |message| returns.put_back(message)))
+        let received = Awaitable::with_rollback(receive, move |message| returns.put_back(message));
+        Ok(received.named("recv_async"))
     }
 }
 

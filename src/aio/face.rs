@@ -1,7 +1,7 @@
 //! What Python sees of the coroutines; `plait.aio` documents them.
 
 pub use super::awaitable::Awaitable;
-pub use super::bridge::Bridge;
+pub use super::bridge::{Bridge, BridgeKeeper};
 
 use super::awaitable::Start;
 use super::net::settings::TlsSettings;
@@ -23,13 +23,14 @@ pub fn sleep(delay: f64, result: Py<PyAny>) -> PyResult<Awaitable> {
         return Err(PyValueError::new_err("delay must be a number of seconds, got nan"));
     }
     if delay <= 0.0 {
-        return Ok(Awaitable::new(Start::Yield(result)));
+        return Ok(Awaitable::new(Start::Yield(result)).named("sleep"));
     }
     let duration = Duration::try_from_secs_f64(delay).unwrap_or(Duration::MAX);
     Ok(Awaitable::of(async move {
         runtime::sleep(duration)?.await;
         Ok(result)
-    }))
+    })
+    .named("sleep"))
 }
 
 #[pyfunction]
@@ -49,6 +50,7 @@ pub fn to_thread(call: Py<PyAny>) -> Awaitable {
         let lost = |_| PyRuntimeError::new_err("the thread that ran this call was ended");
         outcome.await.map_err(lost)?
     })
+    .named("to_thread")
 }
 
 /// `timeout`: seconds for the whole request; `max_size`: bytes of the body. None: no limit.
@@ -80,7 +82,8 @@ pub fn http_get(
     Ok(Awaitable::of(async move {
         let page = runtime::spawn(http::get(runtime::client(&tls)?, wish))?.await??;
         Python::attach(|py| Ok(Py::new(py, Response::new(py, page))?.into_any()))
-    }))
+    })
+    .named("http_get"))
 }
 
 /// The bytes of a file.
@@ -93,6 +96,7 @@ pub fn read_file(path: PathBuf) -> Awaitable {
             Err(error) => Err(file_error(py, &error, &path)),
         })
     })
+    .named("read_file")
 }
 
 /// Makes a file of bytes, or replaces what is in it; the number of bytes.
@@ -105,6 +109,7 @@ pub fn write_file(path: PathBuf, data: Vec<u8>) -> Awaitable {
             Err(error) => Err(file_error(py, &error, &path)),
         })
     })
+    .named("write_file")
 }
 
 /// As `open` raises it: with the errno, its text and the path.

@@ -29,12 +29,15 @@ pub fn gather(
     children: Vec<Py<Awaitable>>,
     return_exceptions: bool,
 ) -> PyResult<Awaitable> {
+    for child in &children {
+        child.get().hand_over(py);
+    }
     let depth = 1 + children.iter().map(|child| child.get().depth(py)).max().unwrap_or(0);
     if depth > DEEPEST {
         let message = format!("gather() within gather() more than {DEEPEST} times");
         return Err(PyRecursionError::new_err(message));
     }
-    Ok(Awaitable::new(Start::Gather { children, return_exceptions, depth }))
+    Ok(Awaitable::new(Start::Gather { children, return_exceptions, depth }).named("gather"))
 }
 
 impl Group {

@@ -29,6 +29,9 @@ const LARGEST_HEAD: usize = 128 * 1024;
 const KEPT: usize = 64;
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
+/// How long the addresses of one family are tried before those of the other are tried too.
+const HEAD_START: Duration = Duration::from_millis(250);
+
 const MOST_REDIRECTS: usize = 10;
 
 pub struct Page {
@@ -53,8 +56,11 @@ pub fn client(tls: Arc<ClientConfig>) -> Client {
     let mut connector = HttpConnector::new_with_resolver(Resolver);
     connector.set_nodelay(true);
     connector.enforce_http(false);
+    connector.set_happy_eyeballs_timeout(Some(HEAD_START));
+    let mut tls = Arc::unwrap_or_clone(tls);
+    tls.alpn_protocols.clear(); // the connector sets what this client speaks
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(Arc::unwrap_or_clone(tls))
+        .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector);

@@ -5,6 +5,8 @@
 //! that mark before it looks at the queue. No wake-up is missed: both sides *swap* the mark
 //! with AcqRel, so a pusher that found it set did its push before the reader's swap, and the
 //! reader sees the entry. At most one byte is ever in the pipe, so neither side can block.
+//!
+//! A loop that is closed closes its inbox: the pipe goes, and so does what comes later.
 
 use crate::error::locked;
 use std::collections::VecDeque;
@@ -18,8 +20,8 @@ pub struct Inbox<C> {
     entries: Mutex<VecDeque<Entry<C>>>,
     rung: AtomicBool,
     answers: AtomicU64,
-    reader: PipeReader,
-    writer: PipeWriter,
+    /// `None`: closed. Locked for a system call, once a wake-up.
+    pipe: Mutex<Option<(PipeReader, PipeWriter)>>,
 }
 
 pub enum Entry<C> {
@@ -30,9 +32,9 @@ pub enum Entry<C> {
 
 impl<C> Inbox<C> {
     pub fn new() -> std::io::Result<Self> {
-        let (reader, writer) = std::io::pipe()?;
+        let pipe = Mutex::new(Some(std::io::pipe()?));
         let (rung, answers) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Self { entries: Mutex::default(), rung, answers, reader, writer })
+        Ok(Self { entries: Mutex::default(), rung, answers, pipe })
     }
 
     pub fn push(&self, entry: Entry<C>) {
@@ -43,15 +45,19 @@ impl<C> Inbox<C> {
     /// Makes the pipe readable.
     pub fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            // It fails only when the pipe has no reader, and we hold it.
-            let _ = (&self.writer).write(&[1]);
+            if let Some((_, writer)) = &*locked(&self.pipe) {
+                // It fails only when the pipe has no reader, and we hold it.
+                let _ = (&*writer).write(&[1]);
+            }
         }
     }
 
     /// Called when the pipe is readable: takes the wake-up, and gives the number of entries that
     /// came with it. Those that come later ring again.
     pub fn answer(&self) -> usize {
-        let _ = (&self.reader).read(&mut [0]);
+        if let Some((reader, _)) = &*locked(&self.pipe) {
+            let _ = (&*reader).read(&mut [0]);
+        }
         self.rung.swap(false, Ordering::AcqRel);
         self.answers.fetch_add(1, Ordering::Release);
         locked(&self.entries).len()
@@ -66,8 +72,17 @@ impl<C> Inbox<C> {
         locked(&self.entries).pop_front()
     }
 
-    pub fn reader(&self) -> &PipeReader {
-        &self.reader
+    /// Nobody answers any more: gives the pipe's descriptors back.
+    pub fn close(&self) {
+        let closed = locked(&self.pipe).take();
+        drop(closed);
+    }
+
+    /// The pipe's reading end; -1 when it is closed.
+    #[cfg(unix)]
+    pub fn descriptor(&self) -> i32 {
+        use std::os::fd::AsRawFd;
+        locked(&self.pipe).as_ref().map_or(-1, |(reader, _)| reader.as_raw_fd())
     }
 }
 
@@ -115,5 +130,9 @@ mod tests {
         assert_eq!(ids, (0..8).collect::<Vec<_>>());
         inbox.push(Entry::Call(()));
         assert_eq!((inbox.answer(), inbox.answers()), (1, 2));
+        inbox.close();
+        inbox.push(Entry::Call(())); // goes nowhere, and fails nobody
+        #[cfg(unix)]
+        assert_eq!(inbox.descriptor(), -1);
     }
 }

@@ -30,4 +30,6 @@ mod protocol;
 #[cfg(feature = "python")]
 pub mod ready;
 #[cfg(feature = "python")]
+mod unawaited;
+#[cfg(feature = "python")]
 pub mod watch_face;

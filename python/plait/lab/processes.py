@@ -265,7 +265,7 @@ class PlaitPoolSession(ProcessSession):
             return
         if at_once:
             self._executor.shutdown(wait=False, cancel_futures=True)
-            for pid in self.pids:
+            for pid in filter(None, self.pids):  # 0 would be our own group
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._executor.shutdown()

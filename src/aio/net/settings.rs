@@ -1,6 +1,6 @@
 //! TLS settings as Python makes them, for streams and the HTTP client.
 
-use super::tls::{Identity, Settings, Verify, read_certificates};
+use super::tls::{Clients, Identity, Settings, Trust, Verify, read_certificates};
 use pyo3::prelude::*;
 use rustls::pki_types::CertificateDer;
 use std::path::PathBuf;
@@ -14,14 +14,18 @@ pub struct TlsSettings {
 #[pymethods]
 impl TlsSettings {
     /// `authorities`: certificates in DER, for those that are in no file. `verify`: 0 nothing,
-    /// 1 the chain, 2 the name too. `versions`: bit 0 for TLS 1.2, bit 1 for 1.3.
+    /// 1 the chain, 2 the name too. `versions`: bit 0 for TLS 1.2, bit 1 for 1.3. `alpn`: names of
+    /// protocols. `clients`: whether a server asks for a certificate: 0 no, 1 yes, 2 it insists.
     #[new]
+    #[pyo3(signature = (cafile, authorities, identity, verify, versions, alpn=Vec::new(), clients=0))]
     fn new(
         cafile: Option<PathBuf>,
         authorities: Option<Vec<Vec<u8>>>,
         identity: Option<(PathBuf, PathBuf)>,
         verify: u8,
         versions: u8,
+        alpn: Vec<Vec<u8>>,
+        clients: u8,
     ) -> PyResult<Self> {
         let trusted = match (cafile, authorities) {
             (Some(path), _) => Some(read_certificates(&path)?),
@@ -44,7 +48,13 @@ impl TlsSettings {
         if versions & 2 != 0 {
             allowed.push(&rustls::version::TLS13);
         }
-        Ok(Self { settings: Settings::new(trusted, identity, verify, &allowed)? })
+        let clients = match clients {
+            0 => Clients::Unasked,
+            1 => Clients::Asked,
+            _ => Clients::Required,
+        };
+        let trust = Trust { authorities: trusted, verify, clients };
+        Ok(Self { settings: Settings::new(trust, identity, &allowed, alpn)? })
     }
 
     /// Can it be a server's?

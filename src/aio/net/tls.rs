@@ -1,11 +1,12 @@
 //! TLS by rustls, with ring for its arithmetic (which needs no more than a C compiler).
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct,
     RootCertStore, ServerConfig, ServerConnection, SignatureScheme, SupportedProtocolVersion,
@@ -37,6 +38,22 @@ pub enum Verify {
     /// Its chain, but not its name.
     Chain,
     Nothing,
+}
+
+/// Whether a server asks those who connect for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    Unasked,
+    Asked,
+    Required,
+}
+
+/// Who is believed to be who they say.
+pub struct Trust {
+    /// `None`: those that the system trusts.
+    pub authorities: Option<Vec<CertificateDer<'static>>>,
+    pub verify: Verify,
+    pub clients: Clients,
 }
 
 /// A certificate chain with its key.
@@ -82,32 +99,37 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `authorities`: whom to trust; `None`: those that the system trusts.
+    /// `alpn`: names of protocols, those that are liked best first.
     pub fn new(
-        authorities: Option<Vec<CertificateDer<'static>>>,
+        trust: Trust,
         identity: Option<Identity>,
-        verify: Verify,
         versions: &[&'static SupportedProtocolVersion],
+        alpn: Vec<Vec<u8>>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let verifier = Checker::new(authorities, verify, &provider)?;
+        let visitors = trust.visitors(&provider)?;
+        let verifier = Checker::new(trust.authorities, trust.verify, &provider)?;
         let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(TlsError::Other)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let Some(Identity { chain, key }) = identity else {
-            return Ok(Self { client: Arc::new(client.with_no_client_auth()), server: None });
+            let mut client = client.with_no_client_auth();
+            client.alpn_protocols = alpn;
+            return Ok(Self { client: Arc::new(client), server: None });
         };
-        let client = client
+        let mut client = client
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(TlsError::Identity)?;
-        let server = ServerConfig::builder_with_provider(provider)
+        let mut server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(TlsError::Other)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(visitors)
             .with_single_cert(chain, key)
             .map_err(TlsError::Identity)?;
+        client.alpn_protocols.clone_from(&alpn);
+        server.alpn_protocols = alpn;
         Ok(Self { client: Arc::new(client), server: Some(Arc::new(server)) })
     }
 
@@ -123,6 +145,40 @@ impl Settings {
         let made = ServerConnection::new(Arc::clone(self.server.as_ref()?));
         Some(made.map(Connection::from).map_err(TlsError::Other))
     }
+}
+
+impl Trust {
+    /// What a server does about the certificates of those who connect.
+    fn visitors(
+        &self,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        if self.clients == Clients::Unasked {
+            return Ok(WebPkiClientVerifier::no_client_auth());
+        }
+        let roots = match &self.authorities {
+            None => system()?,
+            Some(trusted) => roots_of(trusted)?,
+        };
+        let built = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+        let built = match self.clients {
+            Clients::Asked => built.allow_unauthenticated(),
+            _ => built,
+        };
+        built.build().map_err(|error| no_authority(&error))
+    }
+}
+
+fn roots_of(trusted: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for one in trusted {
+        roots.add(one.clone()).map_err(TlsError::Authority)?;
+    }
+    Ok(Arc::new(roots))
+}
+
+fn no_authority(error: &VerifierBuilderError) -> TlsError {
+    TlsError::Other(rustls::Error::General(format!("no authority is trusted: {error}")))
 }
 
 /// The system's authorities, read once.
@@ -163,18 +219,10 @@ impl Checker {
         }
         let (roots, trusted) = match authorities {
             None => (system()?, Vec::new()),
-            Some(trusted) => {
-                let mut roots = RootCertStore::empty();
-                for one in &trusted {
-                    roots.add(one.clone()).map_err(TlsError::Authority)?;
-                }
-                (Arc::new(roots), trusted)
-            }
+            Some(trusted) => (roots_of(&trusted)?, trusted),
         };
         let built = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-        let inner = built.build().map_err(|error| {
-            TlsError::Other(rustls::Error::General(format!("no authority is trusted: {error}")))
-        })?;
+        let inner = built.build().map_err(|error| no_authority(&error))?;
         Ok(Self { inner: Some(inner), trusted, names, provider })
     }
 }

@@ -254,6 +254,14 @@ impl TlsConnection {
         self.handle.stream().with_tls(|tls| version(tls.protocol_version()))?
     }
 
+    /// The protocol that both sides agreed on, of those that `TLS(alpn=…)` names.
+    fn selected_alpn_protocol(&self) -> Option<String> {
+        let chosen = |tls: &rustls::Connection| {
+            tls.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned())
+        };
+        self.handle.stream().with_tls(chosen)?
+    }
+
     /// (name, version, bits)
     fn cipher(&self) -> Option<(String, &'static str, u16)> {
         cipher(self.handle.stream())
