@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -188,9 +189,13 @@ def _at_least_one(name: str, value: int) -> int:
     return value
 
 
+# After so many seconds nothing is measured any more that the rows don't need.
+HURRY_S = 40.0
+
+
 def run_plan(plan: Plan, progress: Progress | None = None) -> Report:
     """Carry out a plan; ``progress(model, steps_done, steps)`` is told of each run."""
-    noise = NoiseMeter()
+    noise, began = NoiseMeter(), time.monotonic()
     with plan.open_job() as job:
         entries = [
             Entry(model, plan.workers, "python" if job.task_is_coroutine else model.language)
@@ -207,7 +212,8 @@ def run_plan(plan: Plan, progress: Progress | None = None) -> Report:
         rounds = Rounds(entries, job, plan.repeats, plan.timeout, progress).run()
         insights = None
         if entries[0].reason is None:
-            insights = find_insights(entries, job, plan.workers)
+            hurried = time.monotonic() - began > HURRY_S
+            insights = find_insights(entries, job, plan.workers, hurried)
     return _report(plan, len(job.items), entries, insights, rounds, noise.read())
 
 

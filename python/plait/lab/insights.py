@@ -37,8 +37,8 @@ class Insights:
     scaling: Scaling | None
 
 
-def find_insights(entries: list[Entry], job: Job, workers: int) -> Insights:
-    """Measure it; serial's runs are there."""
+def find_insights(entries: list[Entry], job: Job, workers: int, hurried: bool = False) -> Insights:
+    """Measure it; serial's runs are there. If hurried, nothing is run with fewer workers."""
     serial = entries[0]
     serial_s = serial.median("wall")
     has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -61,9 +61,8 @@ def find_insights(entries: list[Entry], job: Job, workers: int) -> Insights:
             bound, serial_s, job.items, max(native, default=None), copying(cores), most
         )
     waits = Waits.of(serial.middle(), seen, has_gil)
-    return Insights(
-        bound, waits, most, _break_even(entries, workers), _scaling(entries, job, workers, serial_s)
-    )
+    scaling = None if hurried else _scaling(entries, job, workers, serial_s)
+    return Insights(bound, waits, most, _break_even(entries, workers), scaling)
 
 
 def _look_at(job: Job) -> Profile | None:

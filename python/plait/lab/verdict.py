@@ -70,7 +70,7 @@ def write_verdict(report: Report) -> str:
             f"({times(row.speedup or 0)} serial's speed once started, {report.workers} workers)."
         )
     parts += _gains(report.cells, report.workers, by_name)
-    parts += _threads(report.rows) + _losing_processes(report.rows)
+    parts += _threads(report.rows) + _losing_processes(report)
     parts += [*_limits(report), _next(report)]
     parts += _doubts(report)
     return " ".join(part for part in parts if part)
@@ -85,9 +85,10 @@ def _threads(rows: list[Row]) -> list[str]:
     share = (row.shares or {}).get("gil_wait", 0.0)
     if share < 0.1:
         return []
+    inferred = " (inferred)" if "gil_wait" in row.inferred else ""
     return [
         f"Threads gave {times(row.speedup or 0)} at best ({row.model}): their workers waited for "
-        f"the GIL for {share:.0%} of their time (inferred), and computed for "
+        f"the GIL for {share:.0%} of their time{inferred}, and computed for "
         f"{(row.shares or {}).get('compute', 0.0):.0%}."
     ]
 
@@ -191,18 +192,21 @@ def _gains(cells: list[Cell], workers: int, rows: dict[str, Row]) -> list[str]:
     return parts
 
 
-def _losing_processes(rows: list[Row]) -> list[str]:
+def _losing_processes(report: Report) -> list[str]:
     """Why a second core need not help: what goes to another process is copied there and back."""
-    processes = [row for row in rows if row.ok and row.model in _PROCESSES]
+    processes = [row for row in report.rows if row.ok and row.model in _PROCESSES]
     if not processes:
         return []
     quickest = max(processes, key=lambda row: row.speedup or 0)
     if (quickest.speedup or 0) >= 0.9:
         return []
     shares = quickest.shares or {}
+    why = "moving items and results costs more than the second core gives"
+    if (report.noise.others or 0) > 0.3:
+        why += ", or other programs had that core"
     return [
         f"Processes lose: {times(quickest.speedup or 0)} at best ({quickest.model}), their workers "
         f"on the CPU in tasks for {shares.get('compute', 0):.0%} of the time, pickling for "
         f"{shares.get('pickling', 0):.0%}, waiting for tasks for {shares.get('queueing', 0):.0%} "
-        "(inferred): moving items and results costs more than the second core gives."
+        f"(inferred): {why}."
     ]
