@@ -1,4 +1,4 @@
-"""What the wait-for graph needs of Python: who else runs, and the words of a `DeadlockError`.
+"""What the wait-for graph needs of Python: who else runs, and the `DeadlockError`.
 
 The engine (``src/sync/graph/``) calls these when it has found a cycle of waits, or when all waits
 that it knows of stand still; never otherwise, so nothing here need be quick.
@@ -13,16 +13,18 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
+from ._deadlock_words import describe, name_of
+from ._deadlock_words import message as worded
 
 if TYPE_CHECKING:
     import asyncio
     from traceback import StackSummary
 
-    from .errors import DeadlockError, DeadlockParty
+    from .errors import DeadlockError
 
 _PACKAGE = os.path.dirname(__file__)
 _LAB = os.path.join(_PACKAGE, "lab", "")  # whose exhibits are there to be looked at
@@ -68,6 +70,8 @@ def is_quiet(seats: list[tuple[int, int]], records: list[tuple[Any, ...]]) -> bo
     waits = [Wait(*record) for record in records]
     known = {ident for ident, _ in seats}
     natives = {native for _, native in seats}
+    if os.getpid() in natives and not _main_thread_sleeps():
+        return False
     loops = {getattr(loop, "_thread_id", None): loop for loop in _loops()}
     frames = sys._current_frames()
     if any(ident not in known and ident not in frames for ident in list(threading._active)):  # type: ignore[attr-defined]
@@ -99,6 +103,17 @@ def _handles_signals() -> bool:
         if callable(handler) and handler is not signal.default_int_handler and not runner:
             return True
     return False
+
+
+def _main_thread_sleeps() -> bool:
+    """Whether the main thread, which waits, is not about to handle a signal, such as ^C."""
+    if threading.get_ident() == threading.main_thread().ident:
+        return True
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/syscall") as file:
+            return file.read().split()[0] == str(_FUTEX.get(os.uname().machine))
+    except OSError:
+        return False
 
 
 def _is_idle(loop: Any, frame: types.FrameType, waits: list[Wait]) -> bool:
@@ -276,7 +291,7 @@ def order_report() -> str:
                 f"{describe(things.get(address, f'{kind} at {address:#x}'))} ({file}:{line})"
                 for kind, address, file, line in both
             )
-            lines.append(f"  {_name(party, None)!r} took {first}, then {second}")
+            lines.append(f"  {name_of(party, None)!r} took {first}, then {second}")
     return "\n".join(lines)
 
 
@@ -303,7 +318,7 @@ def _error(waits: list[Wait], caller: int, *, in_cycle: bool) -> DeadlockError:
 
     frames = sys._current_frames()
     tasks = _tasks_by_address(waits)
-    names = {wait.party: _name(wait.party, wait.task or tasks.get(wait.party)) for wait in waits}
+    names = {wait.party: name_of(wait.party, wait.task or tasks.get(wait.party)) for wait in waits}
     parties = []
     everything = [Wait(*record) for record in _core.untimed_waits()]
     things = _things({wait.address for wait in (*waits, *everything) if wait.thing is None})
@@ -322,7 +337,7 @@ def _error(waits: list[Wait], caller: int, *, in_cycle: bool) -> DeadlockError:
                 stack=_stack(wait, task, frames),
             )
         )
-    message = _message(waits, parties, names, caller, in_cycle)
+    message = worded(waits, parties, names, caller, in_cycle)
     return DeadlockError(message, cycle=parties)
 
 
@@ -334,15 +349,6 @@ def _tasks_by_address(waits: list[Wait]) -> dict[int, Any]:
     import asyncio
 
     return {id(task): task for loop in loops for task in asyncio.all_tasks(loop)}
-
-
-def _name(party: int, task: Any) -> str:
-    if task is not None:
-        return str(task.get_name())
-    if party & 7 == 2:
-        thread = threading._active.get(party & ~7)  # type: ignore[attr-defined]
-        return f"thread {party & ~7}" if thread is None else str(thread.name)
-    return f"task at {party:#x}"
 
 
 def _thing(wait: Wait, things: dict[int, Any]) -> Any:
@@ -394,115 +400,3 @@ def _frames_of(task: Any) -> Iterator[types.FrameType]:
             return
         yield inner
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-
-
-# ---- words -------------------------------------------------------------------------------
-
-_ACTS = {
-    "Lock": "release it",
-    "Semaphore": "release it",
-    "BoundedSemaphore": "release it",
-    "Event": "set it",
-    "Condition": "notify it",
-    "Barrier": "come to it",
-}
-
-
-def _message(
-    waits: list[Wait],
-    parties: list[DeadlockParty],
-    names: dict[int, str],
-    caller: int,
-    in_cycle: bool,
-) -> str:
-    lines = [_headline(waits, in_cycle, bool(caller)), ""]
-    for wait, party in zip(waits, parties, strict=True):
-        lines.append(f"  {_who(wait, names)} {_waits_for(wait, names, party)}")
-        lines += [f"    holds {describe(thing)}{_taken(wait, thing)}" for thing in party.holds]
-        if party.stack:
-            place = party.stack[-1]
-            code = f": {place.line}" if place.line else ""
-            lines.append(f"    at {place.filename}:{place.lineno}, in {place.name}{code}")
-    if caller:
-        lines += ["", f"Raised in {names.get(caller)!r}, so that it can let go of what it holds."]
-    lines.append(_advice(waits, in_cycle))
-    return "\n".join(lines)
-
-
-def _taken(wait: Wait, thing: Any) -> str:
-    """Where the party took it, if places are recorded."""
-    for _, address, file, line in _core.locks_held(wait.party):
-        if address == getattr(thing, "_engine", None):
-            return f", taken at {file}:{line}"
-    return ""
-
-
-def _headline(waits: list[Wait], in_cycle: bool, raised: bool) -> str:
-    if not raised:
-        return f"suspected deadlock: this wait has no time limit and lasts {waits[0].seconds:.1f} s"
-    if not in_cycle:
-        return "deadlock: all threads and tasks of this process wait, so none can wake another"
-    if len(waits) == 1:
-        return f"deadlock: {_kind(waits[0])} waits for itself"
-    return f"deadlock: {len(waits)} parties wait for each other, so none can go on"
-
-
-def _kind(wait: Wait) -> str:
-    return "thread" if wait.is_thread else "task"
-
-
-def _who(wait: Wait, names: dict[int, str]) -> str:
-    return f"{_kind(wait)} {names[wait.party]!r}"
-
-
-def _waits_for(wait: Wait, names: dict[int, str], party: DeadlockParty) -> str:
-    if wait.kind is None:
-        return "cannot run, since the thread of its event loop waits"
-    text = f"waits for {describe(party.waits_for)}"
-    if wait.kind in ("Thread", "Future"):
-        runs = ", ".join(repr(_name_of(one, names)) for one in wait.needs or ())
-        return text + (" to end" if wait.kind == "Thread" else f", which {runs} runs")
-    if wait.needs is None:
-        act = _ACTS.get(wait.kind)
-        return text + (f", and nobody is left to {act}" if act else "")
-    holders = ["itself" if one == wait.party else repr(_name_of(one, names)) for one in wait.needs]
-    return f"{text}, held by {', '.join(holders)}"
-
-
-def _name_of(party: int, names: dict[int, str]) -> str:
-    return names.get(party) or _name(party, None)
-
-
-def describe(thing: Any) -> str:
-    """A lock or a thread, in a few words."""
-    if isinstance(thing, str):
-        return thing
-    name = getattr(thing, "name", None)
-    if isinstance(name, str):
-        return f"{type(thing).__name__} {name!r}"
-    return f"{type(thing).__name__} at {id(thing):#x}"
-
-
-def _advice(waits: Iterable[Wait], in_cycle: bool) -> str:
-    waits = list(waits)
-    kinds = {wait.kind for wait in waits}
-    if any(wait.kind is None for wait in waits):
-        return (
-            "In coroutines take locks with 'async with lock:'; one that blocks its thread "
-            "stops all tasks of the loop, the lock's owner among them."
-        )
-    if not in_cycle:
-        if kinds == {"Lock"} and len(waits) == 1:
-            return "A Lock cannot be taken twice: release it before, or use an RLock."
-        return (
-            "See that whoever was to act did so before it ended (in 'finally:', or by 'with'), "
-            "or wait with a timeout."
-        )
-    if len(waits) == 1:
-        return "Let go of it before you wait for it: an RWLock to read cannot become one to write."
-    if kinds & {"Thread", "Process", "Future"}:
-        return "Let go of the locks that a thread needs before you wait for its end."
-    return (
-        "Take locks in the same order everywhere, or hold one at a time, or take the second one "
-        "with acquire(timeout=...). plait.sync.lock_order_report() tells where orders differ."
-    )

@@ -19,6 +19,7 @@ use super::cell::{Cell, View};
 use super::publish::Watch;
 use crate::os::{LOOK_UP, Woken, is_main_thread};
 use crate::python::above_python;
+use crate::sync::graph::watch::{looked_up, or_running};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTraceback;
@@ -271,10 +272,14 @@ impl Core {
         loop {
             let look_up = is_main_thread().then(|| Instant::now() + LOOK_UP);
             let until = deadline.into_iter().chain(look_up).min();
-            match py.detach(|| self.cell.wait(until)) {
-                Woken::Set => return Ok(true),
-                Woken::TimedOut if until == deadline => return Ok(false),
-                Woken::TimedOut | Woken::Interrupted => py.check_signals()?,
+            match py.detach(|| or_running(self.cell.wait(until))) {
+                (Woken::Set, _) => return Ok(true),
+                (Woken::TimedOut, _) if until == deadline => return Ok(false),
+                (Woken::TimedOut | Woken::Interrupted, running) => {
+                    py.check_signals()?;
+                    drop(running);
+                    looked_up();
+                }
             }
         }
     }

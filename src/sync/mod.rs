@@ -2,7 +2,7 @@
 //!
 //! - `party`: who can hold something and who can wait.
 //! - `park`: a thread that waits for a Rust future.
-//! - `line`: those who wait for a primitive, in their order; [`line::Acquire`], the one future
+//! - `line`: those who wait (`waiting`) for a primitive, in their order; [`line::Acquire`], the one future
 //!   that every wait is; [`line::Resource`], what a primitive has to tell.
 //! - `observe`: where the wait-for graph looks on.
 //! - `graph/`: the wait-for graph, which finds deadlocks.
@@ -25,6 +25,7 @@ pub mod queue;
 pub mod rlock;
 pub mod rwlock;
 pub mod semaphore;
+mod waiting;
 
 #[cfg(feature = "python")]
 pub mod face;

@@ -17,7 +17,9 @@ pub use rlock::PyRLock;
 pub use rwlock::{PyAccess, PyRWLock};
 pub use semaphore::{PyBoundedSemaphore, PySemaphore};
 
-use super::graph::{self, places::Noting, watch::running};
+use super::graph;
+use super::graph::places::Noting;
+use super::graph::watch::{looked_up, running};
 use super::line::{Acquire, Resource};
 use super::observe::Refused;
 use super::park::{Ended, block_on};
@@ -61,14 +63,20 @@ pub fn wait<F: Future<Output: Send> + Send>(
     loop {
         let look = looks_early.then(|| Instant::now() + FIRST_LOOK);
         let until = deadline.into_iter().chain(look).min();
-        match py.detach(|| block_on(future.as_mut(), until)) {
+        let (ended, running) = py.detach(|| {
+            let ended = block_on(future.as_mut(), until);
+            let woken = !matches!(ended, Ended::Ready(_));
+            (ended, woken.then(|| running(Party::this_thread())))
+        });
+        match ended {
             Ended::Ready(value) => return Ok(Some(value)),
             Ended::TimedOut if until == deadline => return Ok(None),
             Ended::TimedOut => looks_early = false,
             Ended::Interrupted => looks_early = is_main_thread(),
         }
-        let _running = running(Party::this_thread());
         above_python(|| py.check_signals())?;
+        drop(running);
+        looked_up();
     }
 }
 

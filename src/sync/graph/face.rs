@@ -6,7 +6,7 @@
 
 use super::search::{Homes, Verdict, judge_all};
 use super::waits::{Guard, State, Wait};
-use super::watch::{Place, Refused, Watched, before_wait};
+use super::watch::{Place, Refused, Watched, before_wait, has_looked_up};
 use super::{Needs, Summons, Waited, waits};
 use crate::aio::bridge::{running_loop, runs_loops};
 use crate::os::is_main_thread;
@@ -267,6 +267,10 @@ fn alone<'py>(
         })
     });
     let Some((version, seats, records, Some(party))) = seen else { return Ok(None) };
+    let main = seats.iter().any(|seat| u32::try_from(seat.1) == Ok(std::process::id()));
+    if main && !has_looked_up() {
+        return Ok(None); // it will, and have this looked at again
+    }
     let records = PyList::new(py, records)?;
     if !words(py, "is_quiet")?.call1((seats, &records))?.extract::<bool>()? {
         return Ok(None);

@@ -7,14 +7,32 @@
 use super::search::{Verdict, judge};
 use super::waits::{Entry, Guard, Tag};
 use super::{Needs, Summons, Waited, is_enabled, waits};
-use crate::os::is_main_thread;
+use crate::os::{Woken, is_main_thread};
 use crate::sync::party::Party;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(feature = "python")]
 use super::face;
 #[cfg(not(feature = "python"))]
 use without as face;
+
+/// Whether the main thread has looked for signals since it began to wait. One that came a moment
+/// before does not wake it, and nothing else tells of it.
+static LOOKED_UP: AtomicBool = AtomicBool::new(true);
+
+/// Whether the main thread, if it waits, has no signal to see to but one that wakes it.
+pub fn has_looked_up() -> bool {
+    is_main_thread() || LOOKED_UP.load(Ordering::Acquire)
+}
+
+/// Called by a thread that has looked for signals in the midst of a wait, and waits on: who took
+/// the main thread for one that may go on looks again.
+pub fn looked_up() {
+    if is_main_thread() && !LOOKED_UP.swap(true, Ordering::AcqRel) {
+        waits().look_again();
+    }
+}
 
 /// The wait would never end.
 #[derive(Debug)]
@@ -45,6 +63,9 @@ pub fn before_wait(
         return Ok(Watched(None));
     }
     let (waited, Place { event_loop, alias, tag }) = (waited(), face::place(party));
+    if party.is_thread() && is_main_thread() && waited.kind() != SIGNAL_HANDLER {
+        LOOKED_UP.store(false, Ordering::Release);
+    }
     let entry = Entry { party, waited: Arc::clone(&waited), event_loop, alias, tag };
     let (guard, verdict) = waits().enter(entry);
     let nothing = match verdict {
@@ -78,13 +99,22 @@ impl Watched {
     }
 }
 
-/// The party, though in a wait, runs until this is dropped: a signal handler, say.
+/// What a sleep came to; with `running` if the thread is now to look for signals.
+pub fn or_running(woken: Woken) -> (Woken, Option<Watched>) {
+    let looks = woken != Woken::Set;
+    (woken, looks.then(|| running(Party::this_thread())).flatten())
+}
+
+const SIGNAL_HANDLER: &str = "signal handler";
+
+/// The party, though in a wait, runs until this is dropped: a signal handler, say. Called before
+/// the thread attaches, since it may have to wait for that.
 pub fn running(party: Party) -> Option<Watched> {
     struct Runs(Summons);
 
     impl Waited for Runs {
         fn kind(&self) -> &'static str {
-            "signal handler"
+            SIGNAL_HANDLER
         }
 
         fn needs(&self) -> Needs {

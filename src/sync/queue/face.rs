@@ -7,8 +7,9 @@
 //! served by `plait._open_queue`, at about the standard library's speed.
 
 use super::channel::{Order, Refused, Want};
+use super::now::{check_timeout, error, get_now, held, instead};
 use super::seat::QueueSeat;
-use super::wait::{Claimed, Items, Patience, get, obtain, put, put_held, take_held};
+use super::wait::{Claimed, Items, Patience, get, obtain, put, put_held};
 use crate::python::above_python;
 use crate::sync::face::{Truth, belongs_here};
 use pyo3::call::PyCallArgs;
@@ -16,13 +17,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, import_exception, intern};
+use pyo3::{PyTraverseError, PyVisit, intern};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-import_exception!(queue, Empty);
-import_exception!(queue, Full);
-import_exception!(plait._queues, ShutDown);
 
 /// What `_traits` of a class, a number, says.
 mod traits {
@@ -33,24 +30,6 @@ mod traits {
     /// It overrides `put` or `get`, which `put_nowait` and `get_nowait` then call.
     pub const PUT: u8 = 1 << 3;
     pub const GET: u8 = 1 << 4;
-}
-
-pub fn check_timeout(block: bool, timeout: Option<f64>) -> PyResult<()> {
-    match timeout {
-        Some(timeout) if block && timeout < 0.0 => {
-            Err(PyValueError::new_err("'timeout' must be a non-negative number"))
-        }
-        _ => Ok(()),
-    }
-}
-
-pub fn error(refused: Refused) -> PyErr {
-    match refused {
-        Refused::Empty => Empty::new_err(()),
-        Refused::Full => Full::new_err(()),
-        Refused::ShutDown => ShutDown::new_err(()),
-        Refused::Open => unreachable!("an open queue is served otherwise"),
-    }
 }
 
 #[pyclass(frozen, subclass, weakref)]
@@ -420,45 +399,4 @@ impl BaseQueue {
     fn __clear__(&self) {
         drop(self.items.try_clear());
     }
-}
-
-/// Holds what is wanted for a coroutine, if there is any.
-fn held(
-    items: &Items,
-    want: Want,
-    seat: Option<&QueueSeat>,
-) -> Result<Option<super::line::Seat>, Refused> {
-    let look = |seat: &mut Option<_>| match items.look(want, seat) {
-        Ok(true) => Ok(seat.take()),
-        Ok(false) => Err(Refused::Empty),
-        Err(refused) => Err(refused),
-    };
-    match seat {
-        Some(seat) => seat.with(look),
-        None => look(&mut None),
-    }
-}
-
-/// What a coroutine does instead.
-fn instead(py: Python<'_>, refused: Refused) -> PyResult<Bound<'_, PyAny>> {
-    match refused {
-        Refused::Open => Ok(py.get_type::<BaseQueue>().into_any()),
-        Refused::Empty | Refused::Full => Ok(py.get_type::<QueueSeat>().into_any()),
-        Refused::ShutDown => Err(error(refused)),
-    }
-}
-
-pub fn get_now<'py>(
-    py: Python<'py>,
-    items: &Items,
-    seat: Option<&QueueSeat>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let refused = match held(items, Want::Item, seat) {
-        Ok(seat) => match take_held(py, items, seat)? {
-            Ok(item) => return Ok(item.into_bound(py)),
-            Err(refused) => refused,
-        },
-        Err(refused) => refused,
-    };
-    instead(py, refused)
 }

@@ -17,8 +17,9 @@
 //! running foreign code: if nobody has the claim, and for as long as each comparison is such a
 //! one, all is done in one critical section.
 
-use super::channel::{Channel, Refused, State, Want};
+use super::channel::{Channel, Refused, Want};
 use super::line::{Seat, Wakes};
+use super::state::State;
 
 /// What the engine has to know of items.
 pub trait Compare<T> {

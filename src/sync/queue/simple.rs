@@ -1,7 +1,7 @@
 //! What Python sees of `SimpleQueue`: a queue without a limit, without tasks to be done.
 
 use super::channel::{Order, Want};
-use super::face::{check_timeout, error, get_now};
+use super::now::{check_timeout, error, get_now};
 use super::seat::QueueSeat;
 use super::wait::{Items, Patience, get, put};
 use crate::sync::face::{Truth, belongs_here};

@@ -6,7 +6,7 @@ use crate::error::locked;
 use crate::forked::generation;
 use crate::os::{Flag, LOOK_UP, Woken, is_main_thread};
 use crate::sync::graph;
-use crate::sync::party::Party;
+use crate::sync::graph::watch::{looked_up, or_running};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::ffi::CString;
@@ -71,12 +71,13 @@ impl RunEnd {
         loop {
             let look_up = is_main_thread().then(|| Instant::now() + LOOK_UP);
             let until = deadline.into_iter().chain(look_up).min();
-            match py.detach(|| self.flag.wait(until)) {
-                Woken::Set => return Ok(true),
-                Woken::TimedOut if until == deadline => return Ok(false),
-                Woken::TimedOut | Woken::Interrupted => {
-                    let _running = graph::watch::running(Party::this_thread());
+            match py.detach(|| or_running(self.flag.wait(until))) {
+                (Woken::Set, _) => return Ok(true),
+                (Woken::TimedOut, _) if until == deadline => return Ok(false),
+                (Woken::TimedOut | Woken::Interrupted, running) => {
                     py.check_signals()?;
+                    drop(running);
+                    looked_up();
                 }
             }
         }
