@@ -26,7 +26,7 @@ from rich.console import Console
 EXPECTED = {
     "processes": ["Worker kobe0 started", "Worker kobe4 finished", "Main process completed"],
     "threads": ["Thread 0 started", "Main thread ended", "In the main thread: counter = 5"],
-    "coroutines": ["A0 started", "C2 finished", "2000 sleeps"],
+    "coroutines": ["A0 started", "C2 finished", "2000 sleeps", "40 pages in"],
     "synchronous": ["Fetching index", "Only now are the results here"],
     "asynchronous": ["Callback: <h1>news</h1>", "Other work done"],
     "blocking": ["Background 0 started", "Main thread completed"],

@@ -66,9 +66,9 @@ class Channel(_core.BaseChannel, Generic[T]):
         'hello'
         """
         # In two steps: between the second and the task's going on no cancellation can come.
-        if not self._try_reserve():
+        if not self._send_at_once(value):
             await self._reserve()
-        self._fill(value)
+            self._fill(value)
 
     if TYPE_CHECKING:  # the methods are the base class's, in Rust; here they get T
 

@@ -236,9 +236,9 @@ class BaseChannel:
         """
         Waits for a place, which is to be filled.
         """
-    def _try_reserve(self, /) -> bool:
+    def _send_at_once(self, /, value: Any) -> bool:
         """
-        Whether there was a place; it is to be filled.
+        Puts a message in, if there is a place: whether there was.
         """
     @property
     def capacity(self, /) -> int | None: ...

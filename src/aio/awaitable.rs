@@ -242,8 +242,11 @@ impl Awaitable {
         let (event_loop, bridge) = Bridge::of_running_loop(py)?;
         let (inbox, id) = (Arc::clone(bridge.get().inbox()), bridge.get().new_id());
         let wakeup = Arc::new(Wakeup { inbox, id, queued: AtomicBool::new(false) });
-        let home =
-            Home { event_loop: event_loop.unbind(), bridge: bridge.clone().unbind(), wakeup };
+        let home = Home {
+            event_loop: event_loop.unbind(),
+            bridge: bridge.clone().unbind(),
+            wakeup: Arc::clone(&wakeup),
+        };
         let start = {
             let mut inner = slf.get().lock(py);
             if !matches!(inner.state, State::New(_)) {
@@ -272,9 +275,7 @@ impl Awaitable {
             }
             Start::Eager(_) => unreachable!("it is work by now"),
             Start::Poll(work) => {
-                slf.get().lock(py).state = State::Waiting(Some(work));
-                Self::poll(slf, By::Other);
-                if !slf.get().is_done(py) {
+                if Self::poll_work(slf, work, wakeup, By::Other) {
                     bridge.get().keep(id, slf);
                 }
             }
@@ -290,7 +291,7 @@ impl Awaitable {
 
     fn poll(slf: &Bound<'_, Self>, by: By) {
         let py = slf.py();
-        let (mut work, wakeup) = {
+        let (work, wakeup) = {
             let mut inner = slf.get().lock(py);
             let Some(wakeup) = inner.home.as_ref().map(|home| Arc::clone(&home.wakeup)) else {
                 return;
@@ -300,14 +301,25 @@ impl Awaitable {
             (work, wakeup)
         };
         wakeup.queued.store(false, Ordering::Release);
+        Self::poll_work(slf, work, wakeup, by);
+    }
+
+    /// Polls what was taken out of it; true: it waits.
+    fn poll_work(slf: &Bound<'_, Self>, mut work: Work, wakeup: Arc<Wakeup<Call>>, by: By) -> bool {
+        let py = slf.py();
         let waker = Waker::from(wakeup);
         match work.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(outcome) => Self::settle(slf, Settled::from_outcome(py, outcome), by),
+            Poll::Ready(outcome) => {
+                Self::settle(slf, Settled::from_outcome(py, outcome), by);
+                false
+            }
             Poll::Pending => {
                 let mut inner = slf.get().lock(py);
                 if let State::Waiting(slot @ None) = &mut inner.state {
                     *slot = Some(work);
-                } // else it was cancelled while it was polled: dropping the work ends it
+                    return true;
+                }
+                false // it was cancelled while it was polled: dropping the work ends it
             }
         }
     }

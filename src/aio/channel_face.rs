@@ -1,6 +1,6 @@
 //! What Python sees of a channel; `plait.aio.Channel` documents it.
 
-use super::awaitable::Awaitable;
+use super::awaitable::{Awaitable, Eager, Start, Undo, Work};
 use super::channel::{Channel, Gone};
 use crate::sync::face::{Seconds, task_party, wait};
 use crate::sync::party::Party;
@@ -50,12 +50,29 @@ impl BaseChannel {
             .map_err(Into::into)
     }
 
-    fn receive_async(&self, py: Python<'_>, closed: fn(Gone) -> PyErr) -> PyResult<Awaitable> {
-        let (channel, returns) = (Arc::clone(&self.channel), Arc::clone(&self.channel));
-        let party = task_party(py)?;
-        let receive = async move { channel.receive(party, false).await.map_err(closed) };
-        let received = Awaitable::with_rollback(receive, move |message| returns.put_back(message));
-        Ok(received.named("recv_async"))
+    fn receive_async(&self, closed: fn(Gone) -> PyErr) -> Awaitable {
+        let receiving = Receiving { channel: Arc::clone(&self.channel), closed };
+        Awaitable::new(Start::Eager(Box::new(receiving))).named("recv_async")
+    }
+}
+
+/// A receive in a coroutine.
+struct Receiving {
+    channel: Arc<Channel<Py<PyAny>>>,
+    closed: fn(Gone) -> PyErr,
+}
+
+impl Eager for Receiving {
+    fn at_once(&self, _py: Python<'_>) -> Option<Py<PyAny>> {
+        self.channel.try_receive().ok().flatten() // a closed one is found closed by the work
+    }
+
+    fn work(self: Box<Self>) -> (Work, Undo) {
+        let Self { channel, closed } = *self;
+        let returns = Arc::clone(&channel);
+        let party = Python::attach(task_party).unwrap_or_else(|_| Party::rust_task());
+        let work = async move { channel.receive(party, false).await.map_err(closed) };
+        (Box::pin(work), Box::new(move |message| returns.put_back(message)))
     }
 }
 
@@ -86,10 +103,7 @@ impl BaseChannel {
 
     /// Puts a message in if there is a place.
     fn try_send(&self, value: Py<PyAny>) -> PyResult<()> {
-        if !self.channel.try_reserve() {
-            return Err(Full::new_err(()));
-        }
-        self._fill(value)
+        if self._send_at_once(value)? { Ok(()) } else { Err(Full::new_err(())) }
     }
 
     /// Waits for a place, which is to be filled.
@@ -101,9 +115,12 @@ impl BaseChannel {
         }))
     }
 
-    /// Whether there was a place; it is to be filled.
-    fn _try_reserve(&self) -> bool {
-        self.channel.try_reserve()
+    /// Puts a message in, if there is a place: whether there was.
+    fn _send_at_once(&self, value: Py<PyAny>) -> PyResult<bool> {
+        if !self.channel.try_reserve() {
+            return Ok(false);
+        }
+        self._fill(value).map(|()| true)
     }
 
     fn _fill(&self, value: Py<PyAny>) -> PyResult<()> {
@@ -122,8 +139,8 @@ impl BaseChannel {
     }
 
     /// Takes the oldest message, in a coroutine.
-    fn recv_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        self.receive_async(py, PyErr::from)
+    fn recv_async(&self) -> Awaitable {
+        self.receive_async(PyErr::from)
     }
 
     /// Ends it for senders, and for receivers once it is empty.
@@ -160,8 +177,8 @@ impl BaseChannel {
         slf
     }
 
-    fn __anext__(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        self.receive_async(py, |gone| match gone {
+    fn __anext__(&self) -> Awaitable {
+        self.receive_async(|gone| match gone {
             Gone::Closed => PyStopAsyncIteration::new_err(()),
             refused => refused.into(),
         })

@@ -8,7 +8,7 @@ use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use std::sync::Arc;
 
@@ -17,6 +17,12 @@ enum AtOnce {
     Done(Py<PyAny>),
     Yields(Py<PyAny>),
     Waits,
+}
+
+/// What comes of a step of `await`: the result, or what the task is to wait on.
+enum Step<'py> {
+    Ends(Py<PyAny>),
+    Yields(Bound<'py, PyAny>),
 }
 
 impl Awaitable {
@@ -43,20 +49,20 @@ impl Awaitable {
         outcome
     }
 
-    /// One step of `await`: the value as StopIteration, or itself, for the task to wait on.
-    fn advance(slf: Bound<'_, Self>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    /// One step of `await`.
+    fn advance(slf: Bound<'_, Self>) -> PyResult<Step<'_>> {
         let py = slf.py();
         match slf.get().at_once(py) {
-            AtOnce::Done(value) => return Err(PyStopIteration::new_err((value,))),
-            AtOnce::Yields(_) => return Ok(Some(py.None().into_bound(py))),
+            AtOnce::Done(value) => return Ok(Step::Ends(value)),
+            AtOnce::Yields(_) => return Ok(Step::Yields(py.None().into_bound(py))),
             AtOnce::Waits => {}
         }
         above_python(|| Self::begin(&slf))?;
         if let Some(outcome) = slf.get().take(py) {
-            return Err(PyStopIteration::new_err((outcome?,)));
+            return outcome.map(Step::Ends);
         }
         slf.get().lock(py).blocking = true;
-        Ok(Some(slf.into_any()))
+        Ok(Step::Yields(slf.into_any()))
     }
 
     /// As a coroutine's that is closed before it was started.
@@ -82,16 +88,22 @@ impl Awaitable {
     }
 
     fn __next__(slf: Bound<'_, Self>) -> PyResult<Option<Bound<'_, PyAny>>> {
-        Self::advance(slf)
+        let py = slf.py();
+        match Self::advance(slf)? {
+            Step::Yields(what) => Ok(Some(what)),
+            Step::Ends(value) if value.is_none(py) => Ok(None), // needs no exception
+            Step::Ends(value) => Err(stop_iteration(py, value)),
+        }
     }
 
     /// As a coroutine's; the value is not looked at.
-    fn send<'py>(
-        slf: Bound<'py, Self>,
-        value: Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn send<'py>(slf: Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         drop(value);
-        Self::advance(slf)
+        let py = slf.py();
+        match Self::advance(slf)? {
+            Step::Yields(what) => Ok(what),
+            Step::Ends(value) => Err(stop_iteration(py, value)),
+        }
     }
 
     #[pyo3(signature = (typ, val=None, tb=None))]
@@ -291,6 +303,19 @@ impl Awaitable {
             drop(cleared);
         }
     }
+}
+
+/// As generators raise it: a value that cannot be taken for the exception's arguments comes bare,
+/// from which older interpreters need not make the exception.
+fn stop_iteration(py: Python<'_>, value: Py<PyAny>) -> PyErr {
+    let bound = value.bind(py);
+    if bound.is_none()
+        || bound.is_instance_of::<PyTuple>()
+        || bound.is_instance_of::<PyBaseException>()
+    {
+        return PyStopIteration::new_err((value,));
+    }
+    PyStopIteration::new_err(value)
 }
 
 fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {

@@ -44,6 +44,7 @@ FULL_DELAY = 2.0  # as printed in the tutorial
 LABELS = {
     "with_stdlib": "Standard library",
     "with_plait": "plait",
+    "with_uvloop": "uvloop",
     "with_gevent": "gevent",
 }
 
