@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "BridgeKeeper", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
 
 @disjoint_base
 class AtomicInt:
@@ -533,12 +533,22 @@ class Bridge:
         """
     def fileno(self, /) -> int:
         """
-        The descriptor that the loop watches.
+        The descriptor that the loop watches; -1 after the loop was closed.
+        """
+    def keeper(self, /) -> BridgeKeeper:
+        """
+        What closes the pipe when it goes: the loop has the only reference.
         """
     def ring(self, /) -> None:
         """
         Asks for another round: this one ended early.
         """
+
+@final
+class BridgeKeeper:
+    """
+    Closes a bridge's pipe when the loop lets go of it.
+    """
 
 @final
 class CachedThread:
@@ -1579,6 +1589,10 @@ class TlsConnection:
         """
         The other side's certificate in DER; only with `binary_form=True`.
         """
+    def selected_alpn_protocol(self, /) -> str | None:
+        """
+        The protocol that both sides agreed on, of those that `TLS(alpn=…)` names.
+        """
     def version(self, /) -> str | None: ...
 
 @final
@@ -1586,10 +1600,11 @@ class TlsSettings:
     """
     Whom to trust and what to show.
     """
-    def __new__(cls, /, cafile: str | PathLike[str] | None, authorities: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]] | None, identity: tuple[str | PathLike[str], str | PathLike[str]] | None, verify: SupportsIndex, versions: SupportsIndex) -> TlsSettings:
+    def __new__(cls, /, cafile: str | PathLike[str] | None, authorities: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]] | None, identity: tuple[str | PathLike[str], str | PathLike[str]] | None, verify: SupportsIndex, versions: SupportsIndex, alpn: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]] = ..., clients: SupportsIndex = 0) -> TlsSettings:
         """
         `authorities`: certificates in DER, for those that are in no file. `verify`: 0 nothing,
-        1 the chain, 2 the name too. `versions`: bit 0 for TLS 1.2, bit 1 for 1.3.
+        1 the chain, 2 the name too. `versions`: bit 0 for TLS 1.2, bit 1 for 1.3. `alpn`: names of
+        protocols. `clients`: whether a server asks for a certificate: 0 no, 1 yes, 2 it insists.
         """
     @property
     def has_identity(self, /) -> bool:

@@ -275,7 +275,8 @@ async def _connect_to_host(
     if delay is not None:
         addresses = interleaved(addresses, interleave or 1)
     attempts = [functools.partial(_connect, address, limit, local) for _, address in addresses]
-    pair, errors = await first_to_answer(attempts, delay, lambda late: late[1].abort())
+    race = first_to_answer(attempts, delay, _abort)
+    pair, errors = await race
     if pair is not None:
         return pair
     if len(errors) == 1:
@@ -284,6 +285,10 @@ async def _connect_to_host(
         text = "; ".join(str(error.strerror) for error in errors)
         raise OSError(errors[0].errno, text)
     raise OSError("Multiple exceptions: " + ", ".join(map(str, errors)))
+
+
+def _abort(pair: Pair) -> None:
+    pair[1].abort()
 
 
 async def _connect(
