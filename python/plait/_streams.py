@@ -266,6 +266,7 @@ async def _connect_to_host(
     delay: float | None,
     interleave: int | None,
 ) -> Pair:
+    sockets()  # says so where there are none
     name = None if host is None else encoded(host)
     addresses = _core.parse_host(name, port, family)
     if addresses is None:
