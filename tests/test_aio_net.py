@@ -851,3 +851,29 @@ async def main(wait=False):
     quiet = "" if way != "global loop" else ended.stderr.partition("unclosed event loop")[0]
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr == quiet or "unclosed event loop" in ended.stderr
+
+
+@pytest.mark.once
+def test_without_streams_the_rest_is_there(run_script):
+    done = run_script("""
+        import asyncio, sys
+        from plait import _core
+        for name in ("Sockets", "StreamReader", "StreamWriter", "StreamOperation", "Door",
+                     "Keeper", "Visitors", "TlsConnection", "parse_host", "resolve_host"):
+            delattr(_core, name)  # as where they aren't built
+        sys.platform = "win32"
+        from plait import aio
+        from plait.aio import *
+        assert "StreamReader" not in aio.__all__ and "sleep" in aio.__all__
+
+        async def main():
+            for opened in (aio.open_connection("127.0.0.1", 1), aio.start_server(print, "", 0)):
+                try:
+                    await opened
+                except NotImplementedError as error:
+                    print(error)
+
+        asyncio.run(main())
+    """)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("need a Unix") == 2

@@ -80,7 +80,7 @@ async def first_to_answer(
                 errors.append(error)
         return winner.result(), errors
     finally:
-        running.discard(winner)  # type: ignore[arg-type]
+        running -= {winner}
         for task in running:
             task.cancel()
             task.add_done_callback(lambda ended: _give_up(ended, discard))

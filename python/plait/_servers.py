@@ -366,6 +366,7 @@ async def _bind_all(
     reuse_port: bool | None,
 ) -> list[socket.socket]:
     """A bound socket for each address of each host."""
+    sockets()  # says so where there are none
     addresses: list[tuple[int, tuple[Any, ...]]] = []
     for host in hosts:
         name = encoded(host) if host else None

@@ -266,6 +266,7 @@ async def _connect_to_host(
     delay: float | None,
     interleave: int | None,
 ) -> Pair:
+    sockets()  # says so where there are none
     name = None if host is None else encoded(host)
     addresses = _core.parse_host(name, port, family)
     if addresses is None:
@@ -275,7 +276,8 @@ async def _connect_to_host(
     if delay is not None:
         addresses = interleaved(addresses, interleave or 1)
     attempts = [functools.partial(_connect, address, limit, local) for _, address in addresses]
-    pair, errors = await first_to_answer(attempts, delay, lambda late: late[1].abort())
+    race = first_to_answer(attempts, delay, _abort)
+    pair, errors = await race
     if pair is not None:
         return pair
     if len(errors) == 1:
@@ -284,6 +286,10 @@ async def _connect_to_host(
         text = "; ".join(str(error.strerror) for error in errors)
         raise OSError(errors[0].errno, text)
     raise OSError("Multiple exceptions: " + ", ".join(map(str, errors)))
+
+
+def _abort(pair: Pair) -> None:
+    pair[1].abort()
 
 
 async def _connect(

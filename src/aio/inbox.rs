@@ -44,11 +44,11 @@ impl<C> Inbox<C> {
 
     /// Makes the pipe readable.
     pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            if let Some((_, writer)) = &*locked(&self.pipe) {
-                // It fails only when the pipe has no reader, and we hold it.
-                let _ = (&*writer).write(&[1]);
-            }
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Some((_, writer)) = &*locked(&self.pipe)
+        {
+            // It fails only when the pipe has no reader, and we hold it.
+            let _ = (&*writer).write(&[1]);
         }
     }
 

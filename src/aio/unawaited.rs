@@ -29,5 +29,6 @@ fn warn(py: Python<'_>, name: &str) -> PyResult<()> {
 
 fn is_finalizing(py: Python<'_>) -> bool {
     let asked = || py.import(intern!(py, "sys"))?.call_method0("is_finalizing")?.extract();
-    asked().unwrap_or_else(|_: PyErr| true)
+    let known: PyResult<bool> = asked();
+    known.unwrap_or(true)
 }
