@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import json
 import queue
-import random
 import signal
 import subprocess
 import sys
@@ -101,12 +100,12 @@ def add(times, state):
         state.value = seen + 1
 
 
-@pytest.mark.parametrize("end", range(1, 7))
+@pytest.mark.parametrize("end", range(1, 5))
 def test_all_ends_of_a_known_program(end):
-    """Of three unprotected additions in each of two threads between 2 and 6 are left, never 1."""
+    """Of two unprotected additions in each of two threads between 2 and 4 are left, never 1."""
     report = race(
         lambda: SimpleNamespace(value=0),
-        [partial(add, 3)] * 2,
+        [partial(add, 2)] * 2,
         lambda state: state.value != end,
         budget=LONG,
     )
@@ -490,7 +489,7 @@ def test_a_thread_that_blocks_elsewhere_is_told():
         state.n = state.n + 1
         waits(True)
 
-    report = _race(lambda: SimpleNamespace(n=0), [body], lambda s: True, 20.0, stall=0.3)
+    report = _race(lambda: SimpleNamespace(n=0), [body], lambda s: True, 60.0, stall=2.0)
     elsewhere.release()
     assert not report.found
     assert not report.proved
@@ -512,16 +511,20 @@ def test_a_thread_that_computes_for_ever_is_ended_by_the_budget():
     assert report.explored == 0
 
 
-def test_threads_that_depend_on_chance_are_told():
-    chance = random.Random()
+def test_threads_that_depend_on_more_than_their_order_are_told():
+    rounds = itertools.count()
+
+    def setup():
+        return SimpleNamespace(n=0, times=1 + next(rounds) % 3)
 
     def body(state):
-        for _ in range(chance.randrange(1, 20)):
+        for _ in range(state.times):
             state.n = state.n + 1
 
-    report = race(lambda: SimpleNamespace(n=0), [body] * 2, lambda s: s.n % 7 != 3, budget=2)
-    assert report.deterministic is False or not report.found
-    assert not report.proved
+    report = race(setup, [body] * 2, lambda s: True, budget=5)
+    assert not report.exhausted
+    assert not report.deterministic or report.explored < 10
+    assert report.proved is (report.bound >= 0 and report.deterministic)
 
 
 def test_a_thread_within_is_refused():

@@ -33,6 +33,10 @@ __all__ = ["Finding", "Game", "Kind", "Search", "search"]
 
 Kind = Literal["invariant", "deadlock", "exception"]
 Choices = tuple[int, ...]
+Past = tuple[int, ...]
+# A run to try: the choices of another one, up to where, what to choose there, and `Run.past` there.
+Branch = tuple[Choices, int, int, Past]
+_ROOT: Branch = ((), 0, -1, ())
 
 
 class Diverged(Exception):
@@ -120,8 +124,9 @@ class Chooser:
     """Follows given choices, and after them keeps to the thread that runs; notes what else there
     was to choose."""
 
-    def __init__(self, prefix: Choices) -> None:
+    def __init__(self, prefix: Choices, past: Past) -> None:
         self.prefix = prefix
+        self.past = past  # where the last of them is chosen, if the run is the same once more
         self.choices: list[int] = []
         self.forks: list[tuple[int, tuple[int, ...], tuple[int, ...], bool]] = []
         self.preemptions = 0
@@ -137,6 +142,8 @@ class Chooser:
             if wanted:
                 chosen = wanted[0]
             else:
+                self.has_diverged = True
+            if at + 1 == len(self.prefix) and run.past != self.past:
                 self.has_diverged = True
         elif len(ready) > 1:
             others = tuple(other.index for other in ready if other is not default)
@@ -247,8 +254,8 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
     deadline = began + budget
     best: Finding | None = None
     other_best: Finding | None = None  # found before all was known that is shared
-    queue: list[tuple[Sequence[int], int, int]] = [((), 0, -1)]
-    later: list[tuple[Sequence[int], int, int]] = []
+    queue: list[Branch] = [_ROOT]
+    later: list[Branch] = []
     seen: set[Any] = set()
     bound = 0
     ending: list[Player] = []  # what they had to do they have done
@@ -264,9 +271,11 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
             bound += 1
         if time.monotonic() > deadline:
             break
-        base, length, instead = queue.pop()
+        base, length, instead, past_there = queue.pop()
         prefix = (*base[:length], instead) if instead >= 0 else ()
-        run, chooser, is_done = _play(game, patches, partial(Chooser, prefix), deadline + 0.2)
+        run, chooser, is_done = _play(
+            game, patches, partial(Chooser, prefix, past_there), deadline + 0.2
+        )
         finding = None
         try:
             if is_done:
@@ -290,7 +299,7 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
             game.points.has_grown = False
             other_best = finding or other_best
             if finding is None or finding.preemptions > 0:
-                queue, later, bound = [((), 0, -1)], [], 0
+                queue, later, bound = [_ROOT], [], 0
                 seen.clear()
                 result.runs = result.endless = result.diverged = 0
                 continue
@@ -309,9 +318,9 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
                     continue
                 seen.add((past, other))
                 if not could_go_on:
-                    queue.append((choices, at, other))
+                    queue.append((choices, at, other, past))
                 elif best is None:
-                    later.append((choices, at, other))
+                    later.append((choices, at, other, past))
     for one in ending:
         one.thread.join()
     result.finding = best or other_best
