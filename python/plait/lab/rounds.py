@@ -30,7 +30,7 @@ LIMIT_S = 30.0
 # seconds, while the middle half of its runs is wider than this share of their median.
 MORE, MORE_S, SETTLED = 3, 6.0, 0.05
 # Tasks that are rehearsed in a process of its own under serial for longer aren't under others.
-REHEARSAL_S = 2.0
+REHEARSAL_S = 6.0
 
 
 @dataclass
@@ -276,7 +276,6 @@ class Rounds:
             return None
         assert entry.model.open is not None
         runner = Runner(entry.model.open, self._job, entry.workers)
-        started = time.monotonic()
         try:
             turn, _ = runner.take_turn(limit)
         except Failed:
@@ -288,8 +287,8 @@ class Rounds:
             raise
         finally:
             runner.close()
-        if serial:
-            self._rehearsed_serial = time.monotonic() - started
+        if serial and turn is not None:
+            self._rehearsed_serial = turn.cost.wall
         if turn is not None and turn.changed is not None:
             return f"refused, it changes its input: {turn.changed}"
         return None
