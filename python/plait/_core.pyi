@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "BridgeKeeper", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "BridgeKeeper", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Sampler", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "add_together", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "read_tape", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
 
 @disjoint_base
 class AtomicInt:
@@ -119,7 +119,7 @@ class Awaitable:
     def cancelled(self, /) -> bool: ...
     def close(self, /) -> None:
         """
-        As a coroutine's: one that was not started never will be.
+        As a coroutine's: what is called when the coroutine that awaits it is closed.
         """
     def done(self, /) -> bool: ...
     def exception(self, /) -> BaseException | None: ...
@@ -129,7 +129,7 @@ class Awaitable:
         How many were removed.
         """
     def result(self, /) -> Any: ...
-    def send(self, /, value: Any) -> Any | None:
+    def send(self, /, value: Any) -> Any:
         """
         As a coroutine's; the value is not looked at.
         """
@@ -160,7 +160,11 @@ class Barrier:
     >>> Thread(target=barrier.wait).start(); _ = barrier.wait()
     met
     """
-    def __new__(cls, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> Barrier: ...
+    def __init__(self, /, parties: SupportsIndex, action: Any | None = None, timeout: Incomplete | None = None) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> Barrier:
+        """
+        Subclasses may take other arguments in their `__init__`.
+        """
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     @property
@@ -232,9 +236,9 @@ class BaseChannel:
         """
         Waits for a place, which is to be filled.
         """
-    def _try_reserve(self, /) -> bool:
+    def _send_at_once(self, /, value: Any) -> bool:
         """
-        Whether there was a place; it is to be filled.
+        Puts a message in, if there is a place: whether there was.
         """
     @property
     def capacity(self, /) -> int | None: ...
@@ -509,7 +513,11 @@ class BoundedSemaphore(Semaphore):
     Traceback (most recent call last):
     ValueError: Semaphore released too many times
     """
-    def __new__(cls, /, value: SupportsIndex = 1) -> BoundedSemaphore: ...
+    def __init__(self, /, value: SupportsIndex = 1) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BoundedSemaphore:
+        """
+        Subclasses may take other arguments in their `__init__`.
+        """
 
 @final
 class Bridge:
@@ -637,7 +645,11 @@ class Condition:
     def __aexit__(self, /, *exc: "object") -> Any: ...
     def __enter__(self, /) -> Any: ...
     def __exit__(self, /, kind: Any | None = None, error: Any | None = None, traceback: Any | None = None) -> Any: ...
-    def __new__(cls, /, lock: Any | None = None) -> Condition: ...
+    def __init__(self, /, lock: Any | None = None) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> Condition:
+        """
+        Subclasses may take other arguments in their `__init__`.
+        """
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
@@ -750,7 +762,11 @@ class Event:
     >>> asyncio.run(main()), event.wait()
     (True, True)
     """
-    def __new__(cls, /) -> Event: ...
+    def __init__(self, /) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> Event:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
@@ -855,7 +871,7 @@ class Lock:
     False
     """
     def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __aexit__(self, /, *exc: "object") -> Any: ...
     def __enter__(self, /) -> bool: ...
     def __exit__(self, /, _kind: Any | None = None, _error: Any | None = None, _traceback: Any | None = None) -> None: ...
     def __new__(cls, /) -> Lock: ...
@@ -1130,7 +1146,7 @@ class RLock:
     (True, False)
     """
     def __aenter__(self, /) -> Any: ...
-    def __aexit__(self, /, *_exc: "object") -> Any: ...
+    def __aexit__(self, /, *exc: "object") -> Any: ...
     def __enter__(self, /) -> bool: ...
     def __exit__(self, /, _kind: Any | None = None, _error: Any | None = None, _traceback: Any | None = None) -> None: ...
     def __new__(cls, /) -> RLock: ...
@@ -1199,7 +1215,11 @@ class RWLock:
     >>> asyncio.run(main())
     False
     """
-    def __new__(cls, /) -> RWLock: ...
+    def __init__(self, /) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> RWLock:
+        """
+        Subclasses may take arguments in their `__init__`.
+        """
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     def _at_fork_reinit(self, /) -> None: ...
@@ -1330,6 +1350,47 @@ class RunEnd:
     def locked(self, /) -> bool: ...
     def release(self, /) -> None: ...
 
+@final
+class Sampler:
+    """
+    Looks at the threads of this process, `hz` times a second, until `stop`.
+    """
+    def __new__(cls, /, hz: SupportsFloat | SupportsIndex = 1000.0, path: str | PathLike[str] | None = None, records: SupportsIndex = 131072) -> Sampler:
+        """
+        Without a path it keeps totals only; with one, it notes spans there, at most `records`.
+        """
+    @property
+    def cost(self, /) -> tuple[int, int]:
+        """
+        How often it has looked, and the CPU time of that, in nanoseconds.
+        """
+    def name(self, /, kind: SupportsIndex, number: SupportsIndex, text: str) -> None:
+        """
+        Notes what a number that records name stands for; its first 96 bytes.
+        """
+    def note(self, /, kind: SupportsIndex, began: SupportsIndex, ended: SupportsIndex, a: SupportsIndex = 0, b: SupportsIndex = 0, state: SupportsIndex = 0, tid: SupportsIndex = 0) -> None:
+        """
+        Notes something of the calling thread's; what it means is for who reads it.
+        """
+    def resume(self, /) -> None:
+        """
+        Looks again, after `stop`: a fork is to find one thread less.
+        """
+    @property
+    def source(self, /) -> str:
+        """
+        How it knows who holds the GIL: "read", "inferred", or "none" where there is no GIL.
+        """
+    def stop(self, /) -> None:
+        """
+        Ends it; what was noted stays. A second time it does nothing.
+        """
+    def totals(self, /) -> dict[int, list[int]]:
+        """
+        Nanoseconds that each thread, by its native id, was in each state until now: `gil nogil
+        wait_gil wait_lock wait_io sleep idle unknown`, and ready but without a processor.
+        """
+
 @disjoint_base
 class Semaphore:
     """
@@ -1357,7 +1418,11 @@ class Semaphore:
     def __aexit__(self, /, *_exc: "object") -> Any: ...
     def __enter__(self, /) -> bool: ...
     def __exit__(self, /, _kind: Any | None = None, _error: Any | None = None, _traceback: Any | None = None) -> None: ...
-    def __new__(cls, /, value: SupportsIndex = 1) -> Semaphore: ...
+    def __init__(self, /, value: SupportsIndex = 1) -> None: ...
+    def __new__(cls, /, *_args: "object", **_kwargs: "object") -> Semaphore:
+        """
+        Subclasses may take other arguments in their `__init__`.
+        """
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
     @property
@@ -1726,6 +1791,11 @@ class Zygote:
         have as their generation.
         """
 
+def add_together(threads: SupportsIndex, rounds: SupportsIndex, in_one_step: bool) -> int:
+    """
+    What `threads` threads in Rust leave that each add one to a number, `rounds` times.
+    """
+
 def apply_attributes(bytes: bytes) -> None:
     """
     Puts attributes of another process in force in this one, but for the blocked signals.
@@ -1854,6 +1924,12 @@ def probe_spawned() -> Awaitable:
 def read_file(path: str | PathLike[str]) -> Awaitable:
     """
     The bytes of a file.
+    """
+
+def read_tape(path: str | PathLike[str]) -> tuple[int, int, int, int, list[tuple[int, int, int, int, int, int, int]]] | None:
+    """
+    What a tape holds: its process, when it began and ended (0: it goes on, or was killed), how
+    many records were lost, and the records. None: it is not a tape.
     """
 
 def reap(pidfd: SupportsIndex) -> int | None:
