@@ -26,14 +26,16 @@ impl BaseSimpleQueue {
 
     fn __init__(&self) {}
 
-    #[pyo3(signature = (item, _block=None, _timeout=None), text_signature = "(item, block=True, timeout=None)")]
+    /// There always is room: `block` and `timeout` are not looked at.
+    #[pyo3(signature = (item, block: "bool | None" = None, timeout: "float | None" = None))]
     fn put(
         &self,
         py: Python<'_>,
         item: Py<PyAny>,
-        _block: Option<&Bound<'_, PyAny>>,
-        _timeout: Option<&Bound<'_, PyAny>>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        let _ = (block, timeout);
         put(py, &self.items, item, false, None)?.map_err(|(refused, _)| error(refused))
     }
 
