@@ -45,7 +45,7 @@ def _bridge_of(loop: asyncio.AbstractEventLoop) -> tuple[_core.Bridge, bool]:
     return kept, kept is new
 
 
-def step_ready(bridge: _core.Bridge, keeper: _core.BridgeKeeper) -> None:
+def step_ready(bridge: _core.Bridge, keeper: _core.BridgeKeeper | None) -> None:
     """Step the tasks whose awaitables are done, each under its own context."""
     del keeper  # a traceback of such a task may keep this frame
     loop = asyncio.get_running_loop()

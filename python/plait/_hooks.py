@@ -265,8 +265,9 @@ class _Stepping:
 
 
 def _step_ready(original: Any) -> Any:
-    def step_ready(bridge: Any) -> None:
+    def step_ready(bridge: Any, *keeper: Any) -> None:
+        del keeper  # as the original does
         tracing = _tracing.current
-        original(bridge if tracing is None else _Stepping(bridge, tracing))
+        original(bridge if tracing is None else _Stepping(bridge, tracing), None)
 
     return step_ready
