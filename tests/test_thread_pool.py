@@ -569,7 +569,9 @@ def test_an_interrupt_ends_the_wait_and_not_the_task(wait: str, run_script: Scri
         def task():
             waits.wait()
             os.kill(os.getpid(), signal.SIGINT)
-            gate.wait()
+            # The standard library's own waits miss a signal that comes just before they sleep.
+            while not gate.wait(3.0 if {"cf." in wait} else None):
+                os.kill(os.getpid(), signal.SIGINT)
             return "done"
 
         pool = plait.ThreadPoolExecutor(2)

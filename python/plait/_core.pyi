@@ -2003,7 +2003,9 @@ def unblock(bytes: bytes) -> None:
 
 def untimed_waits() -> "list[Any]":
     """
-    The waits of this moment that have no time limit.
+    The waits of this moment that have no time limit. Called once before there is any: what waits
+    need from Python is looked up then, and not by one of them in the midst of another's fork,
+    whose child would wait for the look-up's end for ever.
     """
 
 def watch_begin(bridge: Bridge | None, threshold: SupportsFloat | SupportsIndex) -> tuple[int, bool]:

@@ -202,7 +202,8 @@ class MapResults:
         self._map.close()
 
     def __del__(self) -> None:
-        self._map.drop()
+        if hasattr(self, "_map"):  # ^C may come before it is
+            self._map.drop()
 
 
 def at_item(error: Exception, index: int) -> Exception:

@@ -6,6 +6,8 @@ from __future__ import annotations
 # import, or a fork in another thread leave its child with the module's lock held.
 from . import _core, _deadlocks
 
+_core.untimed_waits()
+
 TYPE_CHECKING = False  # see plait/__init__.py
 if TYPE_CHECKING:
     from .errors import DeadlockError

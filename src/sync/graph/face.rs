@@ -294,10 +294,13 @@ pub fn look_for_deadlock(py: Python<'_>) -> PyResult<bool> {
     Ok(true)
 }
 
-/// The waits of this moment that have no time limit.
+/// The waits of this moment that have no time limit. Called once before there is any: what waits
+/// need from Python is looked up then, and not by one of them in the midst of another's fork,
+/// whose child would wait for the look-up's end for ever.
 #[pyfunction]
 #[pyo3(signature = () -> "list[Any]")]
 pub fn untimed_waits<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    count_threads(py);
     let records = waits().with(|state| all(py, state));
     PyList::new(py, records)
 }
