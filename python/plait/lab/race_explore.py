@@ -244,21 +244,27 @@ def search(game: Game, budget: float) -> Search:
     """Try the runs of a program, until one goes wrong, all are tried, or time is over."""
     result = Search()
     began = time.monotonic()
+    ending: list[Player] = []  # what they had to do they have done
     with game.watched(), game.patches() as patches:
-        _search(game, patches, result, began, budget)
+        try:
+            _search(game, patches, result, began + budget, ending)
+        finally:
+            for one in ending:
+                one.thread.join()
     result.seconds = time.monotonic() - began
     return result
 
 
-def _search(game: Game, patches: Patches, result: Search, began: float, budget: float) -> None:
-    deadline = began + budget
+def _search(
+    game: Game, patches: Patches, result: Search, deadline: float, ending: list[Player]
+) -> None:
+    began = time.monotonic()
     best: Finding | None = None
     other_best: Finding | None = None  # found before all was known that is shared
     queue: list[Branch] = [_ROOT]
     later: list[Branch] = []
     seen: set[Any] = set()
     bound = 0
-    ending: list[Player] = []  # what they had to do they have done
     while True:
         if not queue:
             if best is not None:
@@ -279,6 +285,7 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
         finding = None
         try:
             if is_done:
+                ending[:] = [one for one in (*ending, *run.players) if one.thread.is_alive()]
                 finding = judge(game, run, chooser.preemptions)
         finally:
             if not is_done or not run.is_over or run.is_deadlock or run.is_endless:
@@ -291,7 +298,6 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
                 )
             break
         result.runs += 1
-        ending = [one for one in (*ending, *run.players) if one.thread.is_alive()]
         result.endless += run.is_endless
         result.diverged += chooser.has_diverged
         if game.points.has_grown and best is None:
@@ -321,6 +327,4 @@ def _search(game: Game, patches: Patches, result: Search, began: float, budget: 
                     queue.append((choices, at, other, past))
                 elif best is None:
                     later.append((choices, at, other, past))
-    for one in ending:
-        one.thread.join()
     result.finding = best or other_best
