@@ -13,6 +13,7 @@ from pathlib import Path
 import plait
 import pytest
 from conftest import PATIENCE, until
+from plait.lessons import SECTIONS
 
 QUICK = ("--repeats", "1", "--workers", "2")
 
@@ -36,7 +37,55 @@ def test_help_lists_the_commands():
     for arguments in ((), ("--help",)):
         done = run(*arguments)
         assert done.returncode == 0
-        assert all(name in done.stdout for name in ("compare", "tour", "doctor"))
+        assert all(
+            name in done.stdout for name in ("compare", "trace", "race", "tour", "lesson", "doctor")
+        )
+
+
+def test_lesson_lists_the_sections():
+    done = run("lesson")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(name in done.stdout for name in SECTIONS)
+    rows = json.loads(run("lesson", "--json").stdout)
+    assert [row["name"] for row in rows] == list(SECTIONS)
+    assert all(row["about"] for row in rows)
+
+
+def test_lesson_runs_one_section():
+    done = run("lesson", "Blocking Operations", "--json")
+    assert done.returncode == 0
+    result = json.loads(done.stdout)
+    assert [section["name"] for section in result["sections"]] == ["blocking"]
+    assert result["ok"]
+    assert "Blocking Operations" in done.stderr
+
+
+def test_lesson_hands_out_a_program_that_runs(tmp_path):
+    mine = tmp_path / "mine.py"
+    assert run("lesson", "serial", "--copy", str(mine)).returncode == 0
+    text = mine.read_text()
+    done = subprocess.run(
+        [sys.executable, str(mine), "--delay", "0"], capture_output=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    again = run("lesson", "serial", "--copy", str(mine))
+    assert again.returncode == 2
+    assert "there already" in again.stderr
+    assert mine.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nothing",), "there are: processes, threads"),
+        (("--full",), "which lesson"),
+        (("serial", "--copy", "/nowhere/mine.py"), "cannot write"),
+    ],
+)
+def test_lesson_mistakes(arguments, words):
+    done = run("lesson", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
 
 
 def test_compare_prints_a_table_the_cells_and_the_verdict():

@@ -95,9 +95,9 @@ def test_a_section_is_found_by_heading_or_name(name: str) -> None:
     if name == "non-blocking":
         assert tour(name, delay=0.001, console=quiet()).sections[0].name == "non_blocking"
     else:
-        from plait.lab.tour import _find
+        from plait.lab.tour import find_section
 
-        assert _find(name) == "non_blocking"
+        assert find_section(name) == "non_blocking"
 
 
 def test_an_unknown_section_lists_those_that_are() -> None:

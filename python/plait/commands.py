@@ -1,4 +1,4 @@
-"""The commands of ``plait``: compare, trace, race, tour, doctor. Answers on stdout."""
+"""The commands of ``plait``: compare, trace, race, tour, lesson, doctor. Answers on stdout."""
 
 from __future__ import annotations
 
@@ -200,6 +200,50 @@ def tour(
         result = run_tour(section, full=full, page=page, console=Console(stderr=as_json))
     except ValueError as error:
         raise Mistake(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), indent=2))
+    return 0 if result.ok else 1
+
+
+@app.command()
+def lesson(
+    name: Annotated[
+        str | None, typer.Argument(help="One of the tutorial's sections; by default a list.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="With the tutorial's own delay of two seconds.")
+    ] = False,
+    copy: Annotated[
+        Path | None,
+        typer.Option(
+            help="Don't run it: write its program here, to change it and run it with python.",
+            metavar="FILE.py",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show one of the tutorial's sections: its text, its code, and what running it gives."""
+    from .lab.lesson_command import copied, listed
+    from .lab.tour import tour as run_tour
+
+    console = Console(stderr=as_json)
+    try:
+        if name is None:
+            if copy is not None or full:
+                raise ValueError("which lesson? `plait lesson` lists them")
+            rows = listed(console)
+            if as_json:
+                typer.echo(json.dumps(rows, indent=2))
+            return 0
+        if copy is not None:
+            data = copied(name, copy)
+            typer.echo(json.dumps(data, indent=2) if as_json else f"python {copy}")
+            return 0
+        result = run_tour(name, full=full, console=console)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
+    except OSError as error:
+        raise Mistake(f"cannot write {copy}: {error.strerror}") from None
     if as_json:
         typer.echo(json.dumps(result.to_dict(), indent=2))
     return 0 if result.ok else 1

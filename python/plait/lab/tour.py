@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .report import Report
 
-__all__ = ["Section", "TourResult", "VersionResult", "tour"]
+__all__ = ["Section", "TourResult", "VersionResult", "find_section", "tour"]
 
 # A version takes some ten delays and its own start; past this it is taken to hang.
 _LIMIT_S, _LIMIT_DELAYS = 60.0, 40
@@ -140,7 +140,7 @@ def tour(
     >>> [section.title for section in result.sections]
     ['Blocking Operations']
     """
-    names = list(SECTIONS) if section is None else [_find(section)]
+    names = list(SECTIONS) if section is None else [find_section(section)]
     if not (math.isfinite(delay) and delay >= 0):
         raise ValueError(f"delay={delay!r} is not a time: at least 0 seconds")
     if full:
@@ -192,7 +192,12 @@ def tour(
     return result
 
 
-def _find(section: str) -> str:
+def find_section(section: str) -> str:
+    """The name of the section with this name or heading.
+
+    Raises:
+        ValueError: there is none; the message lists those that there are.
+    """
     key = section.strip().lower().replace("-", "_").replace(" ", "_")
     for name, title in SECTIONS.items():
         if key in (name, title.lower().replace("-", "_").replace(" ", "_")):
