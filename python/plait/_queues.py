@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
+from functools import partial
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -32,6 +34,18 @@ _OPEN = _core.BaseQueue
 _FIRST, _LAST, _LEAST = range(3)
 _OPENS, _OWN_PUT, _OWN_GET = 4, 8, 16
 _HOOKS = ("_init", "_qsize", "_put", "_get")
+
+
+async def _seated(seat: _core.QueueSeat, attempt: Callable[[_core.QueueSeat], Any]) -> Any:
+    """Try again each time that the seat is told to, until there is an answer."""
+    try:
+        while True:
+            await seat.told()
+            answer = attempt(seat)
+            if answer is not _WAIT:
+                return answer
+    finally:
+        seat.leave()
 
 
 class Queue(_core.BaseQueue, queue.Queue[T]):  # type: ignore[override]
@@ -91,13 +105,7 @@ class Queue(_core.BaseQueue, queue.Queue[T]):  # type: ignore[override]
         """
         item = self._get_now()
         if item is _WAIT:
-            seat = self._item_seat()
-            try:
-                while item is _WAIT:
-                    await seat.told()
-                    item = self._get_now(seat)
-            finally:
-                seat.leave()
+            item = await _seated(self._item_seat(), self._get_now)
         if item is _OPEN:
             item = await self._opened.get_async()
         return item  # type: ignore[no-any-return]
@@ -119,13 +127,7 @@ class Queue(_core.BaseQueue, queue.Queue[T]):  # type: ignore[override]
         """
         answer = self._put_now(item)
         if answer is _WAIT:
-            seat = self._slot_seat()
-            try:
-                while answer is _WAIT:
-                    await seat.told()
-                    answer = self._put_now(item, seat)
-            finally:
-                seat.leave()
+            answer = await _seated(self._slot_seat(), partial(self._put_now, item))
         if answer is _OPEN:
             await self._opened.put_async(item)
 
@@ -137,13 +139,7 @@ class Queue(_core.BaseQueue, queue.Queue[T]):  # type: ignore[override]
         """
         answer = self._done_now()
         if answer is _WAIT:
-            seat = self._done_seat()
-            try:
-                while answer is _WAIT:
-                    await seat.told()
-                    answer = self._done_now(seat)
-            finally:
-                seat.leave()
+            answer = await _seated(self._done_seat(), self._done_now)
         if answer is _OPEN:
             await self._opened.join_async()
 
@@ -215,13 +211,7 @@ class SimpleQueue(_core.BaseSimpleQueue, Generic[T]):
         """
         item = self._get_now()
         if item is _WAIT:
-            seat = self._item_seat()
-            try:
-                while item is _WAIT:
-                    await seat.told()
-                    item = self._get_now(seat)
-            finally:
-                seat.leave()
+            item = await _seated(self._item_seat(), self._get_now)
         return item  # type: ignore[no-any-return]
 
     async def put_async(self, item: T) -> None:
