@@ -670,6 +670,28 @@ def test_a_waiting_thread_cannot_be_chosen():
             stepper.back()
 
 
+def test_the_buttons_of_a_notebook():
+    pytest.importorskip("ipywidgets", reason="needs ipywidgets: pip install 'plait[notebook]'")
+    with EXHIBITS["lost-update"].race().step() as stepper:
+        row, page = stepper.widget().children
+        *threads, back = row.children
+        assert [button.description for button in threads] == ["thread 1", "thread 2"]
+        assert back.disabled
+        pages = [page.value]
+        for turn in itertools.count():  # each thread in its turn: both read, then both write
+            ready = [button for button in threads if not button.disabled]
+            if not ready:
+                break
+            ready[turn % len(ready)].click()
+            pages.append(page.value)
+        assert stepper.outcome == "invariant"
+        assert len(set(pages)) == len(pages)
+        for earlier in reversed(pages[:-1]):
+            back.click()
+            assert page.value == earlier
+        assert back.disabled
+
+
 def test_a_stepper_that_is_dropped_ends_its_threads():
     stepper = EXHIBITS["lost-update"].race().step()
     stepper.forward(0)
