@@ -41,7 +41,7 @@ mod _core {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::process::pool::{
-        face::{ProcessPool, TaskOptions},
+        face::{PoolDefinition, ProcessPool, TaskOptions},
         known::Watch,
         map::PoolMap,
         rehearsal::Rehearsal,

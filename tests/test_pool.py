@@ -431,3 +431,50 @@ def test_an_executor_that_is_dropped_ends_its_workers() -> None:
 def test_state_is_seen_by_tasks() -> None:
     with plait.ProcessPoolExecutor(2, initializer=lambda: None) as pool:
         assert list(pool.map(get_state, [1])) == [None]
+
+
+# ---- what tasks name ----
+
+
+def test_a_function_that_changes_while_tasks_wait(pool: plait.ProcessPoolExecutor) -> None:
+    factor = 0
+
+    def times(number: int) -> int:
+        return number * factor
+
+    def submit(number: int) -> Any:
+        nonlocal factor
+        factor = number
+        return pool.submit(times, 2)
+
+    futures = [submit(number) for number in range(300)]
+    assert [future.result(PATIENCE) for future in futures] == [2 * n for n in range(300)]
+
+
+def test_threads_that_submit_a_function_for_the_first_time(pool: plait.ProcessPoolExecutor) -> None:
+    for _ in range(20):
+        begun = threading.Barrier(4)
+        sums: list[int] = []
+
+        def new(number: int) -> int:
+            return number
+
+        def submit(new: Any = new, begun: Any = begun, sums: Any = sums) -> None:
+            begun.wait(PATIENCE)
+            sums.append(sum(pool.submit(new, n).result(PATIENCE) for n in range(20)))
+
+        threads = [threading.Thread(target=submit) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sums == [190] * 4
+
+
+def test_context_variables_that_change_while_tasks_wait(pool: plait.ProcessPoolExecutor) -> None:
+    def submit(number: int) -> Any:
+        VARIABLE.set(str(number))
+        return pool.submit(VARIABLE.get)
+
+    futures = [contextvars.copy_context().run(submit, number) for number in range(300)]
+    assert [future.result(PATIENCE) for future in futures] == [str(n) for n in range(300)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _byvalue, _pool_words
 from ._maps import PoolMap, at_item
-from ._pipe_state import Options, Task
+from ._pipe_state import Definition, Options, Task
 from .errors import SerializationError
 
 if TYPE_CHECKING:
@@ -27,11 +27,9 @@ _WINDOW_BYTES = 64 << 20
 class Plan(NamedTuple):
     """What all of a map's tasks have in common."""
 
-    function: int
-    name: str
-    is_own: bool  # whether the function was defined for this map alone
+    function: Definition
     kind: str
-    context: int
+    context: Definition | None
     options: Options
     chunksize: int | None
     buffersize: int | None
@@ -100,9 +98,7 @@ class Map(PoolMap):
         self._submitted += len(items)
         if items:
             plan = self.plan
-            task = Task(
-                plan.kind, plan.function, plan.name, plan.context, items, plan.options, self, first
-            )
+            task = Task(plan.kind, plan.function, plan.context, items, plan.options, self, first)
             self._pool.enqueue(task)
         if refused is not None:
             index, self._submitted = self._submitted, self._submitted + 1

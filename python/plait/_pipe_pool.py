@@ -32,7 +32,7 @@ from . import _byvalue, _core, _pool_words
 from ._glimpse import glimpse
 from ._maps import MapResults
 from ._pipe_map import Map, Plan
-from ._pipe_state import LATE, Options, Reason, Task, Watch, Worker, decode
+from ._pipe_state import LATE, Definition, Options, Reason, Task, Watch, Worker, decode
 from ._pool_engine import Kind
 from .errors import SerializationError
 
@@ -88,11 +88,9 @@ class Pool:
         self._inbox: deque[Task] = deque()
         self._pending: list[Task] = []  # a heap; those that were withdrawn are still in it
         self._serials = itertools.count(1)
-        self._numbers = 0
+        self._numbers = itertools.count(1)
         self._outstanding = 0
-        self._known: dict[int, tuple[object, int, Any]] = {}
-        self._definitions: dict[int, tuple[str, int, bytes]] = {}
-        self._names: dict[int, str] = {}
+        self._known: dict[int, tuple[object, Definition, Any]] = {}
         self._outcomes: deque[Callable[[], object]] = deque()
         self._duties: list[tuple[str, int]] = []
         self._is_driven = False
@@ -117,9 +115,9 @@ class Pool:
         call = _Call(self)
         future: Any = call.promise.future(self._future)
         try:
-            number = self._number(function)
+            defined = self._defined(function)
             item = (
-                b"" if number else _byvalue.dumps(function, name="fn"),
+                b"" if defined else _byvalue.dumps(function, name="fn"),
                 _byvalue.dumps(args, name="args"),
                 _byvalue.dumps(kwargs, name="kwargs") if kwargs else b"",
             )
@@ -130,8 +128,7 @@ class Pool:
             self._extra = 1
             self._begin()
             return future
-        name = self._names.get(number)
-        call.task = Task("call", number, name, context, [item], options or Options(), call)
+        call.task = Task("call", defined, context, [item], options or Options(), call)
         self.enqueue(call.task)
         return future
 
@@ -149,14 +146,8 @@ class Pool:
         length: int | None = None,
     ) -> MapResults:
         self.check_ours()
-        number = self._number(function)
-        is_own = number == 0
-        if is_own:
-            number = self.helpers.define_own(function)
         plan = Plan(
-            function=number,
-            name=self._names[number],
-            is_own=is_own,
+            function=self._defined(function) or self.helpers.define_own(function),
             kind="starmap" if star else "map",
             context=self._context(),
             options=options or Options(),
@@ -186,8 +177,6 @@ class Pool:
             for task in (*self._pending, *self._inbox):
                 if task.receiver is mapped:
                     task.is_pending = False
-            if mapped.plan.is_own:
-                self._forget(mapped.plan.function)
         self.call_driver()
 
     def enqueue(self, task: Task) -> None:
@@ -255,54 +244,30 @@ class Pool:
 
     # ---- what workers have to know -----------------------------------------------------------
 
-    def _number(self, function: Any) -> int:
-        """The function's number; 0: it goes along with each task."""
+    def _defined(self, function: Any) -> Definition | None:
+        """None: it goes along with each task."""
         known = self._known.get(id(function))
         if known is not None and (known[2] is None or known[2].holds()):
             return known[1]
-        number: int = self.helpers.define(function)
-        return number
+        defined: Definition | None = self.helpers.define(function)
+        return defined
 
-    def _context(self) -> int:
-        """The number of the current context's variables; 0: there are none."""
+    def _context(self) -> Definition | None:
+        """The current context's variables; None: there are none."""
         context = contextvars.copy_context()
-        return self.helpers.context(context) if len(context) else 0
+        defined: Definition | None = self.helpers.context(context) if len(context) else None
+        return defined
 
-    def define(self, function: Any, name: str, watch: Any, keep: bool) -> int:
+    def define(self, function: Any, name: str, watch: Any, keep: bool) -> Definition:
         data = _byvalue.dumps(function, name="fn")
-        with self.lock:
-            number = self._define("function", data)
-            self._names[number] = name
-            if keep:
-                old = self._known.get(id(function))
-                self._known[id(function)] = function, number, watch
-                if old is not None:
-                    self._forget(old[1])
-        return number
+        defined = Definition("function", next(self._numbers), name, data)
+        if keep:
+            self._known[id(function)] = function, defined, watch
+        return defined
 
-    def define_context(self, variables: Any) -> int:
+    def define_context(self, variables: Any) -> Definition:
         data = _byvalue.dumps(variables, name="context")
-        with self.lock:
-            return self._define("context", data)
-
-    def _define(self, kind: str, data: bytes) -> int:
-        self._numbers += 1
-        self._definitions[self._numbers] = kind, self._numbers, data
-        return self._numbers
-
-    def _forget(self, number: int) -> None:
-        """No further task has it; those that wait may still."""
-        for task in (*self._pending, *self._inbox):
-            if task.is_pending and task.function == number:
-                return
-        if any(worker.task and worker.task.function == number for worker in self._all()):
-            return
-        self._definitions.pop(number, None)
-        self._names.pop(number, None)
-        for worker in self._all():
-            if number in worker.known:
-                worker.known.remove(number)
-                worker.forgotten.append(number)
+        return Definition("context", next(self._numbers), None, data)
 
     # ---- workers -----------------------------------------------------------------------------
 
@@ -556,7 +521,7 @@ class Pool:
             if worker.task is None and worker.is_ready and worker.is_usable():
                 task = self._pop()
                 if task is not None:
-                    messages.append((worker, worker.give(task, self._definitions)))
+                    messages.append((worker, worker.give(task)))
             if worker.task is None and worker.leaves is None and (is_done or worker.left == 0):
                 worker.leaves = now + _LEAVE_S
                 messages.append((worker, None))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import time
 import types
+import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -67,15 +69,27 @@ class Receiver(Protocol):
     def cancel(self, index: int) -> None: ...
 
 
+class Definition:
+    """A function, or a set of context variables, that tasks name by number.
+
+    Tasks, and whoever makes one, keep it, and workers forget the number when it is gone.
+    """
+
+    def __init__(self, kind: str, number: int, name: str | None, data: bytes) -> None:
+        self.kind = kind
+        self.number = number
+        self.name = name
+        self.data = data
+
+
 class Task:
     """A call, or some items of a map."""
 
     def __init__(
         self,
         kind: str,
-        function: int,
-        name: str | None,
-        context: int,
+        function: Definition | None,
+        context: Definition | None,
         items: list[Any],
         options: Options,
         receiver: Receiver,
@@ -83,7 +97,6 @@ class Task:
     ) -> None:
         self.kind = kind
         self.function = function
-        self.name = name
         self.context = context
         self.items = items
         self.options = options
@@ -92,6 +105,11 @@ class Task:
         self.serial = 0
         self.attempts = 0
         self.is_pending = True  # rather than given to a worker, or withdrawn
+
+    @property
+    def name(self) -> str | None:
+        """The function's, if it was defined."""
+        return None if self.function is None else self.function.name
 
     def __lt__(self, other: Task) -> bool:
         return (self.serial, self.first) < (other.serial, other.first)
@@ -103,7 +121,6 @@ class Task:
         part = Task(
             self.kind,
             self.function,
-            self.name,
             self.context,
             self.items[start:end],
             self.options,
@@ -145,8 +162,8 @@ class Worker:
         self.answered = 0  # items of its task
         self.doomed: tuple[Task | None, int, Reason] | None = None
         self.leaves: float | None = None  # until then, or it is made to
-        self.known: set[int] = set()
-        self.forgotten: list[int] = []
+        self._known: dict[int, weakref.ref[Definition]] = {}
+        self._forgotten: deque[int] = deque()
         self._since = 0.0
         self._started = time.monotonic_ns()
         self._tasks = self._busy = self._waited = self._pickled = 0
@@ -180,23 +197,36 @@ class Worker:
             and self.left != 0
         )
 
-    def give(self, task: Task, definitions: dict[int, tuple[str, int, bytes]]) -> object:
+    def give(self, task: Task) -> object:
         """The message with a task, and what it needs."""
         self.task, self.answered, self.has_begun = task, 0, False
         if self.left is not None:
             self.left = max(0, self.left - len(task.items))
-        needed = {task.function, task.context} - self.known - {0}
-        self.known |= needed
-        forgotten, self.forgotten = self.forgotten, []
+        needed = [
+            each
+            for each in (task.function, task.context)
+            if each is not None and each.number not in self._known
+        ]
+        for each in needed:
+            self._remember(each)
         return (
-            [definitions[number] for number in sorted(needed)],
-            forgotten,
+            [(each.kind, each.number, each.data) for each in needed],
+            [self._forgotten.popleft() for _ in range(len(self._forgotten))],
             task.kind,
-            task.function,
-            task.context,
+            0 if task.function is None else task.function.number,
+            0 if task.context is None else task.context.number,
             task.options.memory or 0,
             task.items,
         )
+
+    def _remember(self, definition: Definition) -> None:
+        number, known, forgotten = definition.number, self._known, self._forgotten
+
+        def forget(_: object) -> None:  # at any time, in any thread
+            known.pop(number, None)
+            forgotten.append(number)
+
+        known[number] = weakref.ref(definition, forget)
 
     def send(self, message: object) -> None:
         try:

@@ -105,6 +105,7 @@ class _Worker:
     def _learn(self, definitions: list[tuple[str, int, bytes]], forgotten: list[int]) -> None:
         for number in forgotten:
             self._functions.pop(number, None)
+            self._contexts.pop(number, None)
         for kind, number, data in definitions:
             if kind == "context":
                 self._contexts[number] = self._helpers.context(pickle.loads(data))

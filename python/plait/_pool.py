@@ -19,7 +19,7 @@ from typing import Any
 
 from . import _byvalue, _contextvars, _pool_words
 from ._functions import survey
-from ._pool_engine import Kind
+from ._pool_engine import Defined, Kind
 from .process import has_zygote
 
 __all__ = ["Helpers"]
@@ -58,8 +58,8 @@ class Helpers:
         self.max_workers = max_workers
         self.workers: dict[int, Any] = {}  # by key
         self.processes: dict[int, Any] = {}  # by pid
-        self._volatile: dict[int, tuple[object, bytes, int]] = {}
-        self._contexts: dict[frozenset[tuple[Any, int]], tuple[int, object]] = {}
+        self._volatile: dict[int, tuple[object, bytes, Defined]] = {}
+        self._contexts: dict[frozenset[tuple[Any, int]], tuple[Defined, object]] = {}
         self.kind = _kind()
         # A `_Finished` in the end.
         self.core: Any = self.kind.engine(future, max_workers, max_tasks, self)
@@ -143,50 +143,50 @@ class Helpers:
 
     # ---- functions and contexts --------------------------------------------------------------
 
-    def define(self, function: Any) -> int:
-        """A function's number in the pool; 0: it has to go along with each task."""
+    def define(self, function: Any) -> Defined | None:
+        """Gives a function to the workers; None: it has to go along with each task."""
         found = survey(function)
         if found is None:
-            return 0
+            return None
         name = getattr(function, "__qualname__", None) or repr(function)
         if found.is_volatile:
             return self._define_volatile(function, name, found)
         watch = self.kind.watch(found.parts) if found.parts else None
         return self._give(function, name, watch, True)
 
-    def _define_volatile(self, function: Any, name: str, found: Any) -> int:
+    def _define_volatile(self, function: Any, name: str, found: Any) -> Defined:
         data = _byvalue.dumps(function, name="fn")
         if len(data) > _COMPARED:
             return self._give(function, name, self.kind.watch(found.parts), True)
         known = self._volatile.get(id(function))
         if known is not None and known[1] == data:
             return known[2]
-        number = self._give(function, name, None, False)
-        self._volatile[id(function)] = function, data, number
-        return number
+        defined = self._give(function, name, None, False)
+        self._volatile[id(function)] = function, data, defined
+        return defined
 
-    def _give(self, function: Any, name: str, watch: object, keep: bool) -> int:
-        number: int = self.core.define(function, name, watch, keep)
-        return number
+    def _give(self, function: Any, name: str, watch: object, keep: bool) -> Defined:
+        defined: Defined = self.core.define(function, name, watch, keep)
+        return defined
 
-    def define_own(self, function: Any) -> int:
+    def define_own(self, function: Any) -> Defined:
         """Defines a callable with a state of its own for one map."""
         inner = getattr(function, "func", function)  # of a partial
         name = getattr(inner, "__qualname__", None) or type(function).__qualname__
         return self._give(function, name, None, False)
 
-    def context(self, context: contextvars.Context) -> int:
-        """The number of the context's variables in the pool; 0: none of them can travel."""
+    def context(self, context: contextvars.Context) -> Defined | None:
+        """Gives the context's variables to the workers; None: none of them can travel."""
         variables = _contextvars.portable(context)
         if not variables:
-            return 0
+            return None
         key = frozenset((var, id(value)) for var, value in variables.items())
         known = self._contexts.get(key)
         if known is None:
             if len(self._contexts) > 100:
                 self._contexts.clear()
-            number = self.core.define_context(_contextvars.pack(variables))
-            known = self._contexts[key] = number, variables  # which keeps the ids' objects
+            defined = self.core.define_context(_contextvars.pack(variables))
+            known = self._contexts[key] = defined, variables  # which keeps the ids' objects
         return known[0]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Engine", "Kind", "Results"]
+__all__ = ["Defined", "Engine", "Kind", "Results"]
 
 
 class Results(Protocol):
@@ -29,6 +29,14 @@ class Results(Protocol):
 
     def close(self) -> None:
         """Takes back what has not begun; there are no further results."""
+
+
+class Defined(Protocol):
+    """What workers have under a number, until nobody has this any more."""
+
+    @property
+    def number(self) -> int:
+        """As tasks name it."""
 
 
 class Engine(Protocol):
@@ -55,11 +63,11 @@ class Engine(Protocol):
     def finish_maps(self) -> None:
         """Sends out all that is left of maps that have a length."""
 
-    def define(self, function: Any, name: str, watch: Any, keep: bool) -> int:
-        """Notes a function under a number, and gives it to the workers."""
+    def define(self, function: Any, name: str, watch: Any, keep: bool) -> Defined:
+        """Gives a function to the workers. `keep`: for further tasks with it too."""
 
-    def define_context(self, variables: Any) -> int:
-        """Gives a set of context variables to the workers; its number."""
+    def define_context(self, variables: Any) -> Defined:
+        """Gives a set of context variables to the workers."""
 
     def add_worker(self) -> tuple[Any, ...]:
         """Makes room for a worker: its key, and what it is to be given as its `ends`."""

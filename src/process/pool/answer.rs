@@ -5,18 +5,16 @@ use super::map::MapState;
 use super::message::Kind;
 use super::state::{Loss, Outcome, Reason, Receiver};
 use super::view::LazyView;
-use crate::error::locked;
 use crate::future::{Completion, Core, Decoded, Decoder, Encoded, Outcome as Ending, SmallBytes};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-/// The module `plait._pool_words`, which makes exceptions; and what tasks are called in them.
+/// The module `plait._pool_words`, which makes exceptions, and what reads and writes values.
 pub struct Words {
     pub helpers: Py<PyAny>,
     pub codec: Arc<Codec>,
-    pub functions: Mutex<HashMap<u32, Arc<str>>>,
 }
 
 /// Reads one worker's answers.
@@ -96,8 +94,7 @@ impl Decoder for Lost {
         let arguments = self.arguments(py).map_or_else(|_| py.None(), Bound::unbind);
         let options = self.loss.options.as_deref();
         let name = options.and_then(|options| options.name.as_deref());
-        let known = locked(&self.words.functions).get(&self.loss.function).cloned();
-        let name = name.map(Arc::from).or(known);
+        let name = name.or(self.loss.name.as_deref());
         let (kind, number, code, text) = match &self.loss.reason {
             Reason::Died { pid, exitcode } => ("died", *pid, *exitcode, None),
             Reason::TimedOut => ("late", 0, 0, None),
@@ -107,10 +104,11 @@ impl Decoder for Lost {
         };
         let seconds = options.and_then(|options| options.timeout_ns).unwrap_or(0) as f64 / 1e9;
         let memory = options.and_then(|options| options.memory);
-        let error = self.words.helpers.bind(py).call_method1(
-            "lost",
-            (kind, name.as_deref(), arguments, number, code, text, seconds, memory),
-        )?;
+        let error = self
+            .words
+            .helpers
+            .bind(py)
+            .call_method1("lost", (kind, name, arguments, number, code, text, seconds, memory))?;
         Ok(Decoded::Error(error.unbind()))
     }
 
@@ -180,9 +178,16 @@ impl Ticket {
 }
 
 /// Text that a worker printed.
-pub fn output(py: Python<'_>, words: &Words, stderr: bool, text: &[u8]) {
-    let told = words.helpers.bind(py).call_method1("output", (stderr, PyBytes::new(py, text)));
-    if let Err(error) = told {
-        error.write_unraisable(py, None);
+///
+/// # Errors
+/// What a signal's handler raised meanwhile; what the stream raises is only reported.
+pub fn output(py: Python<'_>, words: &Words, is_stderr: bool, text: &[u8]) -> PyResult<()> {
+    let told = words.helpers.bind(py).call_method1("output", (is_stderr, PyBytes::new(py, text)));
+    match told {
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            error.write_unraisable(py, None);
+            Ok(())
+        }
+        other => other.map(drop),
     }
 }

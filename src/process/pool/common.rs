@@ -3,6 +3,7 @@
 
 use super::answer::{Ticket, Words, output};
 use super::arena::{Arena, BlockId};
+use super::defined::number_of;
 use super::driver::{Attended, Pool};
 use super::engine::{Engine, Refusal};
 use super::known::KnownFunctions;
@@ -101,25 +102,34 @@ impl Shared {
     }
 
     /// Runs what needs Python.
+    ///
+    /// # Errors
+    /// What a signal's handler raised; the driver does the rest.
     pub(super) fn do_chores(&self, py: Python<'_>) -> PyResult<()> {
-        while let Some(chore) = self.engine().next_chore() {
-            match chore {
-                Chore::Publish(ticket) => above_python(|| ticket.publish(py))?,
-                Chore::Output { stderr, text } => {
-                    above_python(|| output(py, &self.words, stderr, &text));
-                }
+        self.chores(py).or_else(|error| self.call_driver(py).and(Err(error)))
+    }
+
+    fn chores(&self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            if let Some(next) = self.engine().next_output() {
+                let written = Written { shared: self, worker: next.worker };
+                above_python(|| output(py, &self.words, next.is_stderr, &next.text))?;
+                drop(written);
+                continue;
             }
+            let Some(Chore::Publish(ticket)) = self.engine().next_chore() else { return Ok(()) };
+            above_python(|| ticket.publish(py))?;
         }
-        Ok(())
     }
 
     pub fn head(&self, plan: &Plan) -> Head {
         let options = plan.options.as_deref();
+        let [function, context] = &*locked(&plan.names);
         Head {
             kind: plan.kind,
             flags: u32::from(options.is_some_and(|options| options.retries > 0)),
-            function: plan.function,
-            context: plan.context,
+            function: number_of(function.as_ref()),
+            context: number_of(context.as_ref()),
             count: 1,
             memory: options.and_then(|options| options.memory).unwrap_or(0),
         }
@@ -224,10 +234,20 @@ impl Shared {
 
     pub fn map_ended(&self, map: &Map) {
         locked(&self.maps).retain(|other| !std::ptr::eq(&raw const **other, map));
-        if map.plan.is_own {
-            self.engine().forget_function(map.plan.function);
-            locked(&self.words.functions).remove(&map.plan.function);
-        }
+        let _named = std::mem::take(&mut *locked(&map.plan.names));
+    }
+}
+
+/// An output, until it is written, or was tried to.
+struct Written<'a> {
+    shared: &'a Shared,
+    worker: u32,
+}
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        self.shared.engine().written(self.worker);
+        self.shared.pool.pump(); // what the worker said next
     }
 }
 

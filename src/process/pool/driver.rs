@@ -69,7 +69,7 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
         self.board.call_driver(self.bell.as_fd());
     }
 
-    fn pump(&self) -> Option<u64> {
+    pub(super) fn pump(&self) -> Option<u64> {
         let pumped = self.engine.pump();
         if pumped.delivered > 0 {
             self.board.users.ring();

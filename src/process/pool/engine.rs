@@ -11,10 +11,12 @@
 //! attached: a thread that waits for a result, or the driver; what concerns processes, as a
 //! `Duty` for the driver.
 
+use super::defined::Forgotten;
 use super::link::Link;
-use super::message::{Head, Kind};
 use super::shared::{Meter, now_ns};
-use super::state::{Chore, Definition, Duty, Lender, Reason, Receiver, State, Task, Worker};
+use super::state::{
+    Chore, Definition, Duty, Lender, Output, Reason, Receiver, State, Task, Worker,
+};
 use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,6 +27,7 @@ use crate::error::locked;
 pub struct Engine<R: Receiver, L: Lender> {
     state: Mutex<State<R, L>>,
     lender: L,
+    forgotten: Arc<Forgotten>,
 }
 
 /// Why a task was not taken.
@@ -36,11 +39,13 @@ pub enum Refusal {
 
 impl<R: Receiver, L: Lender> Engine<R, L> {
     pub fn new(lender: L, max_workers: usize, max_tasks: Option<u64>) -> Self {
+        let forgotten = Arc::<Forgotten>::default();
         let state = State {
             workers: BTreeMap::new(),
             pending: VecDeque::new(),
             functions: HashMap::new(),
             contexts: HashMap::new(),
+            forgotten: Arc::clone(&forgotten),
             outstanding: 0,
             serial: 0,
             mean_ns: 0.0,
@@ -53,10 +58,12 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             max_tasks,
             last: None,
             chores: VecDeque::new(),
+            outputs: VecDeque::new(),
+            is_writing: false,
             duties: VecDeque::new(),
             body: Vec::new(),
         };
-        Self { state: Mutex::new(state), lender }
+        Self { state: Mutex::new(state), lender, forgotten }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<R, L>> {
@@ -81,6 +88,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             leaving_ns: None,
             doomed: None,
             burying: false,
+            is_speaking: false,
             meter: Meter::default(),
             started_ns: now_ns(),
             pid: 0,
@@ -110,30 +118,25 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         }
     }
 
+    /// Where numbers go that nobody names any more.
+    pub fn forgotten(&self) -> &Arc<Forgotten> {
+        &self.forgotten
+    }
+
     /// What tasks may name as `head.function`, from now on.
     pub fn define_function(&self, number: u32, items: Vec<u8>, blocks: Vec<L::Block>) {
         let definition = Definition { items: items.into(), blocks };
-        self.state().functions.insert(number, definition);
+        let mut state = self.state();
+        state.forget(&self.lender);
+        state.functions.insert(number, definition);
     }
 
     /// What tasks may name as `head.context`, from now on.
     pub fn define_context(&self, number: u32, items: Vec<u8>, blocks: Vec<L::Block>) {
         let definition = Definition { items: items.into(), blocks };
-        self.state().contexts.insert(number, definition);
-    }
-
-    /// No task names that function any more.
-    pub fn forget_function(&self, number: u32) {
         let mut state = self.state();
-        if let Some(definition) = state.functions.remove(&number) {
-            definition.blocks.into_iter().for_each(|block| self.lender.release(block));
-        }
-        for worker in state.workers.values_mut() {
-            if worker.functions.remove(&number) {
-                // Without room it stays known there, which harms nobody.
-                worker.link.send(&Head::order(Kind::Forget, number), &[]);
-            }
-        }
+        state.forget(&self.lender);
+        state.contexts.insert(number, definition);
     }
 
     /// Takes a task; its serial number.
@@ -312,8 +315,29 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         state.needed + state.workers.values().filter(|worker| worker.pid == 0).count()
     }
 
+    /// The next output; [`written`](Self::written) is to be called when it is. `None`: there is
+    /// none, or another thread is at one.
+    pub fn next_output(&self) -> Option<Output> {
+        let mut state = self.state();
+        if state.is_writing {
+            return None;
+        }
+        let output = state.outputs.pop_front();
+        state.is_writing = output.is_some();
+        output
+    }
+
+    pub fn written(&self, worker: u32) {
+        let mut state = self.state();
+        state.is_writing = false;
+        if let Some(worker) = state.workers.get_mut(&worker) {
+            worker.is_speaking = false;
+        }
+    }
+
     pub fn has_chores(&self) -> bool {
-        !self.state().chores.is_empty()
+        let state = self.state();
+        !state.chores.is_empty() || !state.outputs.is_empty() && !state.is_writing
     }
 
     pub fn has_duties(&self) -> bool {
@@ -323,7 +347,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
 
     /// Whether anything has arrived that nobody has looked at.
     pub fn has_mail(&self) -> bool {
-        self.state().workers.values_mut().any(|worker| worker.link.has_mail())
+        self.state().workers.values_mut().any(Worker::has_mail)
     }
 
     /// Whether a worker may hold results back for a while (see `station`).

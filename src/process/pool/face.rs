@@ -5,6 +5,7 @@ use super::answer::{Answers, Memory, Ticket, Words};
 use super::arena::{Arena, BlockId};
 use super::codec::Codec;
 use super::common::{Loans, Shared};
+use super::defined::{Defined, number_of};
 use super::driver::Pool;
 use super::engine::Engine;
 use super::known::Watch;
@@ -52,6 +53,19 @@ impl TaskOptions {
     }
 }
 
+/// A function, or a set of context variables, that the workers of a pool have, until nobody has
+/// this any more.
+#[pyclass(frozen)]
+pub struct PoolDefinition(Arc<Defined>);
+
+#[pymethods]
+impl PoolDefinition {
+    #[getter]
+    fn number(&self) -> u32 {
+        self.0.number
+    }
+}
+
 /// A pool of worker processes; see `plait.executors`.
 #[pyclass(frozen)]
 pub struct ProcessPool {
@@ -65,28 +79,32 @@ impl ProcessPool {
         options.map(|options| Arc::clone(&options.get().0))
     }
 
-    /// The function's number; 0: it goes along with each task.
-    fn number(&self, function: &Bound<'_, PyAny>) -> PyResult<u32> {
-        let known = locked(&self.shared.known).number(function);
+    /// The function, defined; `None`: it goes along with each task.
+    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Defined>>> {
+        let known = locked(&self.shared.known).find(function);
         match known {
-            Some(number) => Ok(number),
-            None => {
-                let half = self.shared.half(function.py())?;
-                above_python(|| half.call_method1("define", (function,)))?.extract()
-            }
+            Some(defined) => Ok(Some(defined)),
+            None => self.defined_by(function.py(), "define", function),
         }
     }
 
-    /// The number of the current context's variables; 0: there are none.
-    fn context(&self, py: Python<'_>) -> PyResult<u32> {
+    /// The current context's variables, defined; `None`: there are none.
+    fn context(&self, py: Python<'_>) -> PyResult<Option<Arc<Defined>>> {
         let current = crate::context::variables(py)?;
-        match current {
-            None => Ok(0),
-            Some(context) => {
-                let half = self.shared.half(py)?;
-                above_python(|| half.call_method1("context", (context,)))?.extract()
-            }
-        }
+        current.map_or(Ok(None), |context| self.defined_by(py, "context", &context))
+    }
+
+    /// Python's half defines what the workers don't have.
+    fn defined_by(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        what: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Arc<Defined>>> {
+        let half = self.shared.half(py)?;
+        let made = above_python(|| half.call_method1(method, (what,)))?;
+        let defined: Option<PyRef<'_, PoolDefinition>> = made.extract()?;
+        Ok(defined.map(|defined| Arc::clone(&defined.0)))
     }
 
     fn encode_call(
@@ -133,7 +151,7 @@ impl ProcessPool {
         let codec = Arc::new(Codec::new(py, false)?);
         let shared = Arc::new(Shared {
             pool: pool.map_err(|error| os_error("make a pool's shared memory", error))?,
-            words: Arc::new(Words { helpers, codec, functions: Mutex::default() }),
+            words: Arc::new(Words { helpers, codec }),
             max_workers: max_workers as usize,
             arena,
             board,
@@ -172,15 +190,15 @@ impl ProcessPool {
         let mut items = spare.take().unwrap_or_default();
         items.clear();
         let mut blocks = Vec::new();
-        let encoded = self.number(function).and_then(|number| {
-            let inline = (number == 0).then_some(function);
+        let encoded = self.function(function).and_then(|defined| {
+            let inline = defined.is_none().then_some(function);
             let none = py.None().into_bound(py);
             let kwargs = if kwargs.is_empty() { &none } else { kwargs.as_any() };
             self.encode_call(inline, args, kwargs, &mut items, &mut blocks)?;
-            Ok((number, self.context(py)?))
+            Ok([defined, self.context(py)?])
         });
-        let (number, context) = match encoded {
-            Ok(numbers) => numbers,
+        let names = match encoded {
+            Ok(names) => names,
             Err(error) => {
                 self.shared.release(blocks);
                 if !error.is_instance_of::<PyException>(py) {
@@ -197,8 +215,8 @@ impl ProcessPool {
         let head = Head {
             kind: Kind::Call,
             flags: u32::from(options.as_ref().is_some_and(|options| options.retries > 0)),
-            function: number,
-            context,
+            function: number_of(names[0].as_ref()),
+            context: number_of(names[1].as_ref()),
             count: 1,
             memory: options.as_ref().and_then(|options| options.memory).unwrap_or(0),
         };
@@ -207,6 +225,7 @@ impl ProcessPool {
             receiver: Ticket::Future(Arc::clone(&core), Arc::clone(&self.shared.words)),
             first: 0,
             head,
+            names,
             items: Vec::new(),
             blocks,
             options,
@@ -237,21 +256,17 @@ impl ProcessPool {
         length: Option<usize>,
     ) -> PyResult<PoolMap> {
         self.shared.check_ours()?;
-        let mut number = self.number(function)?;
-        let is_own = number == 0;
-        if is_own {
-            let half = self.shared.half(py)?;
-            number = above_python(|| half.call_method1("define_own", (function,)))?.extract()?;
-        }
+        let defined = match self.function(function)? {
+            None => self.defined_by(py, "define_own", function)?,
+            known => known,
+        };
         let deadline = timeout.and_then(|seconds| {
             let limit = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
             Instant::now().checked_add(limit)
         });
         let plan = Plan {
-            function: number,
-            is_own,
+            names: Mutex::new([defined, self.context(py)?]),
             kind: if star { Kind::StarMap } else { Kind::Map },
-            context: self.context(py)?,
             options: Self::options(options),
             chunksize,
             buffersize,
@@ -278,7 +293,7 @@ impl ProcessPool {
         Ok(())
     }
 
-    /// Notes a function under a number, its own or a new one, and gives it to the workers.
+    /// Gives a function to the workers. `keep`: until it is defined anew.
     #[pyo3(signature = (function, name, watch, keep))]
     fn define(
         &self,
@@ -287,32 +302,32 @@ impl ProcessPool {
         name: &str,
         watch: Option<Py<Watch>>,
         keep: bool,
-    ) -> PyResult<u32> {
+    ) -> PyResult<PoolDefinition> {
         let (mut items, mut blocks) = (Vec::new(), Vec::new());
         let codec = &self.shared.words.codec;
         above_python(|| codec.encode(function, "fn", &mut items, &self.shared.arena, &mut blocks))?;
         let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        locked(&self.shared.words.functions).insert(number, name.into());
-        self.shared.engine().define_function(number, items, blocks);
+        let engine = self.shared.engine();
+        py.detach(|| engine.define_function(number, items, blocks));
+        let defined = Defined::function(number, name, engine.forgotten());
         if keep {
-            let old = locked(&self.shared.known).insert(function, number, watch);
-            if let Some(old) = old {
-                py.detach(|| self.shared.engine().forget_function(old));
-            }
+            let old = locked(&self.shared.known).insert(function, &defined, watch);
+            drop(old); // after the lock: it may run Python code
         }
-        Ok(number)
+        Ok(PoolDefinition(defined))
     }
 
-    /// Gives a set of context variables to the workers; its number.
-    fn define_context(&self, variables: &Bound<'_, PyAny>) -> PyResult<u32> {
+    /// Gives a set of context variables to the workers.
+    fn define_context(&self, variables: &Bound<'_, PyAny>) -> PyResult<PoolDefinition> {
         let (mut items, mut blocks) = (Vec::new(), Vec::new());
         let codec = &self.shared.words.codec;
         above_python(|| {
             codec.encode(variables, "context", &mut items, &self.shared.arena, &mut blocks)
         })?;
         let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.engine().define_context(number, items, blocks);
-        Ok(number)
+        let engine = self.shared.engine();
+        variables.py().detach(|| engine.define_context(number, items, blocks));
+        Ok(PoolDefinition(Defined::context(number, engine.forgotten())))
     }
 
     /// Makes room for a worker: its key, and the descriptors that it needs (its own file, the

@@ -12,7 +12,12 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     /// A worker's process has ended and was reaped.
     pub fn ended(&self, key: u32, exitcode: i32) {
         let mut state = self.state();
-        state.drain(self.lender()); // what it had still answered
+        // What it had still answered, whether or not there is time to write what it printed.
+        while state.workers.get_mut(&key).is_some_and(|worker| {
+            worker.is_speaking = false;
+            worker.has_mail()
+        }) && state.drain(self.lender()) > 0
+        {}
         let Some(worker) = state.workers.remove(&key) else { return };
         let current = worker.link.current();
         let was_ready = worker.link.is_ready();
@@ -97,6 +102,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
             receiver: task.receiver.clone(),
             first: task.first + u64::from(answered),
             head,
+            names: task.names.clone(),
             items: single,
             // All of a task's blocks stay with what is left of it.
             blocks: if left == 0 { std::mem::take(&mut task.blocks) } else { Vec::new() },
@@ -124,6 +130,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
             let loss = Loss {
                 reason: reason.clone(),
                 function: task.head.function,
+                name: task.names[0].as_ref().map(|defined| Arc::clone(&defined.name)),
                 item: next_item(&mut items).unwrap_or_default().to_vec(),
                 kind: task.head.kind,
                 options: task.options.clone(),

@@ -1,9 +1,11 @@
 //! Functions that a pool's workers already have, and whether they are still the same.
 
+use super::defined::Defined;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Something that a function's pickle was made from, and where it was found.
 enum Part {
@@ -109,7 +111,7 @@ pub struct Known {
     /// Kept, so that its address is not another one's.
     #[allow(dead_code, reason = "it is there to be kept")]
     function: Py<PyAny>,
-    number: u32,
+    defined: Arc<Defined>,
     watch: Option<Py<Watch>>,
 }
 
@@ -118,21 +120,22 @@ pub struct Known {
 pub struct KnownFunctions(HashMap<usize, Known>);
 
 impl KnownFunctions {
-    /// Its number, if it is known and has not changed.
-    pub fn number(&self, function: &Bound<'_, PyAny>) -> Option<u32> {
+    /// If it is known and has not changed.
+    pub fn find(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Defined>> {
         let known = self.0.get(&(function.as_ptr() as usize))?;
         let holds = |watch: &Py<Watch>| watch.get().holds(function.py());
-        known.watch.as_ref().is_none_or(holds).then_some(known.number)
+        known.watch.as_ref().is_none_or(holds).then(|| Arc::clone(&known.defined))
     }
 
-    /// Notes one; the number that it had before.
+    /// Notes one; what was known of it before.
     pub fn insert(
         &mut self,
         function: &Bound<'_, PyAny>,
-        number: u32,
+        defined: &Arc<Defined>,
         watch: Option<Py<Watch>>,
-    ) -> Option<u32> {
-        let known = Known { function: function.clone().unbind(), number, watch };
-        self.0.insert(function.as_ptr() as usize, known).map(|old| old.number)
+    ) -> Option<Known> {
+        let defined = Arc::clone(defined);
+        let known = Known { function: function.clone().unbind(), defined, watch };
+        self.0.insert(function.as_ptr() as usize, known)
     }
 }

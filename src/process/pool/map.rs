@@ -6,7 +6,7 @@ use super::arena::BlockId;
 use super::common::Shared;
 use super::driver::Attended;
 use super::message::{Head, Kind, add_item};
-use super::state::{Options, Task};
+use super::state::{Names, Options, Task};
 use crate::error::locked;
 use crate::future::{Decoded, Encoded};
 use crate::python::above_python;
@@ -142,11 +142,9 @@ struct Part {
 
 /// What all of a map's tasks have in common.
 pub struct Plan {
-    pub function: u32,
-    /// Whether the function was defined for this map alone.
-    pub is_own: bool,
+    /// Until it has ended.
+    pub names: Mutex<Names>,
     pub kind: Kind,
-    pub context: u32,
     pub options: Option<Arc<Options>>,
     pub chunksize: Option<usize>,
     pub buffersize: Option<usize>,
@@ -333,12 +331,14 @@ impl Map {
 
     fn submit(&self, py: Python<'_>, parts: Vec<Part>, buffer: &[u8]) -> PyResult<()> {
         let head = self.pool.head(&self.plan);
+        let names = locked(&self.plan.names).clone();
         let tasks = parts.into_iter().map(|part| {
             let task = Task {
                 serial: 0,
                 receiver: Ticket::Map(Arc::clone(&self.state)),
                 first: part.first,
                 head: Head { count: part.count, ..head },
+                names: names.clone(),
                 items: Vec::new(),
                 blocks: part.blocks,
                 options: self.plan.options.clone(),

@@ -18,10 +18,12 @@ pub enum Kind {
     Context = 6,
     /// Leave.
     Exit = 7,
+    /// Forget a set of context variables.
+    ForgetContext = 8,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Call,
         Self::Map,
         Self::StarMap,
@@ -29,6 +31,7 @@ impl Kind {
         Self::Forget,
         Self::Context,
         Self::Exit,
+        Self::ForgetContext,
     ];
 
     fn from_number(number: u32) -> Option<Self> {

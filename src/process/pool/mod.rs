@@ -25,6 +25,7 @@
 
 pub mod arena;
 mod copy;
+pub mod defined;
 pub mod driver;
 pub mod engine;
 mod extents;

@@ -3,7 +3,9 @@
 use super::engine::{Engine, Refusal};
 use super::message::{Head, Kind, Reply};
 use super::shared::now_ns;
-use super::state::{Chore, Duty, Lender, Outcome, Reason, Receiver, Sent, State, Task, Worker};
+use super::state::{
+    Chore, Duty, Lender, Outcome, Output, Reason, Receiver, Sent, State, Task, Worker,
+};
 use std::sync::Arc;
 
 /// What one worker should have to do: more saves wake-ups, less spreads the work better.
@@ -30,6 +32,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     /// Delivers what has arrived, ends what takes too long, and sends out more.
     pub fn pump(&self) -> Pumped {
         let mut state = self.state();
+        state.forget(self.lender());
         let delivered = state.drain(self.lender());
         let next_ns = state.expire();
         state.refill(self.lender());
@@ -179,6 +182,24 @@ impl<R: Receiver, L: Lender> State<R, L> {
         Ok(())
     }
 
+    /// Lets go of definitions that nobody names any more.
+    pub(super) fn forget(&mut self, lender: &L) {
+        for (kind, number) in self.forgotten.take() {
+            let is_function = kind == Kind::Forget;
+            let definitions = if is_function { &mut self.functions } else { &mut self.contexts };
+            if let Some(definition) = definitions.remove(&number) {
+                definition.blocks.into_iter().for_each(|block| lender.release(block));
+            }
+            for worker in self.workers.values_mut() {
+                let known = if is_function { &mut worker.functions } else { &mut worker.contexts };
+                if known.remove(&number) {
+                    // Without room it stays known there, which harms nobody.
+                    worker.link.send(&Head::order(kind, number), &[]);
+                }
+            }
+        }
+    }
+
     /// Tells those to leave, once they have done what they have, who have had their number of
     /// tasks.
     fn replace(&mut self) {
@@ -230,7 +251,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
         let (mut tasks, mut busy_ns) = (0, 0);
         let mut body = std::mem::take(&mut self.body);
         for (key, worker) in &mut self.workers {
-            loop {
+            while !worker.is_speaking {
                 body.clear();
                 let kind = match worker.link.receive(&mut body) {
                     Ok(Some(kind)) => Reply::from_number(kind),
@@ -241,8 +262,10 @@ impl<R: Receiver, L: Lender> State<R, L> {
                     Some(Reply::Value) => Outcome::Value(&body),
                     Some(Reply::Error) => Outcome::Error(&body),
                     Some(Reply::Stdout | Reply::Stderr) => {
-                        let stderr = kind == Some(Reply::Stderr);
-                        self.chores.push_back(Chore::Output { stderr, text: body.clone() });
+                        let is_stderr = kind == Some(Reply::Stderr);
+                        let output = Output { worker: *key, is_stderr, text: body.clone() };
+                        self.outputs.push_back(output);
+                        worker.is_speaking = true;
                         delivered += 1;
                         continue;
                     }

@@ -1,5 +1,6 @@
 //! What the engine knows: tasks, workers, and who is told what.
 
+use super::defined::{Defined, Forgotten};
 use super::link::Link;
 use super::message::{Head, Kind};
 use super::shared::Meter;
@@ -28,7 +29,10 @@ pub enum Outcome<'a> {
 #[derive(Debug, Clone)]
 pub struct Loss {
     pub reason: Reason,
+    /// As in the task's head.
     pub function: u32,
+    /// The function's name, if it has a number.
+    pub name: Option<Arc<str>>,
     /// The item, as it was sent.
     pub item: Vec<u8>,
     pub kind: Kind,
@@ -67,6 +71,9 @@ pub trait Lender: Send + Sync {
     fn reclaim(&self, borrower: u32);
 }
 
+/// What a task's head names: its function, its context variables.
+pub type Names = [Option<Arc<Defined>>; 2];
+
 /// One submission: `head.count` items for one receiver.
 #[derive(Debug)]
 pub struct Task<R, B> {
@@ -76,6 +83,7 @@ pub struct Task<R, B> {
     /// The first item's index, for the receiver.
     pub first: u64,
     pub head: Head,
+    pub names: Names,
     pub items: Vec<u8>,
     pub blocks: Vec<B>,
     pub options: Option<Arc<Options>>,
@@ -105,7 +113,14 @@ pub struct Sent<R, B> {
 #[derive(Debug)]
 pub enum Chore<R> {
     Publish(R),
-    Output { stderr: bool, text: Vec<u8> },
+}
+
+/// Text that a worker's task has printed.
+#[derive(Debug)]
+pub struct Output {
+    pub worker: u32,
+    pub is_stderr: bool,
+    pub text: Vec<u8>,
 }
 
 /// What concerns the workers' processes, for the driver.
@@ -133,6 +148,8 @@ pub struct Worker<R: Receiver, B> {
     /// It is being killed: for which task, at which of its items, and why.
     pub(super) doomed: Option<(u64, u32, Reason)>,
     pub(super) burying: bool,
+    /// What it has printed is not written yet: what it says after that has to wait.
+    pub(super) is_speaking: bool,
     pub(super) meter: Meter,
     pub(super) started_ns: u64,
     pub(super) pid: i32,
@@ -149,6 +166,7 @@ pub struct State<R: Receiver, L: Lender> {
     pub(super) pending: VecDeque<Task<R, L::Block>>,
     pub(super) functions: HashMap<u32, Definition<L::Block>>,
     pub(super) contexts: HashMap<u32, Definition<L::Block>>,
+    pub(super) forgotten: Arc<Forgotten>,
     /// Items without an outcome.
     pub(super) outstanding: usize,
     pub(super) serial: u64,
@@ -166,11 +184,19 @@ pub struct State<R: Receiver, L: Lender> {
     /// The worker that got the last task.
     pub(super) last: Option<u32>,
     pub(super) chores: VecDeque<Chore<R>>,
+    pub(super) outputs: VecDeque<Output>,
+    /// A thread is writing one: another would write the next one into it, or before it.
+    pub(super) is_writing: bool,
     pub(super) duties: VecDeque<Duty>,
     pub(super) body: Vec<u8>,
 }
 
 impl<R: Receiver, B: Copy> Worker<R, B> {
+    /// Whether it has said something that may be looked at.
+    pub(super) fn has_mail(&mut self) -> bool {
+        !self.is_speaking && self.link.has_mail()
+    }
+
     /// Whether it may be sent tasks.
     pub(super) fn is_usable(&self) -> bool {
         self.leaving_ns.is_none() && self.doomed.is_none() && !self.burying

@@ -1,5 +1,6 @@
 //! The engine with workers that are threads: what is lost, done twice or late would show here.
 
+use super::defined::Defined;
 use super::driver::{Attended, Pool};
 use super::engine::Engine;
 use super::link::RingLink;
@@ -130,17 +131,21 @@ fn submit(
         .unwrap();
     }
     let head = Head { count: texts.len() as u32, ..Head::order(Kind::Map, 0) };
-    let task = Task {
+    pool.engine.submit(task(notes, first, head, options), &items).unwrap()
+}
+
+fn task(notes: &Notes, first: u64, head: Head, options: Option<Options>) -> Task<Notes, u8> {
+    Task {
         serial: 0,
         receiver: notes.clone(),
         first,
         head,
+        names: [None, None],
         items: Vec::new(),
         blocks: Vec::new(),
         options: options.map(Arc::new),
         attempts: 0,
-    };
-    pool.engine.submit(task, &items).unwrap()
+    }
 }
 
 fn wait(pool: &TestPool, notes: &Notes, count: usize) {
@@ -276,4 +281,29 @@ fn a_time_limit_ends_the_worker() {
     pool.ended(0, -9);
     assert_eq!(notes.0.0.lock().unwrap()[0], ["late"]);
     assert_eq!(pool.engine.outstanding(), 1);
+}
+
+#[test]
+fn a_function_is_forgotten_with_the_last_task_that_names_it() {
+    let (pool, board) = pool(1);
+    let defined = Defined::function(7, "seven", pool.engine.forgotten());
+    pool.engine.define_function(7, b"its code".to_vec(), Vec::new());
+    let notes = Notes::new(1);
+    let head = Head { function: 7, count: 1, ..Head::order(Kind::Map, 0) };
+    let task = Task { names: [Some(defined), None], ..task(&notes, 0, head, None) };
+    pool.engine.submit(task, &[1, 0, 0, 0, b'x']).unwrap();
+    pool.pump(); // it names it, and there is no worker yet
+    let station = worker(&pool, &board, 0);
+    let mut record = Vec::new();
+    let mut next = || {
+        let received = station.next(&mut record).unwrap().unwrap();
+        assert_eq!(received.head.function, 7);
+        station.done(&received);
+        received.head.kind
+    };
+    assert_eq!([next(), next()], [Kind::Function, Kind::Map]);
+    assert!(station.send(Reply::Value, b"x"));
+    wait(&pool, &notes, 1);
+    pool.pump();
+    assert_eq!(next(), Kind::Forget);
 }

@@ -2,7 +2,7 @@
 //! is rare is done here; `plait._pool_worker` has the rest.
 
 use super::arena::{Arena, BlockId};
-use super::codec::Codec;
+use super::codec::{Codec, INLINE_MAX};
 use super::mapping::{count_forks, generation};
 use super::message::{COPY, Head, Kind, Reply, next_item};
 use super::numpy;
@@ -37,6 +37,15 @@ fn is_imported(py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<bool> {
 fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: the caller hands its descriptors over and does not use them again.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// How many bytes of UTF-8, so many at most, end with a character.
+fn whole_characters(text: &[u8], most: usize) -> usize {
+    if text.len() <= most {
+        return text.len();
+    }
+    let is_start = |at: &usize| text[*at] & 0xC0 != 0x80;
+    (most - 3..=most).rev().find(is_start).unwrap_or(most) // it is no UTF-8
 }
 
 /// A worker's end of the pool.
@@ -119,8 +128,11 @@ impl PoolWorker {
     /// Sends text on to the parent's stdout or stderr.
     fn output(&self, py: Python<'_>, stderr: bool, text: &[u8]) -> PyResult<()> {
         let reply = if stderr { Reply::Stderr } else { Reply::Stdout };
-        for part in text.chunks(super::codec::INLINE_MAX) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(whole_characters(rest, INLINE_MAX));
             self.send(py, reply, part)?;
+            rest = after;
         }
         Ok(())
     }
@@ -164,6 +176,7 @@ impl PoolWorker {
                     }
                     other => drop(other),
                 },
+                Kind::ForgetContext => drop(memory.contexts.remove(&head.context)),
                 Kind::Context => {
                     // Without it, if it cannot be had: its variables have their defaults then.
                     if let Ok(context) = above_python(|| self.context(py, &mut items)) {
