@@ -478,3 +478,25 @@ def test_context_variables_that_change_while_tasks_wait(pool: plait.ProcessPoolE
 
     futures = [contextvars.copy_context().run(submit, number) for number in range(300)]
     assert [future.result(PATIENCE) for future in futures] == [str(n) for n in range(300)]
+
+
+# ---- what tasks print ----
+
+
+def print_letters(count: int) -> None:
+    print("é" * count)
+
+
+def test_a_result_comes_after_what_was_printed_before_it(
+    pool: plait.ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(10):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+        monkeypatch.setattr(sys, "stdout", stream)
+        futures = [pool.submit(print_letters, 20_000) for _ in range(3)]
+        for future in futures:
+            future.result(PATIENCE)
+        printed = stream.buffer.getvalue().decode()
+        monkeypatch.undo()
+        assert printed.count("é") == 60_000
+        assert len(printed) == 60_003
