@@ -16,11 +16,12 @@ use crate::future::{Core, Source};
 use crate::python::above_python;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The arena for arguments, lent to workers by their keys.
@@ -68,6 +69,11 @@ pub struct Shared {
 impl Shared {
     pub fn engine(&self) -> &Engine<Ticket, Loans> {
         &self.pool.engine
+    }
+
+    /// Looking things up there may ask Python to wait, so who waits for the lock is detached.
+    pub(super) fn known(&self, py: Python<'_>) -> MutexGuard<'_, KnownFunctions> {
+        self.known.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_ours(&self) -> bool {
@@ -234,7 +240,8 @@ impl Shared {
 
     pub fn map_ended(&self, map: &Map) {
         locked(&self.maps).retain(|other| !std::ptr::eq(&raw const **other, map));
-        let _named = std::mem::take(&mut *locked(&map.plan.names));
+        drop(std::mem::take(&mut *locked(&map.plan.names)));
+        self.engine().forget();
     }
 }
 

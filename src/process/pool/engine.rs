@@ -123,6 +123,11 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         &self.forgotten
     }
 
+    /// Lets go of definitions that nobody names any more; else the next look at the mail does.
+    pub fn forget(&self) {
+        self.state().forget(&self.lender);
+    }
+
     /// What tasks may name as `head.function`, from now on.
     pub fn define_function(&self, number: u32, items: Vec<u8>, blocks: Vec<L::Block>) {
         let definition = Definition { items: items.into(), blocks };

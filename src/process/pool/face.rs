@@ -81,7 +81,7 @@ impl ProcessPool {
 
     /// The function, defined; `None`: it goes along with each task.
     fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Defined>>> {
-        let known = locked(&self.shared.known).find(function);
+        let known = self.shared.known(function.py()).find(function);
         match known {
             Some(defined) => Ok(Some(defined)),
             None => self.defined_by(function.py(), "define", function),
@@ -311,7 +311,7 @@ impl ProcessPool {
         py.detach(|| engine.define_function(number, items, blocks));
         let defined = Defined::function(number, name, engine.forgotten());
         if keep {
-            let old = locked(&self.shared.known).insert(function, &defined, watch);
+            let old = self.shared.known(py).insert(function, &defined, watch);
             drop(old); // after the lock: it may run Python code
         }
         Ok(PoolDefinition(defined))
