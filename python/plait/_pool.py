@@ -19,6 +19,7 @@ from typing import Any
 
 from . import _byvalue, _contextvars, _pool_words
 from ._functions import survey
+from ._outlast import outlast
 from ._pool_engine import Defined, Kind
 from .process import has_zygote
 
@@ -135,7 +136,7 @@ class Helpers:
         if self.core.is_ours() and _thread.get_ident() not in self.drivers:
             if not self.core.is_driven and not self.core.outstanding:
                 self.finish()  # it never had a task
-            self._ended.wait()
+            outlast(self._ended.wait)
 
     def interrupt(self) -> None:
         """Ends all tasks and workers."""

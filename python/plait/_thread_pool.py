@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from . import _core, _thread_words
 from ._future import Future
 from ._maps import MapResults
+from ._outlast import join
 from ._pool_tasks import PoolMaps, check_limits
 from ._thread_map import ThreadMap
 from .kernels import cpu_count
@@ -226,7 +227,7 @@ class ThreadPoolExecutor(_core.BaseThreadPool, PoolMaps, concurrent.futures.Thre
         self._close(cancel_futures)
         if wait:
             for thread in list(self._threads):
-                thread.join()
+                join(thread)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         # ^C ends everything once, rather than when all that is queued has been done.
@@ -306,7 +307,7 @@ def _at_exit() -> None:
         pool._close(interrupted)
     for pool in pools:
         for thread in list(pool._threads):
-            thread.join()
+            join(thread)
 
 
 def _after_fork_in_child() -> None:
