@@ -500,3 +500,20 @@ def test_a_result_comes_after_what_was_printed_before_it(
         monkeypatch.undo()
         assert printed.count("é") == 60_000
         assert len(printed) == 60_003
+
+
+def print_without_end() -> None:
+    while True:
+        print("more")
+
+
+def test_who_prints_without_end_holds_nothing_up(
+    pool: plait.ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    late = pool.options(timeout=0.5).submit(print_without_end)
+    assert list(pool.map(square, range(20))) == [n * n for n in range(20)]
+    with pytest.raises(TimeoutError):
+        late.result(0.1)
+    with pytest.raises(TaskTimeout):
+        late.result(PATIENCE)

@@ -10,7 +10,7 @@ use super::known::KnownFunctions;
 use super::map::{Map, Plan};
 use super::mapping::generation;
 use super::message::Head;
-use super::state::{Chore, Lender, Task};
+use super::state::{Chore, Lender, Output, Task};
 use crate::error::locked;
 use crate::future::{Core, Source};
 use crate::python::above_python;
@@ -116,16 +116,15 @@ impl Shared {
     }
 
     fn chores(&self, py: Python<'_>) -> PyResult<()> {
-        loop {
-            if let Some(next) = self.engine().next_output() {
-                let written = Written { shared: self, worker: next.worker };
-                above_python(|| output(py, &self.words, next.is_stderr, &next.text))?;
-                drop(written);
-                continue;
-            }
-            let Some(Chore::Publish(ticket)) = self.engine().next_chore() else { return Ok(()) };
+        // One output only: what waits for us shall not wait for a task that prints without end.
+        if let Some(next) = self.engine().next_output() {
+            let _written = Written { shared: self, output: &next };
+            above_python(|| output(py, &self.words, next.is_stderr, &next.text))?;
+        }
+        while let Some(Chore::Publish(ticket)) = self.engine().next_chore() {
             above_python(|| ticket.publish(py))?;
         }
+        Ok(())
     }
 
     pub fn head(&self, plan: &Plan) -> Head {
@@ -248,13 +247,14 @@ impl Shared {
 /// An output, until it is written, or was tried to.
 struct Written<'a> {
     shared: &'a Shared,
-    worker: u32,
+    output: &'a Output,
 }
 
 impl Drop for Written<'_> {
     fn drop(&mut self) {
-        self.shared.engine().written(self.worker);
-        self.shared.pool.pump(); // what the worker said next
+        if self.shared.engine().written(self.output.worker, self.output.started_ns) {
+            self.shared.pool.call_driver();
+        }
     }
 }
 

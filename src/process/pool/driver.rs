@@ -95,6 +95,9 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
             if left == Some(Duration::ZERO) {
                 break Attended::TimedOut;
             }
+            if self.engine.has_outputs() {
+                break Attended::Chores;
+            }
             let held = self.engine.may_hold().then_some(nap);
             let looks_up = is_main_thread().then(|| LOOK_UP.saturating_sub(began.elapsed()));
             if looks_up == Some(Duration::ZERO) {
@@ -108,7 +111,11 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
             }
         };
         // What came for us to wake up for, and was not ours: somebody has to look at it.
-        if self.engine.has_mail() || self.engine.has_duties() {
+        let leaves = attended != Attended::Chores;
+        if self.engine.has_mail()
+            || self.engine.has_duties()
+            || leaves && (self.engine.has_chores() || self.engine.has_outputs())
+        {
             self.call_driver();
         }
         attended
@@ -121,7 +128,7 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
         loop {
             let calls = self.calls.load(Ordering::SeqCst);
             let next_ns = self.pump();
-            if self.engine.has_chores() || self.engine.has_duties() {
+            if self.engine.has_chores() || self.engine.has_outputs() || self.engine.has_duties() {
                 return true;
             }
             if self.engine.is_finished() {

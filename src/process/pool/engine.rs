@@ -332,17 +332,26 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         output
     }
 
-    pub fn written(&self, worker: u32) {
+    /// True: the pool waited for nothing else.
+    pub fn written(&self, worker: u32, started_ns: u64) -> bool {
         let mut state = self.state();
         state.is_writing = false;
-        if let Some(worker) = state.workers.get_mut(&worker) {
+        if let Some(worker) = state.workers.get_mut(&worker)
+            && worker.started_ns == started_ns
+        {
             worker.is_speaking = false;
         }
+        state.closed && state.outputs.is_empty()
     }
 
     pub fn has_chores(&self) -> bool {
+        !self.state().chores.is_empty()
+    }
+
+    /// Whether there is an output that somebody should write.
+    pub fn has_outputs(&self) -> bool {
         let state = self.state();
-        !state.chores.is_empty() || !state.outputs.is_empty() && !state.is_writing
+        !state.outputs.is_empty() && !state.is_writing
     }
 
     pub fn has_duties(&self) -> bool {
@@ -381,6 +390,8 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         (state.closed || state.broken.is_some())
             && state.outstanding == 0
             && state.workers.is_empty()
+            && state.outputs.is_empty()
+            && !state.is_writing
     }
 
     pub fn is_burying(&self, key: u32) -> bool {

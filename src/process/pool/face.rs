@@ -408,7 +408,8 @@ impl ProcessPool {
             self.shared.engine().close();
             self.shared.pool.call_driver();
         });
-        drop(std::mem::take(&mut *locked(&self.shared.maps)));
+        let maps = std::mem::take(&mut *locked(&self.shared.maps));
+        drop(maps); // after the lock: what iterates may run Python code
     }
 
     /// Ends all tasks and workers, now.

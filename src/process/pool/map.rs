@@ -225,8 +225,15 @@ impl Map {
         self.is_started.load(Ordering::Relaxed)
     }
 
+    /// Items in a task, if that is given. One that may be tried again has its memory in the arena
+    /// to itself: what is left of a task when a worker dies keeps all that the task had.
+    fn chunksize(&self) -> Option<usize> {
+        let retries = self.plan.options.as_ref().map_or(0, |options| options.retries);
+        if retries > 0 { Some(1) } else { self.plan.chunksize }
+    }
+
     fn batch(&self, mean_ns: f64, ahead: usize) -> usize {
-        if let Some(size) = self.plan.chunksize {
+        if let Some(size) = self.chunksize() {
             return size;
         }
         if mean_ns == 0.0 || self.has_limit() {
@@ -253,7 +260,7 @@ impl Map {
             let count = self.plan.length.map_or(batch, |length| {
                 // Towards the end smaller ones, so that the workers end together.
                 let left = length.saturating_sub(source.submitted as usize);
-                match self.plan.chunksize {
+                match self.chunksize() {
                     Some(size) => size,
                     None => batch.min(left.div_ceil(4 * self.pool.max_workers).max(1)),
                 }

@@ -263,7 +263,12 @@ impl<R: Receiver, L: Lender> State<R, L> {
                     Some(Reply::Error) => Outcome::Error(&body),
                     Some(Reply::Stdout | Reply::Stderr) => {
                         let is_stderr = kind == Some(Reply::Stderr);
-                        let output = Output { worker: *key, is_stderr, text: body.clone() };
+                        let output = Output {
+                            worker: *key,
+                            started_ns: worker.started_ns,
+                            is_stderr,
+                            text: body.clone(),
+                        };
                         self.outputs.push_back(output);
                         worker.is_speaking = true;
                         delivered += 1;

@@ -119,6 +119,8 @@ pub enum Chore<R> {
 #[derive(Debug)]
 pub struct Output {
     pub worker: u32,
+    /// When that was started: another one may have its key later.
+    pub started_ns: u64,
     pub is_stderr: bool,
     pub text: Vec<u8>,
 }
