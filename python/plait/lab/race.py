@@ -28,7 +28,8 @@ class RaceReport:
         explored: how many interleavings were tried.
         bound: all interleavings up to so many preemptions were tried; -1: not even all without.
         exhausted: all interleavings there are were tried.
-        proved: nothing was found, and all up to `bound` (at least 0) were tried.
+        proved: nothing was found, all up to `bound` (at least 0) were tried, and nothing was met
+            that `race` cannot see into.
         deterministic: whether repeating what was found led to the same end.
         error: what a thread raised, if that is what was found.
         cycle: if a deadlock was found, the threads as `plait.errors.DeadlockParty`.
@@ -54,7 +55,7 @@ class RaceReport:
         self.schedule = [] if found is None else [step.thread for step in found.steps]
         self.error = None if found is None else found.error
         self.state = None if found is None else found.state
-        self.proved = not self.found and self.bound >= 0 and self.deterministic
+        self.proved = not self.found and self.bound >= 0 and self.deterministic and not self.trouble
         self.cycle = [] if found is None else _parties(found)
         if found is not None:
             self.deterministic = self._repeats(found)
