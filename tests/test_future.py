@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import concurrent.futures
 import copy
 import functools
 import gc
 import logging
+import operator
 import os
 import pickle
 import sys
 import threading
 import traceback
+import types
 import weakref
 from concurrent.futures import CancelledError, InvalidStateError
 
@@ -396,6 +399,33 @@ def test_who_has_the_condition_sees_the_end_only_when_it_is_published():
         condition.wait()
         assert future._state == "FINISHED"
     assert publisher.result(PATIENCE)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_who_completes_does_not_wait_for_who_has_the_condition(times):
+    promise, future = executors()
+    told, called = [], []
+    future.add_done_callback(called.append)
+    future._waiters.append(types.SimpleNamespace(add_result=told.append))
+    for _ in range(times):  # as a ^C in `cf.wait` leaves it: taken
+        future._condition.acquire()
+    publisher = plait.Thread(target=complete, args=(promise, b"7"))
+    publisher.start()
+    assert publisher.result(PATIENCE)
+    assert (called, told, future._state) == ([future], [], "RUNNING")
+    for _ in range(times):
+        future._condition.release()
+    assert (called, told, future._state) == ([future], [future], "FINISHED")
+    assert not future._condition._is_owned()
+
+
+def test_the_condition_after_an_interrupt_is_as_before():
+    condition = plait.Future()._condition
+    for take in [condition.acquire, condition.__enter__]:
+        with pytest.raises(KeyboardInterrupt):
+            # One call after the other with no bytecode between, where the signal would be seen.
+            list(map(operator.call, [_thread.interrupt_main, take]))
+        assert not condition._is_owned()
 
 
 def test_cancel_asks_the_executor():

@@ -200,7 +200,10 @@ impl BaseFuture {
 
     #[setter(_condition)]
     fn assign_condition(slf: &Bound<'_, Self>, value: Py<PyAny>) {
-        let _old = Self::watch(slf, |watch, _| watch.condition.replace(value));
+        let _old = Self::watch(slf, |watch, _| {
+            watch.has_own_lock = false;
+            watch.condition.replace(value)
+        });
     }
 
     #[getter]
@@ -283,7 +286,7 @@ impl BaseFuture {
                 Slot::Empty | Slot::Encoded(_) | Slot::Decoding(_) => {}
             }
             let Some(watch) = &content.watch else { return Ok(()) };
-            let Watch { me, condition, waiters, callbacks, assigned } = &**watch;
+            let Watch { me, condition, waiters, callbacks, assigned, has_own_lock: _ } = &**watch;
             if alone {
                 visit.call(me)?;
             }

@@ -5,6 +5,7 @@
 //! - `cell`: phases, the lock and the threads that wait; knows nothing of Python.
 //! - `core`: what an executor works with: [`core::Core`] and the traits that it implements.
 //! - `publish`: what of a completion needs Python: `_condition`, waiters, callbacks.
+//! - `lock`: the lock of a `_condition`, which a completion never waits for.
 //! - `object`: the Python object, and [`object::make`].
 //! - `face`: its methods, the base class of `plait.Future`.
 //! - `awaited`: what `await` waits for.
@@ -19,6 +20,8 @@ pub mod awaited;
 pub mod core;
 #[cfg(feature = "python")]
 pub mod face;
+#[cfg(feature = "python")]
+mod lock;
 #[cfg(feature = "python")]
 pub mod object;
 #[cfg(feature = "python")]

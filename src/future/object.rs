@@ -2,6 +2,7 @@
 
 use super::cell::{Phase, View};
 use super::core::{Completion, Core, Decoded, Outcome};
+use super::lock::FutureLock;
 use super::publish::{Part, Watch};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -223,16 +224,19 @@ impl BaseFuture {
             source.is_watched(py);
         }
         let new = match part {
-            Part::Condition => CONDITION.import(py, "threading", "Condition")?.call0()?,
+            Part::Condition => {
+                let lock = FutureLock::new(py, core)?;
+                CONDITION.import(py, "threading", "Condition")?.call1((lock,))?
+            }
             Part::Waiters => PyList::empty(py).into_any(),
         };
         let mut new = Some(new.unbind());
         let found = Self::watch(slf, |watch, _| {
-            let place = watch.part(part);
-            if place.is_none() {
-                *place = new.take();
+            if watch.part(part).is_none() {
+                *watch.part(part) = new.take();
+                watch.has_own_lock |= matches!(part, Part::Condition);
             }
-            place.as_ref().map(|part| part.bind(py).clone())
+            watch.part(part).as_ref().map(|part| part.bind(py).clone())
         });
         // It may be done and not published yet: who gets its condition now need not wait. But a
         // thread that holds it has looked at `_state`, and must not miss what comes of that.

@@ -8,6 +8,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::IntoPyDict;
+use std::sync::atomic::{Ordering, fence};
 
 /// What Python code sees of a future's inside; made when it first looks or asks to be told.
 #[derive(Default)]
@@ -15,6 +16,8 @@ pub(super) struct Watch {
     /// The Python object of an executor's future; until its end was published.
     pub(super) me: Option<Py<PyAny>>,
     pub(super) condition: Option<Py<PyAny>>,
+    /// Its lock is a `FutureLock`.
+    pub(super) has_own_lock: bool,
     pub(super) waiters: Option<Py<PyAny>>,
     pub(super) callbacks: Vec<Py<PyAny>>,
     pub(super) assigned: Assigned,
@@ -95,41 +98,61 @@ impl Core {
             }
             view.callbacks_taken();
             let watch = content.watch();
-            (std::mem::take(&mut watch.callbacks), watch.me.take())
+            // Whose end was left to the holder of the condition is needed by that.
+            let me = watch.me.take_if(|_| !view.is_hidden());
+            (std::mem::take(&mut watch.callbacks), me)
         });
         outcome.and(call_all(py, &callbacks, me))
     }
 
-    /// Makes `_state` show its end, under the condition if somebody has that.
+    /// Makes `_state` show its end, under the condition if somebody has that. If another thread
+    /// holds it, this is left to that thread, which does it as it lets go.
     pub(super) fn reveal(&self, me: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = me.py();
-        let (condition, waiters, _assigned) = self.cell.with(|content, view| {
+        let (condition, has_own_lock, waiters, _assigned) = self.cell.with(|content, view| {
             if !view.is_hidden() {
-                return (None, None, None);
+                return Default::default();
             }
-            let condition = content.watch().condition.as_ref().map(|held| held.clone_ref(py));
-            match condition {
-                Some(condition) => (Some(condition), None, None),
-                None => {
-                    let (waiters, assigned) = content.reveal(py, view);
-                    (None, waiters, Some(assigned))
-                }
-            }
+            let watch = content.watch();
+            let Some(condition) = &watch.condition else {
+                let (waiters, assigned) = content.reveal(py, view);
+                return (None, false, waiters, Some(assigned));
+            };
+            watch.me.get_or_insert_with(|| me.clone().unbind());
+            (Some(condition.clone_ref(py)), watch.has_own_lock, None, None)
         });
         let Some(condition) = condition else {
             return waiters.map_or(Ok(()), |waiters| self.tell(waiters.bind(py), me));
         };
         let condition = condition.bind(py);
-        let mut interrupted = Ok(());
-        while let Err(error) = above_python(|| condition.call_method0("acquire")) {
-            if error.is_instance_of::<PyException>(py) {
-                return Err(error); // it is no condition
+        let interrupted = if has_own_lock {
+            fence(Ordering::SeqCst); // `lock` says why
+            match take(condition, false)? {
+                (true, interrupted) => interrupted,
+                (false, interrupted) => return interrupted,
             }
-            interrupted = Err(error); // ^C, raised once all are told
-        }
+        } else {
+            take(condition, true)?.1
+        };
         let told = above_python(|| self.reveal_held(me, condition));
         let released = condition.call_method0("release").map(drop);
         interrupted.and(told).and(released)
+    }
+
+    /// What [`Self::reveal`] has left to the thread that calls this.
+    pub(super) fn reveal_left(&self, py: Python<'_>) -> PyResult<()> {
+        let me = self.cell.with(|content, _| {
+            let watch = content.watch.as_ref()?;
+            watch.me.as_ref().map(|me| me.clone_ref(py))
+        });
+        let Some(me) = me else { return Ok(()) }; // its publisher has not come to it yet
+        let outcome = self.reveal(me.bind(py));
+        // Nothing of it is left to anybody: it no longer keeps itself.
+        let _me = self.cell.with(|content, view| {
+            let is_over = !view.is_hidden() && !view.is_due();
+            content.watch.as_mut().filter(|_| is_over)?.me.take()
+        });
+        outcome
     }
 
     fn reveal_held(&self, me: &Bound<'_, PyAny>, condition: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -158,6 +181,18 @@ impl Core {
             }
         }
         Ok(())
+    }
+}
+
+/// Acquires a condition. Also a ^C that came meanwhile, to be raised once all are told.
+fn take(condition: &Bound<'_, PyAny>, blocking: bool) -> PyResult<(bool, PyResult<()>)> {
+    let mut interrupted = Ok(());
+    loop {
+        match above_python(|| condition.call_method1("acquire", (blocking,))?.extract()) {
+            Ok(taken) => return Ok((taken, interrupted)),
+            Err(error) if error.is_instance_of::<PyException>(condition.py()) => return Err(error),
+            Err(error) => interrupted = Err(error),
+        }
     }
 }
 
