@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import plait
@@ -28,6 +29,7 @@ from light import (
     get_state,
     kill_me,
     length_of_new,
+    note_and_pass_gate,
     pass_gate,
     square,
 )
@@ -280,6 +282,23 @@ def test_cancelling_what_runs(pool: plait.ProcessPoolExecutor, gate: Gate) -> No
     done = pool.submit(square, 4)
     done.result(PATIENCE)
     assert not done.cancel(running=True)
+
+
+def test_cancelling_what_has_just_ended_leaves_the_next_task_alone(
+    gate: Gate, tmp_path: Path
+) -> None:
+    with plait.ProcessPoolExecutor(1) as pool:
+        assert pool.submit(square, 1).result(PATIENCE) == 1
+        for number in range(20):
+            began = tmp_path / str(number)
+            first = [pool.submit(square, 3) for _ in range(3)]
+            second = pool.submit(note_and_pass_gate, str(began), gate.path)
+            until(began.exists)
+            assert not first[-1].cancel(running=True)
+            gate.open(1)
+            assert second.result(PATIENCE) == "passed"
+            assert [future.result(PATIENCE) for future in first] == [9, 9, 9]
+            assert began.read_text() == "once "
 
 
 def test_a_dead_worker_is_described(pool: plait.ProcessPoolExecutor) -> None:

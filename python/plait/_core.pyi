@@ -940,7 +940,8 @@ class PoolMap:
         """
     def notify(self, /, callback: Any) -> bool:
         """
-        Has `callback` called, by any thread, when the next result is there; False: it is.
+        Has `callback` called, by any thread, when the next result is there, or none will come;
+        False: that is so now.
         """
     def poll(self, /) -> "tuple[object] | None":
         """

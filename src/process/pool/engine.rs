@@ -12,7 +12,7 @@
 //! `Duty` for the driver.
 
 use super::defined::Forgotten;
-use super::link::Link;
+use super::link::{Link, Stage};
 use super::shared::{Meter, now_ns};
 use super::state::{
     Chore, Definition, Duty, Lender, Output, Reason, Receiver, State, Task, Worker,
@@ -199,25 +199,18 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         true
     }
 
-    /// Whether a task has begun.
+    /// Whether a task is being run, or its outcome was not looked at yet.
     pub fn has_begun(&self, serial: u64) -> bool {
-        self.state().workers.values().any(|worker| {
-            let first = worker.sent.front();
-            first.is_some_and(|sent| {
-                sent.task.serial == serial && worker.link.is_claimed(sent.position)
-            })
-        })
+        let mut state = self.state();
+        let Some((_, worker, at)) = state.find(serial) else { return false };
+        worker.link.stage(worker.sent[at].position) != Stage::Sent
     }
 
     /// Ends a task that has begun, by ending its worker; false: it is not running (any more).
     pub fn stop(&self, serial: u64) -> bool {
         let mut state = self.state();
-        let is_at_it = |worker: &Worker<R, L::Block>| {
-            worker.sent.front().is_some_and(|sent| sent.task.serial == serial)
-        };
-        let found = state.workers.iter().find(|(_, worker)| is_at_it(worker));
-        let Some(key) = found.map(|(key, _)| *key) else { return false };
-        state.doom(key, Reason::Cancelled)
+        let Some((key, ..)) = state.find(serial) else { return false };
+        state.doom_task(&self.lender, key, serial, Reason::Cancelled)
     }
 
     /// Takes all tasks back that have not begun and that `which` names; their receivers are
@@ -274,7 +267,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         state.closed = true;
         let keys: Vec<u32> = state.workers.keys().copied().collect();
         for key in keys {
-            state.doom(key, Reason::Cancelled);
+            state.doom(&self.lender, key, Reason::Cancelled);
         }
     }
 

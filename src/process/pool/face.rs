@@ -275,7 +275,13 @@ impl ProcessPool {
             length,
         };
         let map = Arc::new(Map::new(Arc::clone(&self.shared), plan, items));
-        locked(&self.shared.maps).push(Arc::clone(&map));
+        let over: Vec<_> = {
+            let mut maps = locked(&self.shared.maps);
+            let over = maps.extract_if(.., |map| map.is_over()).collect();
+            maps.push(Arc::clone(&map));
+            over
+        };
+        over.iter().for_each(|over| self.shared.map_ended(over));
         let iterator = PoolMap { map };
         iterator.map.feed(py, false)?;
         Ok(iterator)

@@ -34,7 +34,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         let mut state = self.state();
         state.forget(self.lender());
         let delivered = state.drain(self.lender());
-        let next_ns = state.expire();
+        let next_ns = state.expire(self.lender());
         state.refill(self.lender());
         state.balance(self.lender());
         let leaving = state.retire();
@@ -316,7 +316,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
         }
         for (key, pid) in damaged {
             // As if what it was at had killed it, which it did.
-            self.doom(key, Reason::Died { pid, exitcode: -libc::SIGKILL });
+            self.doom(lender, key, Reason::Died { pid, exitcode: -libc::SIGKILL });
         }
         if let Some(reason) = broken {
             self.break_down(lender, &reason);
@@ -378,7 +378,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
     }
 
     /// Ends tasks whose time is over; when to look again.
-    fn expire(&mut self) -> Option<u64> {
+    fn expire(&mut self, lender: &L) -> Option<u64> {
         if !self.has_limits {
             return None;
         }
@@ -398,14 +398,14 @@ impl<R: Receiver, L: Lender> State<R, L> {
                 };
                 let due = begun.saturating_add(limit);
                 if due <= now {
-                    late.push(*key);
+                    late.push((*key, sent.task.serial));
                 } else {
                     next = Some(next.map_or(due, |next| next.min(due)));
                 }
             }
         }
-        for key in late {
-            self.doom(key, Reason::TimedOut);
+        for (key, serial) in late {
+            self.doom_task(lender, key, serial, Reason::TimedOut);
         }
         next
     }

@@ -201,7 +201,12 @@ impl<R: Receiver, B: Copy> Worker<R, B> {
 
     /// Whether it may be sent tasks.
     pub(super) fn is_usable(&self) -> bool {
-        self.leaving_ns.is_none() && self.doomed.is_none() && !self.burying
+        self.leaving_ns.is_none() && self.lives()
+    }
+
+    /// Whether it has not ended, and is not being killed.
+    pub(super) fn lives(&self) -> bool {
+        self.doomed.is_none() && !self.burying
     }
 
     /// Takes back the task at that place of `sent`, unless it has begun.
