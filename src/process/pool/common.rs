@@ -253,6 +253,7 @@ struct Written<'a> {
 impl Drop for Written<'_> {
     fn drop(&mut self) {
         if self.shared.engine().written(self.output.worker, self.output.started_ns) {
+            self.shared.pool.board.users.ring();
             self.shared.pool.call_driver();
         }
     }

@@ -15,15 +15,17 @@ type Found<'a, R, L> = (u32, &'a mut Worker<R, <L as Lender>::Block>, usize);
 const FALSE_STARTS: u32 = 3;
 
 impl<R: Receiver, L: Lender> Engine<R, L> {
-    /// A worker's process has ended and was reaped.
+    /// A worker's process has ended and was reaped. It is done with when all that it has printed
+    /// is written.
     pub fn ended(&self, key: u32, exitcode: i32) {
         let mut state = self.state();
-        // What it had still answered, whether or not there is time to write what it printed.
-        while state.workers.get_mut(&key).is_some_and(|worker| {
-            worker.is_speaking = false;
-            worker.has_mail()
-        }) && state.drain(self.lender()) > 0
+        while state.workers.get_mut(&key).is_some_and(|worker| worker.has_mail(false))
+            && state.drain(self.lender()) > 0
         {}
+        if let Some(worker) = state.workers.get_mut(&key).filter(|worker| worker.is_speaking) {
+            worker.exitcode = Some(exitcode);
+            return;
+        }
         let Some(worker) = state.workers.remove(&key) else { return };
         let current = worker.link.current();
         let was_ready = worker.link.is_ready();

@@ -250,8 +250,9 @@ impl<R: Receiver, L: Lender> State<R, L> {
         let mut broken = None;
         let (mut tasks, mut busy_ns) = (0, 0);
         let mut body = std::mem::take(&mut self.body);
+        let all = self.is_within_write();
         for (key, worker) in &mut self.workers {
-            while !worker.is_speaking {
+            while all || !worker.is_speaking {
                 body.clear();
                 let kind = match worker.link.receive(&mut body) {
                     Ok(Some(kind)) => Reply::from_number(kind),
