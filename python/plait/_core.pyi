@@ -1377,7 +1377,7 @@ class Sampler:
         """
         How often it has looked, and the CPU time of that, in nanoseconds.
         """
-    def name(self, /, kind: SupportsIndex, number: SupportsIndex, text: str) -> None:
+    def name(self, /, number: SupportsIndex, text: str) -> None:
         """
         Notes what a number that records name stands for; its first 96 bytes.
         """

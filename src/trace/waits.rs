@@ -28,6 +28,17 @@ pub fn note_on(tape: Option<Arc<Tape>>) {
     *TAPE.lock() = tape;
 }
 
+/// Notes what `make` gives, if something is traced.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(super) fn note(make: impl FnOnce(&Tape) -> Record) {
+    if TRACED.load(Ordering::Relaxed)
+        && let Some(tape) = &*TAPE.lock()
+    {
+        tape.note(make(tape));
+    }
+}
+
 /// A wait that has begun; it ends when this is dropped.
 pub struct Wait {
     #[cfg(target_os = "linux")]

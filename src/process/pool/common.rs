@@ -137,6 +137,7 @@ impl Shared {
             context: number_of(context.as_ref()),
             count: 1,
             memory: options.and_then(|options| options.memory).unwrap_or(0),
+            flow: 0,
         }
     }
 

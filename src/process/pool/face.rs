@@ -219,6 +219,7 @@ impl ProcessPool {
             context: number_of(names[1].as_ref()),
             count: 1,
             memory: options.as_ref().and_then(|options| options.memory).unwrap_or(0),
+            flow: 0,
         };
         let task = Task {
             serial: 0,

@@ -6,6 +6,7 @@ use super::shared::now_ns;
 use super::state::{
     Chore, Duty, Lender, Outcome, Output, Reason, Receiver, Sent, State, Task, Worker,
 };
+use crate::trace::tasks::submitted;
 use std::sync::Arc;
 
 /// What one worker should have to do: more saves wake-ups, less spreads the work better.
@@ -43,6 +44,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     }
 }
 
+#[expect(clippy::result_large_err, reason = "a task that finds no room goes back as it came")]
 impl<R: Receiver, L: Lender> State<R, L> {
     /// Items that one worker should have to do.
     pub(super) fn ahead(&self) -> usize {
@@ -71,6 +73,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
         self.serial += 1;
         let serial = self.serial;
         task.serial = serial;
+        task.head.flow = submitted(task.names[0].as_ref().map_or("call", |defined| &defined.name));
         self.has_limits |=
             task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
         self.outstanding += task.head.count as usize;
