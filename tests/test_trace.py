@@ -196,6 +196,9 @@ def test_a_process_pool_tells_where_its_tasks_ran() -> None:
     assert {lanes[arrow.lane].pid for arrow in arrows} == {os.getpid()}
     assert os.getpid() not in {lanes[arrow.to_lane].pid for arrow in arrows}
     assert {lanes[arrow.to_lane].kind for arrow in arrows} == {"process"}
+    waits = [s for s in spans_of(t, "MainProcess") if s.name == "waits for a result"]
+    assert sum(s.end_s - s.start_s for s in waits) > 0.02
+    assert {s.state for s in waits} == {"idle"}
     for arrow in arrows:
         assert arrow.end_s is not None
         assert arrow.at_s <= arrow.to_s < arrow.end_s

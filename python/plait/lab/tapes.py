@@ -24,7 +24,7 @@ _PROCESSOR = 8  # the sampler's own: ready, but without a processor
 _NO_STATE = 255
 _KINDS = [
     *("Lock", "RLock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"),
-    *("RWLock", "Queue"),
+    *("RWLock", "Queue", "result"),
 ]
 _NAMES = {
     "gil": "computes",
@@ -315,6 +315,8 @@ def _with_lock(tape: _Tape, piece: _Piece, waits: list[tuple[int, ...]]) -> _Pie
         overlap = min(ended, piece.ended) - max(began, piece.began)
         if overlap * 2 > length:
             name = _KINDS[kind - 1] if 0 < kind <= len(_KINDS) else "lock"
+            if name == "result":
+                return piece._replace(name="waits for a result", state="idle")
             name = f"{name} at {a:#x}" if tid else name
             state: State = "wait_lock" if piece.state == "wait_lock" or b else piece.state
             return piece._replace(name=name, state=state, holder=tape.party(b) or piece.holder)

@@ -10,6 +10,7 @@ use super::state::{Names, Options, Task};
 use crate::error::locked;
 use crate::future::{Decoded, Encoded};
 use crate::python::above_python;
+use crate::trace::waits::Wait;
 use pyo3::exceptions::{PyException, PyStopIteration, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
@@ -470,6 +471,7 @@ impl Map {
                     || self.is_used_up()
                     || self.is_closed.load(Ordering::Acquire)
             };
+            let _traced = Wait::for_result();
             if self.pool.wait(py, &is_ready, self.plan.deadline)? == Attended::TimedOut {
                 self.close(py)?;
                 return Err(PyTimeoutError::new_err("the map has not ended within its timeout"));
