@@ -153,3 +153,19 @@ def test_a_time_limit_ends_its_item_alone(pool: plait.ProcessPoolExecutor, gate:
     with pytest.raises(TaskTimeout):
         next(results)
     assert list(results) == [2, 3]
+
+
+@pytest.mark.parametrize("executor", [plait.ProcessPoolExecutor, plait.ThreadPoolExecutor])
+def test_a_bar_for_coroutines(executor: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> list[int]:
+        results: Any = pool.map(square, range(50), progress=True)
+        return [result async for result in results]
+
+    with executor(1) as pool:
+        assert asyncio.run(main()) == [n * n for n in range(50)]
+        assert "50/50" in capsys.readouterr().err
+        half: Any = pool.map(square, range(50), progress=True)
+        assert next(half) == 0
+        half.close()
+        assert list(half) == []
+        assert "1/50" in capsys.readouterr().err

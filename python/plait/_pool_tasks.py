@@ -88,7 +88,7 @@ class PoolMaps:
             length = min((len(iterable) for iterable in iterables), default=0)  # type: ignore[arg-type]
         star = len(iterables) != 1  # without any there are no items, as in the standard library
         items = zip(*iterables) if star else iter(iterables[0])  # noqa: B905
-        results = self._start_map(
+        results: Any = self._start_map(
             fn,
             items,
             star=star,
@@ -99,10 +99,10 @@ class PoolMaps:
             length=length,
         )
         if progress:
-            from ._progress import shown
+            from ._progress import Shown
 
-            results = shown(results, length)
-        return results
+            return Shown(results, length)
+        return results  # type: ignore[no-any-return]
 
 
 def check_limits(timeout: float | None, retries: int, memory: int | None) -> None:
