@@ -134,8 +134,11 @@ class Helpers:
         """Waits until a closed pool has finished. A copy in a forked process has nothing to wait
         for."""
         if self.core.is_ours() and _thread.get_ident() not in self.drivers:
-            if not self.core.is_driven and not self.core.outstanding:
-                self.finish()  # it never had a task
+            if not self.core.is_driven:
+                if self.core.outstanding:
+                    _drive(self)  # no thread could be started for it
+                else:
+                    self.finish()  # it never had a task
             outlast(self._ended.wait)
 
     def interrupt(self) -> None:

@@ -45,7 +45,11 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what ^C means
     parent = multiprocessing.process.parent_process()
     if parent is not None and parent.sentinel is not None:
-        _orphan.end_with(parent.sentinel)
+        try:
+            _orphan.end_with(parent.sentinel)
+        except BlockingIOError as error:  # no thread can be started, which says nothing of others
+            print(f"plait: a pool's worker cannot start: {error}", file=sys.stderr)
+            sys.exit(os.EX_TEMPFAIL)
     file, board, bell = ends.take()
     core = _core.PoolWorker(key, file, board, bell, Helpers())
     if begin(core, initializer, initargs):

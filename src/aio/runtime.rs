@@ -34,10 +34,26 @@ extern "C" fn forget_after_fork() {
     RUNTIME.forget();
 }
 
+/// Whether so many threads can be started now: tokio panics where they can't.
+fn try_threads(count: usize) -> std::io::Result<()> {
+    let goes_on = RwLock::new(());
+    let waits = goes_on.write();
+    std::thread::scope(|scope| {
+        let tried = (0..count).try_for_each(|_| {
+            let builder = std::thread::Builder::new();
+            builder.spawn_scoped(scope, || drop(goes_on.read())).map(drop)
+        });
+        drop(waits);
+        tried
+    })
+}
+
 fn build() -> Result<Owned, AioError> {
     let started = AtomicUsize::new(0);
+    let workers = crate::parallel::cpus::cpu_count();
+    try_threads(workers).map_err(AioError::Runtime)?;
     let runtime = Builder::new_multi_thread()
-        .worker_threads(crate::parallel::cpus::cpu_count())
+        .worker_threads(workers)
         .enable_all()
         .thread_name_fn(move || format!("plait-tokio-{}", started.fetch_add(1, Ordering::Relaxed)))
         .on_thread_start(crate::os::block_signals)

@@ -421,7 +421,8 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<WaitIdStatus>, Errno> {
 /// A pidfd for a child whose pid it has just told, which can't have been given to another: it
 /// is ours to reap, and waits.
 fn adopt(pid: i32) -> Result<OwnedFd, Errno> {
-    let known = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    // What is no pid says that the zygote could not fork.
+    let known = Pid::from_raw(pid.max(0)).ok_or(Errno::SRCH)?;
     pidfd_open(known, PidfdFlags::empty()).inspect_err(|_| {
         let _ = kill_process(known, Signal::KILL);
         let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(known), WaitIdOptions::EXITED));

@@ -99,17 +99,10 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         state.refill(&self.lender);
     }
 
-    /// No worker can be started now. If there are others, they have to do; else what is pending
-    /// fails, and the next task is another try.
+    /// No worker can be started now.
     pub fn cannot_start(&self, reason: &str) {
         let mut state = self.state();
-        state.needed = 0;
-        if state.workers.is_empty() {
-            let reason = Reason::NoWorker(reason.into());
-            for task in std::mem::take(&mut state.pending) {
-                state.lose(&self.lender, task, &reason);
-            }
-        }
+        state.do_without(&self.lender, reason);
         state.refill(&self.lender);
     }
 

@@ -8,6 +8,9 @@ use super::state::{
 };
 use std::sync::Arc;
 
+/// The exit code (EX_TEMPFAIL) of one that found no room here.
+const TEMPORARY: i32 = 75;
+
 /// A worker, and the place of a task in what it was sent.
 type Found<'a, R, L> = (u32, &'a mut Worker<R, <L as Lender>::Block>, usize);
 
@@ -52,6 +55,9 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         let was_killed = matches!(-exitcode, libc::SIGKILL | libc::SIGTERM | libc::SIGINT);
         if was_ready || exitcode == 0 || worker.doomed.is_some() {
             state.false_starts = 0;
+        } else if exitcode == TEMPORARY {
+            let text = "it met a limit of this user or of the system's processes and threads";
+            state.do_without(self.lender(), text);
         } else if !was_killed {
             state.false_starts += 1;
             if state.false_starts >= FALSE_STARTS {
@@ -204,6 +210,18 @@ impl<R: Receiver, L: Lender> State<R, L> {
         for task in taken {
             task.unlend(lender, key);
             self.put_back(task);
+        }
+    }
+
+    /// A worker could not be started. If there are others, they have to do; else what is pending
+    /// fails, and the next task is another try.
+    pub(super) fn do_without(&mut self, lender: &L, reason: &str) {
+        self.needed = 0;
+        if self.workers.is_empty() {
+            let reason = Reason::NoWorker(reason.into());
+            for task in std::mem::take(&mut self.pending) {
+                self.lose(lender, task, &reason);
+            }
         }
     }
 
