@@ -26,6 +26,15 @@ def pool() -> Iterator[plait.ProcessPoolExecutor]:
         yield pool
 
 
+@pytest.fixture(params=["rings", "pipes", "threads"])
+def any_pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    if request.param == "pipes":
+        monkeypatch.setenv("PLAIT_START", "spawn")
+    kind = plait.ThreadPoolExecutor if request.param == "threads" else plait.ProcessPoolExecutor
+    with kind(1) as pool:
+        yield pool
+
+
 def _raise(*_: object) -> Any:
     raise ValueError("raised by unpickling")
 
@@ -40,9 +49,9 @@ def unreadable_at_two(n: int) -> Any:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_threads_share_a_map(pool: plait.ProcessPoolExecutor, ordered: bool) -> None:
+def test_threads_share_a_map(any_pool: Any, ordered: bool) -> None:
     for _ in range(20):
-        results = (pool.map if ordered else pool.imap_unordered)(square, range(5))
+        results = (any_pool.map if ordered else any_pool.imap_unordered)(square, range(5))
         taken: list[int] = []
         takers = [plait.Thread(target=taken.extend, args=(results,)) for _ in range(3)]
         for taker in takers:
@@ -64,13 +73,13 @@ def test_closing_a_map_ends_another_threads_wait(
     gate.open(1)
 
 
-def test_coroutines_share_a_map(pool: plait.ProcessPoolExecutor) -> None:
+def test_coroutines_share_a_map(any_pool: Any) -> None:
     async def take(results: Any, taken: list[int]) -> None:
         taken.extend([result async for result in results])
 
     async def main() -> list[int]:
         taken: list[int] = []
-        results = pool.map(square, range(7))
+        results = any_pool.map(square, range(7))
         takers = (take(results, taken) for _ in range(3))
         await asyncio.wait_for(asyncio.gather(*takers), PATIENCE)
         return taken

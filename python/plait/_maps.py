@@ -13,6 +13,8 @@ __all__ = ["MapResults", "PoolMap", "at_item"]
 
 # Windows does not end a wait for a lock on ^C: look up now and then.
 _LOOK_UP_S = 0.5 if os.name == "nt" else None
+# How often it is looked whether another thread is done with feeding, at least: seconds.
+_FEEDING_S = 0.05
 
 
 class _Slot(NamedTuple):
@@ -32,12 +34,14 @@ class PoolMap:
         self._deadline = deadline
         self._failure: BaseException | None = None  # the iterator's
         self._feeding = threading.Lock()
+        self._feeder: int | None = None  # the thread that has it, or had it last
         self._fed = 0
         self._submitted = self._arrived = self._taken = self._bytes = 0
         # By index, or by when they came.
         self._slots: dict[int, _Slot] = {}
         self._changed = threading.Condition(lock)
-        self._watcher: Callable[[], object] | None = None
+        # To be called when there is something to take, or nothing will come any more.
+        self._watchers: list[Callable[[], object]] = []
         self.is_started = self._is_closed = False
 
     # ---- the subclass's ----------------------------------------------------------------------
@@ -56,7 +60,7 @@ class PoolMap:
 
     def deliver(self, index: int, decode: Callable[[], object], is_error: bool, size: int) -> None:
         """An item's result is there."""
-        watcher = None
+        watchers: list[Callable[[], object]] = []
         with self._changed:
             self._slots[index if self._is_ordered else self._arrived] = _Slot(
                 decode, is_error, size
@@ -64,18 +68,23 @@ class PoolMap:
             self._arrived += 1
             self._bytes += size
             if self._taken in self._slots:
-                watcher, self._watcher = self._watcher, None
+                watchers, self._watchers = self._watchers, []
                 self._changed.notify_all()
-        if watcher is not None:
+        for watcher in watchers:
             watcher()
 
     # ---- items -------------------------------------------------------------------------------
 
     def feed(self, *, everything: bool = False) -> bool:
-        """Sends items out: up to the window, or all. False: another thread is at it, or this
-        very one, from inside of the user's iterator."""
-        if not self._feeding.acquire(blocking=False):
-            return False
+        """Sends items out: up to the window, or all, then waiting for another thread that is at
+        it. False: another one is, or this very one, from inside of the user's iterator."""
+        me = threading.get_ident()
+        while not self._feeding.acquire(blocking=False):
+            if not everything or self._feeder == me:
+                return False
+            with self._changed:
+                self._changed.wait(_FEEDING_S)
+        self._feeder = me
         try:
             self._feed(everything)
         except BaseException:
@@ -87,10 +96,24 @@ class PoolMap:
             with self._changed:
                 self._fed += 1
                 self._changed.notify_all()
+            self._tell_if_over()
         return True
 
     def _on_its_way(self) -> int:
         return self._submitted - self._taken
+
+    def _is_over(self) -> bool:
+        return self._items is None and not self._feeding.locked() and not self._on_its_way()
+
+    def _tell_if_over(self) -> None:
+        """Has all who wait look again, once nothing will come any more."""
+        if not self._is_closed and not self._is_over():
+            return
+        with self._changed:
+            watchers, self._watchers = self._watchers, []
+            self._changed.notify_all()
+        for watcher in watchers:
+            watcher()
 
     # ---- results -----------------------------------------------------------------------------
 
@@ -121,7 +144,7 @@ class PoolMap:
                 self._wait()
 
     def _wait(self) -> None:
-        if self._taken in self._slots or self._is_closed:
+        if self._taken in self._slots or self._is_closed or self._is_over():
             return
         patience = _LOOK_UP_S
         if self._deadline is not None:
@@ -141,6 +164,7 @@ class PoolMap:
                 self._bytes -= slot.size
                 del self._slots[self._taken - 1]
         if slot is not None:
+            self._tell_if_over()
             try:
                 value: Any = slot.take()
                 if slot.is_error:
@@ -150,8 +174,7 @@ class PoolMap:
                     self.close()  # as the standard library's: what comes after is not wanted
                 raise
             return (value,)
-        is_used_up = not self._feeding.locked() and self._items is None
-        if not is_used_up or self._on_its_way():
+        if not self._is_over():
             return None
         self.close()
         failure, self._failure = self._failure, None
@@ -160,9 +183,9 @@ class PoolMap:
     def notify(self, callback: Callable[[], object]) -> bool:
         """See `plait._pool_engine.Results`."""
         with self._changed:
-            if self._taken in self._slots:
+            if self._taken in self._slots or self._is_closed or self._is_over():
                 return False
-            self._watcher = callback
+            self._watchers.append(callback)
             return True
 
     def close(self) -> None:
@@ -171,7 +194,7 @@ class PoolMap:
             if self._is_closed:
                 return
             self._is_closed = True
-            self._changed.notify_all()
+        self._tell_if_over()
         self._has_ended()
 
 
