@@ -33,6 +33,9 @@ NOT_PIPED = {
     "workers take longer to start than it leaves them to live": [
         "faults/test_pool_hard.py::test_workers_are_killed_from_outside_at_random"
     ],
+    "the thread that writes is the one that answers": [
+        "test_pool_output.py::test_a_stdout_that_uses_the_pool"
+    ],
 }
 
 
@@ -67,7 +70,7 @@ def die(*_: object) -> None:
     "names",
     [
         ["test_executors.py", "test_future.py", "test_pool.py"],
-        ["test_pool_main.py", "test_pool_values.py"],
+        ["test_pool_main.py", "test_pool_maps.py", "test_pool_output.py", "test_pool_values.py"],
         pytest.param(["faults/test_pool_hard.py"], marks=pytest.mark.slow),
     ],
     ids=" ".join,

@@ -262,6 +262,8 @@ class Pool:
         data = _byvalue.dumps(function, name="fn")
         defined = Definition("function", next(self._numbers), name, data)
         if keep:
+            if len(self._known) > 200:  # lambdas in a loop
+                self._known.clear()
             self._known[id(function)] = function, defined, watch
         return defined
 
