@@ -248,6 +248,7 @@ def _report(
         scaling=insights.scaling if insights else None,
         printed=max(entry.printed for entry in entries),
         tolerance=plan.tolerance,
+        bound_inferred=insights.bound.inferred if insights else False,
     )
     return replace(report, verdict=write_verdict(report))
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from .sessions import AT_ONCE, Job, Session
 
 __all__ = ["CoroutineSession", "TokioSession", "UvloopSession"]
+
+
+T = TypeVar("T")
 
 
 class CoroutineSession(Session):
@@ -29,6 +34,10 @@ class CoroutineSession(Session):
     @property
     def lanes(self) -> int:
         return 1
+
+    @property
+    def one_by_one(self) -> bool:  # type: ignore[override]
+        return self.job.task_is_coroutine and self.workers == 1
 
     @property
     def threads(self) -> list[int]:
@@ -58,8 +67,22 @@ class CoroutineSession(Session):
     async def _all(self, takers: list[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*takers)
 
+    async def _map_for(self, seconds: float) -> tuple[int, float]:
+        start = time.perf_counter()
+        for done, item in enumerate(itertools.cycle(self.job.items), 1):
+            await self._task(item)
+            if (spent := time.perf_counter() - start) >= seconds:
+                return done, spent
+        return 0, 0.0  # there are no items
+
     def run(self) -> list[Any]:
-        future = asyncio.run_coroutine_threadsafe(self._map(), self._loop)
+        return self._wait_for(self._map())
+
+    def run_for(self, seconds: float) -> tuple[int, float]:
+        return self._wait_for(self._map_for(seconds))
+
+    def _wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except AT_ONCE:

@@ -76,9 +76,10 @@ class Guard:
         try:
             before = pickle.loads(self._pickled)
             # Equal content may be pickled in other ways, such as sets.
-            return first_difference(before, self._items)
+            found = first_difference(before, self._items)
         except Exception:
             return "its pickle is another one"
+        return found if found is None or found.decided else "its pickle is another one"
 
 
 class _Sink(io.TextIOBase):

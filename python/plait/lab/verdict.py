@@ -24,6 +24,15 @@ _MEANINGS = {
 }
 
 
+_NOT_SEEN = (
+    "It is bound by the CPU. If it holds the GIL, as Python code does (inferred: nobody could "
+    "look), threads take turns, and only processes or native code can use a second core."
+)
+_NO_GIL = (
+    "It is bound by the CPU, and this interpreter runs without a GIL, so threads can use a second "
+    "core too."
+)
+
 _THREADS = ("threading", "futures.thread", "plait.thread")
 _PROCESSES = ("multiprocessing", "futures.process", "plait.process", "joblib", "dask")
 
@@ -58,7 +67,7 @@ def write_verdict(report: Report) -> str:
     task = "1 task" if report.items == 1 else f"{report.items:,} tasks"
     parts = [
         f"{report.what}: {task} took {seconds(serial.wall_s)} serially; {report.bound_why}.",
-        _MEANINGS[report.bound],
+        _meaning(report),
     ]
     if report.best == "serial":
         parts.append("Nothing beat the serial loop, start-up included.")
@@ -74,6 +83,14 @@ def write_verdict(report: Report) -> str:
     parts += [*_limits(report), _next(report)]
     parts += _doubts(report)
     return " ".join(part for part in parts if part)
+
+
+def _meaning(report: Report) -> str:
+    if report.bound == "cpu" and report.environment.get("gil") == "off":
+        return _NO_GIL
+    if report.bound == "cpu" and report.bound_inferred:
+        return _NOT_SEEN
+    return _MEANINGS[report.bound or "mixed"] if report.items else ""
 
 
 def _threads(rows: list[Row]) -> list[str]:
@@ -126,6 +143,10 @@ def _next(report: Report) -> str:
     best = report.best or ""
     native = next((cell for cell in report.cells[2:] if cell.wall_s), None)
     match report.bound:
+        case _ if not report.items:
+            return ""
+        case "cpu" if report.environment.get("gil") == "off" and best not in _THREADS:
+            return "To try next: threads with as many workers as cores; they share the input."
         case "cpu" if native is None:
             if best in _PROCESSES:
                 return "To try next: a compiled kernel for the inner loop (plait.map takes one)."
