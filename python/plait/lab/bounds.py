@@ -21,7 +21,12 @@ _LARGE = 1 << 24
 
 
 def find_bound(
-    serial: Entry, task_s: float, dispatch: float, seen: Profile | None, has_gil: bool
+    serial: Entry,
+    task_s: float,
+    dispatch: float,
+    seen: Profile | None,
+    has_gil: bool,
+    again: bool = False,
 ) -> Bound:
     """Decide, from the serial run.
 
@@ -31,8 +36,11 @@ def find_bound(
         dispatch: the measured cost of handing one task to a thread and back, in seconds.
         seen: what sampling saw the tasks do; None if nobody could look.
         has_gil: whether the interpreter has a GIL.
+        again: whether that is by running them again and again, rather than by serial's runs.
     """
     kind, why = _bound_of(serial, task_s, dispatch, seen, has_gil)
+    if kind == "overhead" and again:
+        why += ", both done again and again"
     crowded = statistics.median(cost.preempted / cost.wall for cost in serial.costs)
     return Bound(kind, why, crowded, kind == "cpu" and has_gil and seen is None)
 

@@ -105,7 +105,7 @@ def measured(session: Session) -> Iterator[Cost]:
     cost.cpu = process + children
     if pids:
         cost.worker_cpu = children
-    elif session.one_by_one:
+    elif session.by_threads_alone:
         cost.worker_cpu = workers
         in_here = 0.0 if isinstance(session, SerialSession) else thread
         cost.beside = max(0.0, process - workers - in_here) + _reaped() - reaped

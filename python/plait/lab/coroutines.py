@@ -24,6 +24,8 @@ class CoroutineSession(Session):
     A thread of its own, because the caller's may already run a loop, as in Jupyter.
     """
 
+    by_threads_alone = True
+
     def __init__(self, job: Job, workers: int, task: Callable[[Any], Awaitable[Any]]) -> None:
         super().__init__(job, workers)
         self._task = task
@@ -34,10 +36,6 @@ class CoroutineSession(Session):
     @property
     def lanes(self) -> int:
         return 1
-
-    @property
-    def one_by_one(self) -> bool:  # type: ignore[override]
-        return self.job.task_is_coroutine and self.workers == 1
 
     @property
     def threads(self) -> list[int]:
@@ -120,6 +118,8 @@ class UvloopSession(CoroutineSession):
 
 class TokioSession(CoroutineSession):
     """The same, gathered by `plait.aio`; the tasks await Rust futures."""
+
+    by_threads_alone = False  # those run on tokio's
 
     async def _all(self, takers: list[Coroutine[Any, Any, None]]) -> None:
         from .. import aio

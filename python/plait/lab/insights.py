@@ -50,10 +50,11 @@ def find_insights(entries: list[Entry], job: Job, workers: int, hurried: bool = 
     serial_s = serial.median("wall")
     has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     seen: Profile | None = None
-    dispatch, task_s = dispatch_cost(), _task_seconds(serial, job)
+    dispatch, again = dispatch_cost(), _tiny_task(serial, job)
+    task_s = again if again is not None else serial_s / max(1, len(job.items))
     if task_s >= dispatch and serial_s < _PROFILED_S:
         seen = _look_at(serial, job)
-    bound = find_bound(serial, task_s, dispatch, seen, has_gil)
+    bound = find_bound(serial, task_s, dispatch, seen, has_gil, bool(again))
     cores = min(workers, cpu_count())
     most = ceiling(cores) if cores > 1 else None
     if bound.kind in ("cpu", "cpu-nogil") and cores > 1 and most is not None:
@@ -71,17 +72,16 @@ def find_insights(entries: list[Entry], job: Job, workers: int, hurried: bool = 
     return Insights(bound, waits, most, _break_even(entries, workers), scaling)
 
 
-def _task_seconds(serial: Entry, job: Job) -> float:
-    """What a task takes in the serial loop.
+def _tiny_task(serial: Entry, job: Job) -> float | None:
+    """What a task takes, if serial's run is too short to tell; 0 if there are none.
 
-    A few that are tiny are done before the caches are warm, or the clock has moved: those are
+    A few that are tiny are done before the caches are warm, or the clock has moved: they are
     run round and round, as `dispatch_cost` runs what it is compared with.
     """
-    tasks, spent = len(job.items), serial.median("wall")
-    if spent < _TINY_S:
-        again = _with_serial(serial, job, lambda session: session.run_for(_AGAIN_S))
-        tasks, spent = again or (tasks, spent)
-    return spent / max(1, tasks)
+    if serial.median("wall") >= _TINY_S:
+        return None
+    found = _with_serial(serial, job, lambda session: session.run_for(_AGAIN_S))
+    return found[1] / max(1, found[0]) if found is not None else None
 
 
 def _look_at(serial: Entry, job: Job) -> Profile | None:

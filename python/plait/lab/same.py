@@ -369,7 +369,10 @@ def _cell_contents(cell: Any) -> Any:
 
 
 def _cannot(one: Any) -> Verdict:
-    return Verdict(f"two {type(one).__name__} objects cannot be compared", decided=False)
+    words = f"two {type(one).__name__} objects cannot be compared"
+    if isinstance(one, types.GeneratorType):
+        words += " (a list can)"
+    return Verdict(words, decided=False)
 
 
 def _one_simple_kind(one: Iterable[Any], other: Iterable[Any]) -> bool:

@@ -24,8 +24,18 @@ def openers_of_numpy(
     numpy = sys.modules.get("numpy")
     if numpy is None or not hasattr(numpy, "sctypeDict"):
         return {}
-    kinds = _kinds(numpy)
-    return {**dict.fromkeys(kinds, of_array), numpy.float64: of_float}
+    found = {**dict.fromkeys(_kinds(numpy), of_array), numpy.float64: of_float}
+    if (masked := getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)) is not None:
+        found[masked] = _masked
+    return found
+
+
+def _masked(one: Any, other: Any) -> Iterator[Any]:
+    """By what counts of a masked array: other attributes are made when they are asked for."""
+    numpy: Any = sys.modules["numpy"]
+    yield numpy.ma.getdata(one), numpy.ma.getdata(other), ""
+    yield numpy.ma.getmaskarray(one), numpy.ma.getmaskarray(other), ".mask"
+    yield one.fill_value, other.fill_value, ".fill_value"
 
 
 @functools.cache

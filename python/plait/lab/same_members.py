@@ -72,8 +72,10 @@ def pair_members(
                 return iter([closest])
             if id(key) in nearly:
                 return iter([(key, nearly[id(key)], keys)])
+            if unsure:
+                return Verdict("cannot be compared: members that equal no other", decided=False)
             what = "key" if keys else "member"
-            return Verdict(f"{what} {abbreviate(key)} expected, and missing", decided=not unsure)
+            return Verdict(f"{what} {abbreviate(key)} expected, and missing")
     for mate in mates:
         what = "key" if keys else "member"
         return Verdict(f"{what} {abbreviate(mate)} is not expected")

@@ -70,8 +70,8 @@ class Job:
 class Session:
     """What all have in common; the simplest, `SerialSession`, is the reference."""
 
-    #: Whether it is serial's: one worker in this process that does one task after another.
-    one_by_one = False
+    #: Whether `threads` do all the work, so that their CPU clocks tell all of it.
+    by_threads_alone = False
     #: Whether ``run`` gives the combined value rather than a list of the tasks' results.
     combined = False
 
@@ -128,7 +128,7 @@ class Session:
 class SerialSession(Session):
     """One after another, in the calling thread."""
 
-    one_by_one = True
+    by_threads_alone = True
 
     @property
     def lanes(self) -> int:

@@ -8,7 +8,8 @@ by the kernel's account of who was ready to run. What is inferred from these is 
   Where it saw too little: a task that is off the CPU waits. In the serial run there is nobody to
   share a GIL with: what it waits for there, it waits for by itself, and `profile` saw whether in
   a lock or elsewhere. Where it could not look, that is inferred, too.
-  Whatever threads wait for in tasks beyond that, they waited for the GIL.
+  Whatever threads wait for in tasks beyond that, they waited for the GIL, as long as others can
+  have had it; or for the same, which took longer.
 - A worker outside of tasks that is neither pickling nor done for this run waits for its next
   task, or a result to be taken: queueing.
 """
@@ -131,7 +132,15 @@ def find_shares(
             own = min(in_tasks - delayed, waits.seconds)
             wait(own)
             rest = in_tasks - delayed - own
-            found["gil_wait" if kind == "thread" and waits.has_gil else "lock_wait"] += rest
+            if kind == "thread" and waits.has_gil:
+                # Nobody waits for the GIL for longer than the others can have had it.
+                gil = min(rest, (lanes - 1) * (cost.busy_cpu + delayed))
+                found["gil_wait"] += gil
+                rest -= gil
+            if waits.seconds > 0:
+                wait(rest)  # what they wait for by themselves takes longer
+            else:
+                found["lock_wait"] += rest
         # What is left between tasks, and what other programs made wait.
         found["queueing"] = max(0.0, running - sum(found.values()) + found["startup"])
         inferred = ("queueing",) if split else ("gil_wait", "io_wait", "lock_wait", "queueing")
