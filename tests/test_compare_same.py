@@ -382,7 +382,7 @@ def test_numpy_arrays_and_scalars():
     for value in (
         *(floats, floats[::2], numpy.asfortranarray(big), array_of(3.5), array_of([])),
         *(array_of(["a", "b"]), array_of([{"a": NAN}], dtype=object), Point(floats)),
-        *(numpy.longdouble(NAN), array_of([1, NAN], dtype="g"), numpy.datetime64("NaT")),
+        *(numpy.longdouble(NAN), array_of([1, NAN], dtype="g"), numpy.datetime64("NaT", "s")),
         *(numpy.zeros(2, dtype=[("a", "i1"), ("o", "O")]), numpy.float32(NAN), numpy.str_("x")),
         *(numpy.ma.array([1, 2], mask=[0, 1]), numpy.dtype("f4"), numpy.add),
         numpy.zeros(3, dtype=numpy.dtype([("a", "i1"), ("b", "f8")], align=True)),
