@@ -29,6 +29,8 @@ LIMIT_S = 30.0
 # A model is run again, up to so many times as often as was asked for, for at most so many
 # seconds, while the middle half of its runs is wider than this share of their median.
 MORE, MORE_S, SETTLED = 3, 6.0, 0.05
+# Results of these cannot change: large ones needn't be kept to see whether they do.
+_FIXED = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _DIFFERS = "refused, its result differs from serial's"
 # Tasks that are rehearsed in a process of its own under serial for longer aren't under others.
 REHEARSAL_S = 6.0
@@ -299,7 +301,7 @@ class Rounds:
         serial = self._entries[0]
         if entry is serial and number == 0:
             self._expected = turn
-            if self._job.guarded:
+            if self._job.guarded and not set(map(type, turn.results or ())) <= _FIXED:
                 self._kept = Guard(turn.results)
         elif (
             # Results that are one object in all runs, such as a list that grows, seem equal.
