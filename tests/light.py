@@ -36,6 +36,12 @@ def pass_gate(path: str, value: Any = None) -> Any:
     return value
 
 
+def note_and_pass_gate(note: str, path: str) -> str:
+    with open(note, "a") as file:
+        file.write("once ")
+    return pass_gate(path, "passed")
+
+
 def first_waits(item: Any) -> Any:
     return pass_gate(item, "waited") if isinstance(item, str) else item
 

@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import plait
@@ -28,6 +29,7 @@ from light import (
     get_state,
     kill_me,
     length_of_new,
+    note_and_pass_gate,
     pass_gate,
     square,
 )
@@ -282,6 +284,23 @@ def test_cancelling_what_runs(pool: plait.ProcessPoolExecutor, gate: Gate) -> No
     assert not done.cancel(running=True)
 
 
+def test_cancelling_what_has_just_ended_leaves_the_next_task_alone(
+    gate: Gate, tmp_path: Path
+) -> None:
+    with plait.ProcessPoolExecutor(1) as pool:
+        assert pool.submit(square, 1).result(PATIENCE) == 1
+        for number in range(20):
+            began = tmp_path / str(number)
+            first = [pool.submit(square, 3) for _ in range(3)]
+            second = pool.submit(note_and_pass_gate, str(began), gate.path)
+            until(began.exists)
+            assert not first[-1].cancel(running=True)
+            gate.open(1)
+            assert second.result(PATIENCE) == "passed"
+            assert [future.result(PATIENCE) for future in first] == [9, 9, 9]
+            assert began.read_text() == "once "
+
+
 def test_a_dead_worker_is_described(pool: plait.ProcessPoolExecutor) -> None:
     with pytest.raises(WorkerDied, match=r"_exit\(3\).*exit code 3") as caught:
         pool.submit(os._exit, 3).result(PATIENCE)
@@ -478,42 +497,3 @@ def test_context_variables_that_change_while_tasks_wait(pool: plait.ProcessPoolE
 
     futures = [contextvars.copy_context().run(submit, number) for number in range(300)]
     assert [future.result(PATIENCE) for future in futures] == [str(n) for n in range(300)]
-
-
-# ---- what tasks print ----
-
-
-def print_letters(count: int) -> None:
-    print("é" * count)
-
-
-def test_a_result_comes_after_what_was_printed_before_it(
-    pool: plait.ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(10):
-        stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-        monkeypatch.setattr(sys, "stdout", stream)
-        futures = [pool.submit(print_letters, 20_000) for _ in range(3)]
-        for future in futures:
-            future.result(PATIENCE)
-        printed = stream.buffer.getvalue().decode()
-        monkeypatch.undo()
-        assert printed.count("é") == 60_000
-        assert len(printed) == 60_003
-
-
-def print_without_end() -> None:
-    while True:
-        print("more")
-
-
-def test_who_prints_without_end_holds_nothing_up(
-    pool: plait.ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-    late = pool.options(timeout=0.5).submit(print_without_end)
-    assert list(pool.map(square, range(20))) == [n * n for n in range(20)]
-    with pytest.raises(TimeoutError):
-        late.result(0.1)
-    with pytest.raises(TaskTimeout):
-        late.result(PATIENCE)

@@ -183,7 +183,25 @@ def test_executors_tell_where_their_tasks_ran() -> None:
     assert len(arrows) == 5
     kinds = {lane.id: lane.kind for lane in t.lanes}
     assert {kinds[arrow.to_lane] for arrow in arrows} == {"thread"}
-    assert all(arrow.at_s <= arrow.to_s for arrow in arrows)
+    assert all(arrow.at_s <= arrow.to_s < (arrow.end_s or 0) for arrow in arrows)
+
+
+def test_a_process_pool_tells_where_its_tasks_ran() -> None:
+    with trace() as t, plait.ProcessPoolExecutor(2) as pool:
+        assert list(pool.map(double, range(6), chunksize=2)) == [0, 2, 4, 6, 8, 10]
+        assert pool.submit(double, 3).result(PATIENCE) == 6
+    arrows = [arrow for arrow in t.arrows if arrow.name == "double"]
+    assert len(arrows) == 4  # three chunks, one task
+    lanes = {lane.id: lane for lane in t.lanes}
+    assert {lanes[arrow.lane].pid for arrow in arrows} == {os.getpid()}
+    assert os.getpid() not in {lanes[arrow.to_lane].pid for arrow in arrows}
+    assert {lanes[arrow.to_lane].kind for arrow in arrows} == {"process"}
+    waits = [s for s in spans_of(t, "MainProcess") if s.name == "waits for a result"]
+    assert sum(s.end_s - s.start_s for s in waits) > 0.02
+    assert {s.state for s in waits} == {"idle"}
+    for arrow in arrows:
+        assert arrow.end_s is not None
+        assert arrow.at_s <= arrow.to_s < arrow.end_s
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "plait"])
@@ -323,7 +341,7 @@ def known() -> Trace:
         Span("lock", two.id, 0.25, 1.0, "wait_lock", "MainProcess"),
         Span("asyncio.sleep", task.id, 0.5, 1.0, "sleep"),
     )
-    return Trace(Timeline((one, two, task), spans, (Arrow("work", one.id, 0.0, two.id, 0.1),)))
+    return Trace(Timeline((one, two, task), spans, (Arrow("work", one.id, 0.0, two.id, 0.1, 0.2),)))
 
 
 def test_perfetto(known: Trace, tmp_path: Path) -> None:
@@ -342,6 +360,7 @@ def check_chrome(data: dict[str, Any]) -> None:
     assert set(data) <= {"traceEvents", "displayTimeUnit", "otherData"}
     assert data["displayTimeUnit"] in ("ms", "ns")
     flows: dict[int, list[tuple[str, float]]] = {}
+    work: dict[int, list[tuple[str, float]]] = {}
     named = set()
     for event in data["traceEvents"]:
         assert isinstance(event["pid"], int)
@@ -358,12 +377,14 @@ def check_chrome(data: dict[str, Any]) -> None:
             if event["name"] == "thread_name":
                 named.add((event["pid"], event["tid"]))
         else:
-            assert event["ph"] in ("s", "f")
-            assert event["ph"] == "s" or event["bp"] == "e"
-            flows.setdefault(event["id"], []).append((event["ph"], event["ts"]))
-    for flow in flows.values():
+            assert event["ph"] in ("s", "f", "b", "e")
+            assert event["ph"] != "f" or event["bp"] == "e"
+            assert event["cat"] == ("start" if event["ph"] in "sf" else "work")
+            of = flows if event["ph"] in "sf" else work
+            of.setdefault(event["id"], []).append((event["ph"], event["ts"]))
+    for flow in (*flows.values(), *work.values()):
         (first, at), (second, then) = flow
-        assert (first, second) == ("s", "f")
+        assert (first, second) in (("s", "f"), ("b", "e"))
         assert at <= then
 
 

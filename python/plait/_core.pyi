@@ -940,7 +940,8 @@ class PoolMap:
         """
     def notify(self, /, callback: Any) -> bool:
         """
-        Has `callback` called, by any thread, when the next result is there; False: it is.
+        Has `callback` called, by any thread, when the next result is there, or none will come;
+        False: that is so now.
         """
     def poll(self, /) -> "tuple[object] | None":
         """
@@ -1376,7 +1377,7 @@ class Sampler:
         """
         How often it has looked, and the CPU time of that, in nanoseconds.
         """
-    def name(self, /, kind: SupportsIndex, number: SupportsIndex, text: str) -> None:
+    def name(self, /, number: SupportsIndex, text: str) -> None:
         """
         Notes what a number that records name stands for; its first 96 bytes.
         """

@@ -163,6 +163,8 @@ class Helpers:
         if known is not None and known[1] == data:
             return known[2]
         defined = self._give(function, name, None, False)
+        if len(self._volatile) > 100:  # lambdas in a loop
+            self._volatile.clear()
         self._volatile[id(function)] = function, data, defined
         return defined
 

@@ -24,7 +24,7 @@ __all__ = ["FOLDER", "Task", "Tracing", "begin_child", "current", "label_of"]
 
 FOLDER = "PLAIT_TRACE"  # the environment variable that names the folder of a trace: and its hz
 
-# Kinds of records; the sampler's are SPAN, THREAD and LOCK.
+# Kinds of records, as in src/trace; the sampler's are SPAN, THREAD and LOCK.
 SPAN, THREAD, LOCK, NAME, WORK, SUBMIT, START, STEP, PAUSE, LOOK, TASK, IDENT, CHILD, OWN = range(
     1, 15
 )
@@ -77,7 +77,7 @@ class Tracing:
         found = self._names.get(text)
         if found is None:
             found = self._names[text] = next(self._numbers)
-            self.sampler.name(NAME, found, text)
+            self.sampler.name(found, text)
         return found
 
     def flow(self) -> int:

@@ -20,6 +20,7 @@ use super::publish::Watch;
 use crate::os::{LOOK_UP, Woken, is_main_thread};
 use crate::python::above_python;
 use crate::sync::graph::watch::{looked_up, or_running};
+use crate::trace::waits::Wait;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTraceback;
@@ -303,6 +304,7 @@ impl Core {
         if self.is_done() || self.view().is_assigned() {
             return Ok(());
         }
+        let _traced = Wait::for_result();
         match self.source() {
             Some(source) => source.wait(py, self, deadline),
             None => self.wait_done(py, deadline).map(drop),

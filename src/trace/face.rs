@@ -84,17 +84,9 @@ impl PySampler {
     }
 
     /// Notes what a number that records name stands for; its first 96 bytes.
-    fn name(&self, kind: u8, number: u64, text: &str) {
-        let words = text
-            .as_bytes()
-            .chunks(8)
-            .map(|bytes| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-        let words: Vec<u64> = words.take(12).collect();
-        let tid = crate::os::seat().native.unsigned_abs();
-        for (state, words) in (0..).zip(words.chunks(3)) {
-            let word = |at: usize| words.get(at).copied().unwrap_or(0);
-            let (began, ended, b) = (word(0), word(1), word(2));
-            self.sampler.note(Record { kind, began, ended, tid, state, a: number, b });
+    fn name(&self, number: u64, text: &str) {
+        if let Some(tape) = self.sampler.tape() {
+            tape.name(number, text, crate::os::seat().native.unsigned_abs());
         }
     }
 

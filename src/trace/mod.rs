@@ -6,6 +6,7 @@
 //! - `gil`: who holds the GIL; `runtime`: where in the interpreter's memory that is written;
 //! - `tape`: where all that is noted, per-thread blocks of one bounded ring in a file, so that
 //!   what a killed process noted is there too;
+//! - `tasks`: process pools note which task was submitted and begun where;
 //! - `waits`: plait's own locks note who waited for which of them, and who had it.
 
 #[cfg(target_os = "linux")]
@@ -18,6 +19,8 @@ pub mod proc;
 pub mod sampler;
 #[cfg(target_os = "linux")]
 pub mod tape;
+#[cfg(target_os = "linux")]
+pub mod tasks;
 #[cfg(target_os = "linux")]
 pub mod verdict;
 pub mod waits;

@@ -19,6 +19,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Mutex;
@@ -35,6 +36,9 @@ const LIMIT: usize = 3;
 const BEGAN: usize = 4;
 const ENDED: usize = 5;
 const FIXED: usize = 6;
+
+/// The kind of a record that names a number, as in `plait._tracing`.
+const NAME: u8 = 4;
 
 const WORDS: usize = 6;
 const BLOCK: u64 = 16;
@@ -61,6 +65,8 @@ pub struct Tape {
     capacity: u64,
     number: u64,
     generation: u64,
+    /// Texts that Rust's records name, by their numbers.
+    names: Mutex<HashMap<String, u64>>,
 }
 
 // SAFETY: the mapping belongs to no thread, and all of it is reached by atomics.
@@ -89,8 +95,8 @@ impl Tape {
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, access, flags, &file, 0) }?;
         let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         let start = start.cast_const().cast();
-        let file = Mutex::new(file);
-        let tape = Self { file, start, bytes, capacity, number, generation: generation() };
+        let (file, names) = (Mutex::new(file), Mutex::default());
+        let tape = Self { file, start, bytes, capacity, number, generation: generation(), names };
         tape.reserve(PIECE.min(capacity))?;
         tape.word(PID).store(u64::from(std::process::id()), Ordering::Relaxed);
         tape.word(BEGAN).store(began, Ordering::Relaxed);
@@ -163,6 +169,32 @@ impl Tape {
         put(4, record.a);
         put(5, record.b);
         self.word(at).store(number << 8 | u64::from(record.kind), Ordering::Release);
+    }
+
+    /// Notes what a number that records name stands for; the text's first 96 bytes.
+    pub fn name(&self, number: u64, text: &str, tid: u32) {
+        let words = text
+            .as_bytes()
+            .chunks(8)
+            .map(|bytes| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        let words: Vec<u64> = words.take(12).collect();
+        for (state, words) in (0..).zip(words.chunks(3)) {
+            let word = |at: usize| words.get(at).copied().unwrap_or(0);
+            let (began, ended, b) = (word(0), word(1), word(2));
+            self.note(Record { kind: NAME, began, ended, tid, state, a: number, b });
+        }
+    }
+
+    /// A number that stands for a text on this tape; none that Python gives.
+    pub fn number_of(&self, text: &str, tid: u32) -> u64 {
+        let mut names = locked(&self.names);
+        if let Some(number) = names.get(text) {
+            return *number;
+        }
+        let number = 1 << 40 | names.len() as u64;
+        names.insert(text.to_owned(), number);
+        self.name(number, text, tid);
+        number
     }
 
     pub fn end(&self, at: u64) {

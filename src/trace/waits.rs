@@ -1,4 +1,5 @@
-//! Plait's own locks tell a trace who waited for which of them, and who had it.
+//! Plait's own locks tell a trace who waited for which of them, and who had it; futures and maps,
+//! who waited for a result.
 //!
 //! Only waits come here, so a mutex may be taken; while nothing is traced, one load is all.
 
@@ -28,13 +29,32 @@ pub fn note_on(tape: Option<Arc<Tape>>) {
     *TAPE.lock() = tape;
 }
 
+/// Notes what `make` gives, if something is traced.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(super) fn note(make: impl FnOnce(&Tape) -> Record) {
+    if TRACED.load(Ordering::Relaxed)
+        && let Some(tape) = &*TAPE.lock()
+    {
+        tape.note(make(tape));
+    }
+}
+
 /// A wait that has begun; it ends when this is dropped.
 pub struct Wait {
     #[cfg(target_os = "linux")]
     record: Record,
 }
 
+/// What is waited for that is no lock: what a task returns.
+const RESULT: &str = "result";
+
 impl Wait {
+    /// This thread begins to wait for a task's result.
+    pub fn for_result() -> Option<Self> {
+        Self::begin(RESULT, 0, None, Party::this_thread())
+    }
+
     /// `None`: nothing is traced.
     #[inline]
     pub fn begin(
@@ -54,7 +74,7 @@ impl Wait {
     #[cfg(target_os = "linux")]
     #[cold]
     fn noted(kind: &'static str, address: usize, owner: Option<Party>, who: Party) -> Self {
-        const KINDS: [&str; 9] = [
+        const KINDS: [&str; 10] = [
             "Lock",
             "RLock",
             "Event",
@@ -64,6 +84,7 @@ impl Wait {
             "Barrier",
             "RWLock",
             "Queue",
+            RESULT,
         ];
         let kind = KINDS.iter().position(|name| *name == kind).map_or(0, |at| at as u32 + 1);
         let tid = if who.is_thread() { crate::os::seat().native.unsigned_abs() } else { 0 };

@@ -24,7 +24,7 @@ _PROCESSOR = 8  # the sampler's own: ready, but without a processor
 _NO_STATE = 255
 _KINDS = [
     *("Lock", "RLock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"),
-    *("RWLock", "Queue"),
+    *("RWLock", "Queue", "result"),
 ]
 _NAMES = {
     "gil": "computes",
@@ -74,6 +74,7 @@ class _Tape:
         self.pauses: dict[int, list[tuple[int, ...]]] = defaultdict(list)
         self.submits: list[tuple[int, ...]] = []
         self.starts: list[tuple[int, ...]] = []
+        self.ends: dict[tuple[int, int], int] = {}  # of work: its thread, its begin -> its end
         self.workers: dict[int, bool] = {}  # tid -> is a thread of a Rust runtime
         self.system_names: dict[int, str] = {}
         self.idents: dict[int, tuple[int, int]] = {}  # tid -> its ident, its name's number
@@ -93,6 +94,8 @@ class _Tape:
                 by_task[kind][a].append(record)
             elif kind in lists:
                 lists[kind].append(record)
+            elif kind == t.WORK:
+                self.ends[tid, began] = ended
             elif kind == t.NAME:
                 parts[a][state] = b"".join(word.to_bytes(8, "little") for word in (began, ended, b))
             elif kind == t.THREAD:
@@ -312,6 +315,8 @@ def _with_lock(tape: _Tape, piece: _Piece, waits: list[tuple[int, ...]]) -> _Pie
         overlap = min(ended, piece.ended) - max(began, piece.began)
         if overlap * 2 > length:
             name = _KINDS[kind - 1] if 0 < kind <= len(_KINDS) else "lock"
+            if name == "result":
+                return piece._replace(name="waits for a result", state="idle")
             name = f"{name} at {a:#x}" if tid else name
             state: State = "wait_lock" if piece.state == "wait_lock" or b else piece.state
             return piece._replace(name=name, state=state, holder=tape.party(b) or piece.holder)
@@ -334,7 +339,9 @@ def _arrows(tapes: list[_Tape], began: int, ended: int) -> Iterator[Arrow]:
                 to_lane = f"{tape.pid}.{tid}"
                 label = tape.name(name) or source.name(record[6])
             if began <= record[1] <= at <= ended:
+                last = tape.ends.get((tid, at))
+                until = None if last is None or last > ended else (last - began) / 1e9
                 times = (record[1] - began) / 1e9, (at - began) / 1e9
                 lane = f"{source.pid}.{record[3]}"
-                found.append(Arrow(label or "start", lane, times[0], to_lane, times[1]))
+                found.append(Arrow(label or "start", lane, times[0], to_lane, times[1], until))
     return iter(sorted(found, key=lambda arrow: arrow.at_s))

@@ -87,6 +87,7 @@ class Arrow:
         at_s: when that was.
         to_lane: the id of the lane that ran it.
         to_s: when it began there.
+        end_s: when that work had ended; None: it had not, or that isn't known, as for a thread.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Arrow:
     at_s: float
     to_lane: str
     to_s: float
+    end_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,8 +198,8 @@ function draw(root, data) {
     context.strokeStyle = context.fillStyle = ink;
     context.globalAlpha = 0.55;
     let drawn = 0;
-    for (const [lane, at, toLane, then] of data.arrows) {
-      if (then < from || at > to || drawn > 1500) continue;
+    for (const [lane, at, toLane, then, , until] of data.arrows) {
+      if (Math.max(then, until) < from || at > to || drawn > 1500) continue;
       drawn += 1;
       const y = (row) => AXIS + row * ROW + ROW / 2;
       const [x0, y0, x1, y1] = [x(at), y(lane), x(then), y(toLane)];
@@ -212,6 +212,7 @@ function draw(root, data) {
       context.lineTo(x1 - 6, y1 - 3.5);
       context.lineTo(x1 - 6, y1 + 3.5);
       context.fill();
+      if (until >= then) context.fillRect(x1, y1 + BAR / 2 + 1, Math.max(x(until) - x1 - 1, 1), 2);
     }
     context.restore();
   }

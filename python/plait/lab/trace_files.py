@@ -172,6 +172,11 @@ def _events(trace: Trace) -> Iterator[dict[str, Any]]:
         ):
             pid, tid = places[lane_id]
             yield {**end, **flow, "ts": round(at * 1e6, 3), "pid": pid, "tid": tid}
+        if arrow.end_s is not None:
+            # The work itself, in a row of its own: what was seen of the thread cuts across it.
+            for phase, at in (("b", arrow.to_s), ("e", arrow.end_s)):
+                work = {"ph": phase, "name": arrow.name, "cat": "work", "id": number}
+                yield {**work, "ts": round(at * 1e6, 3), "pid": pid, "tid": tid}
 
 
 def notes(trace: Trace) -> list[str]:

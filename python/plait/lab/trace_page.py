@@ -48,7 +48,14 @@ def data_of(trace: Trace) -> dict[str, Any]:
         for span in trace.spans
     ]
     arrows = [
-        [lanes[a.lane], round(a.at_s * 1e6), lanes[a.to_lane], round(a.to_s * 1e6), number(a.name)]
+        [
+            lanes[a.lane],
+            round(a.at_s * 1e6),
+            lanes[a.to_lane],
+            round(a.to_s * 1e6),
+            number(a.name),
+            -1 if a.end_s is None else round(a.end_s * 1e6),
+        ]
         for a in trace.arrows
     ]
     return {

@@ -137,6 +137,7 @@ impl Shared {
             context: number_of(context.as_ref()),
             count: 1,
             memory: options.and_then(|options| options.memory).unwrap_or(0),
+            flow: 0,
         }
     }
 
@@ -253,6 +254,7 @@ struct Written<'a> {
 impl Drop for Written<'_> {
     fn drop(&mut self) {
         if self.shared.engine().written(self.output.worker, self.output.started_ns) {
+            self.shared.pool.board.users.ring();
             self.shared.pool.call_driver();
         }
     }

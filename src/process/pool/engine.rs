@@ -12,7 +12,7 @@
 //! `Duty` for the driver.
 
 use super::defined::Forgotten;
-use super::link::Link;
+use super::link::{Link, Stage};
 use super::shared::{Meter, now_ns};
 use super::state::{
     Chore, Definition, Duty, Lender, Output, Reason, Receiver, State, Task, Worker,
@@ -59,7 +59,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             last: None,
             chores: VecDeque::new(),
             outputs: VecDeque::new(),
-            is_writing: false,
+            writer: None,
             duties: VecDeque::new(),
             body: Vec::new(),
         };
@@ -88,6 +88,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             leaving_ns: None,
             doomed: None,
             burying: false,
+            exitcode: None,
             is_speaking: false,
             meter: Meter::default(),
             started_ns: now_ns(),
@@ -199,25 +200,18 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         true
     }
 
-    /// Whether a task has begun.
+    /// Whether a task is being run, or its outcome was not looked at yet.
     pub fn has_begun(&self, serial: u64) -> bool {
-        self.state().workers.values().any(|worker| {
-            let first = worker.sent.front();
-            first.is_some_and(|sent| {
-                sent.task.serial == serial && worker.link.is_claimed(sent.position)
-            })
-        })
+        let mut state = self.state();
+        let Some((_, worker, at)) = state.find(serial) else { return false };
+        worker.link.stage(worker.sent[at].position) != Stage::Sent
     }
 
     /// Ends a task that has begun, by ending its worker; false: it is not running (any more).
     pub fn stop(&self, serial: u64) -> bool {
         let mut state = self.state();
-        let is_at_it = |worker: &Worker<R, L::Block>| {
-            worker.sent.front().is_some_and(|sent| sent.task.serial == serial)
-        };
-        let found = state.workers.iter().find(|(_, worker)| is_at_it(worker));
-        let Some(key) = found.map(|(key, _)| *key) else { return false };
-        state.doom(key, Reason::Cancelled)
+        let Some((key, ..)) = state.find(serial) else { return false };
+        state.doom_task(&self.lender, key, serial, Reason::Cancelled)
     }
 
     /// Takes all tasks back that have not begun and that `which` names; their receivers are
@@ -274,7 +268,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         state.closed = true;
         let keys: Vec<u32> = state.workers.keys().copied().collect();
         for key in keys {
-            state.doom(key, Reason::Cancelled);
+            state.doom(&self.lender, key, Reason::Cancelled);
         }
     }
 
@@ -324,24 +318,29 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     /// none, or another thread is at one.
     pub fn next_output(&self) -> Option<Output> {
         let mut state = self.state();
-        if state.is_writing {
+        if state.writer.is_some() {
             return None;
         }
         let output = state.outputs.pop_front();
-        state.is_writing = output.is_some();
+        state.writer = output.as_ref().map(|_| std::thread::current().id());
         output
     }
 
-    /// True: the pool waited for nothing else.
-    pub fn written(&self, worker: u32, started_ns: u64) -> bool {
+    /// True: the pool waited for nothing else, or for this with what a worker did before it ended.
+    pub fn written(&self, key: u32, started_ns: u64) -> bool {
         let mut state = self.state();
-        state.is_writing = false;
-        if let Some(worker) = state.workers.get_mut(&worker)
-            && worker.started_ns == started_ns
-        {
+        state.writer = None;
+        let worker = state.workers.get_mut(&key).filter(|worker| worker.started_ns == started_ns);
+        let exitcode = worker.and_then(|worker| {
             worker.is_speaking = false;
+            worker.exitcode.take()
+        });
+        let is_last = state.closed && state.outputs.is_empty();
+        drop(state);
+        if let Some(exitcode) = exitcode {
+            self.ended(key, exitcode);
         }
-        state.closed && state.outputs.is_empty()
+        is_last || exitcode.is_some()
     }
 
     pub fn has_chores(&self) -> bool {
@@ -351,7 +350,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     /// Whether there is an output that somebody should write.
     pub fn has_outputs(&self) -> bool {
         let state = self.state();
-        !state.outputs.is_empty() && !state.is_writing
+        !state.outputs.is_empty() && state.writer.is_none()
     }
 
     pub fn has_duties(&self) -> bool {
@@ -361,7 +360,9 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
 
     /// Whether anything has arrived that nobody has looked at.
     pub fn has_mail(&self) -> bool {
-        self.state().workers.values_mut().any(Worker::has_mail)
+        let mut state = self.state();
+        let all = state.is_within_write();
+        state.workers.values_mut().any(|worker| worker.has_mail(all))
     }
 
     /// Whether a worker may hold results back for a while (see `station`).
@@ -391,7 +392,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             && state.outstanding == 0
             && state.workers.is_empty()
             && state.outputs.is_empty()
-            && !state.is_writing
+            && state.writer.is_none()
     }
 
     pub fn is_burying(&self, key: u32) -> bool {

@@ -219,6 +219,7 @@ impl ProcessPool {
             context: number_of(names[1].as_ref()),
             count: 1,
             memory: options.as_ref().and_then(|options| options.memory).unwrap_or(0),
+            flow: 0,
         };
         let task = Task {
             serial: 0,
@@ -275,7 +276,13 @@ impl ProcessPool {
             length,
         };
         let map = Arc::new(Map::new(Arc::clone(&self.shared), plan, items));
-        locked(&self.shared.maps).push(Arc::clone(&map));
+        let over: Vec<_> = {
+            let mut maps = locked(&self.shared.maps);
+            let over = maps.extract_if(.., |map| map.is_over()).collect();
+            maps.push(Arc::clone(&map));
+            over
+        };
+        over.iter().for_each(|over| self.shared.map_ended(over));
         let iterator = PoolMap { map };
         iterator.map.feed(py, false)?;
         Ok(iterator)

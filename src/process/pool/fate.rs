@@ -1,23 +1,31 @@
 //! What becomes of tasks when a worker has ended, or has to.
 
 use super::engine::Engine;
+use super::link::Stage;
 use super::message::{Head, next_item};
-use super::state::{Chore, Duty, Lender, Loss, Outcome, Reason, Receiver, Sent, State, Task};
+use super::state::{
+    Chore, Duty, Lender, Loss, Outcome, Reason, Receiver, Sent, State, Task, Worker,
+};
 use std::sync::Arc;
+
+/// A worker, and the place of a task in what it was sent.
+type Found<'a, R, L> = (u32, &'a mut Worker<R, <L as Lender>::Block>, usize);
 
 /// Workers in a row that die before they are ready until the pool gives up.
 const FALSE_STARTS: u32 = 3;
 
 impl<R: Receiver, L: Lender> Engine<R, L> {
-    /// A worker's process has ended and was reaped.
+    /// A worker's process has ended and was reaped. It is done with when all that it has printed
+    /// is written.
     pub fn ended(&self, key: u32, exitcode: i32) {
         let mut state = self.state();
-        // What it had still answered, whether or not there is time to write what it printed.
-        while state.workers.get_mut(&key).is_some_and(|worker| {
-            worker.is_speaking = false;
-            worker.has_mail()
-        }) && state.drain(self.lender()) > 0
+        while state.workers.get_mut(&key).is_some_and(|worker| worker.has_mail(false))
+            && state.drain(self.lender()) > 0
         {}
+        if let Some(worker) = state.workers.get_mut(&key).filter(|worker| worker.is_speaking) {
+            worker.exitcode = Some(exitcode);
+            return;
+        }
         let Some(worker) = state.workers.remove(&key) else { return };
         let current = worker.link.current();
         let was_ready = worker.link.is_ready();
@@ -143,26 +151,60 @@ impl<R: Receiver, L: Lender> State<R, L> {
         task.blocks.into_iter().for_each(|block| lender.release(block));
     }
 
+    /// The worker that a task was sent to, and its place there.
+    pub(super) fn find(&mut self, serial: u64) -> Option<Found<'_, R, L>> {
+        self.workers.iter_mut().find_map(|(key, worker)| {
+            let at = worker.sent.iter().position(|sent| sent.task.serial == serial)?;
+            Some((*key, worker, at))
+        })
+    }
+
     /// Has a worker killed for the item that it is at; what it has not begun goes to others.
-    /// False: it is being killed already.
-    pub(super) fn doom(&mut self, key: u32, reason: Reason) -> bool {
-        let Some(worker) = self.workers.get_mut(&key) else { return false };
-        if worker.doomed.is_some() {
+    /// False: it has ended, or is being killed already.
+    pub(super) fn doom(&mut self, lender: &L, key: u32, reason: Reason) -> bool {
+        self.unload(lender, key, 1);
+        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.lives()) else {
+            return false;
+        };
+        let at = worker.sent.front().map_or((0, 0), |sent| (sent.task.serial, sent.answered));
+        worker.doomed = Some((at.0, at.1, reason));
+        self.duties.push_back(Duty::Kill(key));
+        true
+    }
+
+    /// Has a worker killed for a task. False: it is not at it (any more).
+    pub(super) fn doom_task(&mut self, lender: &L, key: u32, serial: u64, reason: Reason) -> bool {
+        let found = self.find(serial).map(|(_, _, at)| at);
+        let Some(at) = found else { return false };
+        // First nothing else may begin there: the kill must not hit another task.
+        self.unload(lender, key, at + 1);
+        // What it has answered meanwhile was not ended.
+        self.drain(lender);
+        let Some((_, worker, at)) = self.find(serial) else { return false };
+        let Sent { position, answered, .. } = worker.sent[at];
+        // In order: with a later one begun, or done, it is done with this one.
+        if !worker.lives() || at + 1 < worker.sent.len() {
             return false;
         }
-        // First nothing else may begin there: the kill must not hit another task.
-        let mut others = Vec::new();
-        for at in (1..worker.sent.len()).rev() {
-            others.extend(worker.take_back(at));
+        if worker.link.stage(position) != Stage::Begun {
+            return false;
         }
-        let (serial, item) =
-            worker.sent.front().map_or((0, 0), |sent| (sent.task.serial, sent.answered));
-        worker.doomed = Some((serial, item, reason));
+        worker.doomed = Some((serial, answered, reason));
         self.duties.push_back(Duty::Kill(key));
-        for task in others {
+        true
+    }
+
+    /// Takes back what a worker has not begun with, but for its first tasks.
+    fn unload(&mut self, lender: &L, key: u32, keeps: usize) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        let mut taken = Vec::new();
+        for at in (keeps..worker.sent.len()).rev() {
+            taken.extend(worker.take_back(at));
+        }
+        for task in taken {
+            task.unlend(lender, key);
             self.put_back(task);
         }
-        true
     }
 
     pub(super) fn break_down(&mut self, lender: &L, reason: &str) {

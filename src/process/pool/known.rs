@@ -113,29 +113,46 @@ pub struct Known {
     function: Py<PyAny>,
     defined: Arc<Defined>,
     watch: Option<Py<Watch>>,
+    /// When it was asked for last, in questions.
+    used: u64,
 }
 
-/// By address.
+/// How many are known at most: programs make functions without end, such as lambdas in a loop.
+const MOST: usize = 256;
+
 #[derive(Default)]
-pub struct KnownFunctions(HashMap<usize, Known>);
+pub struct KnownFunctions {
+    by_address: HashMap<usize, Known>,
+    questions: u64,
+}
 
 impl KnownFunctions {
     /// If it is known and has not changed.
-    pub fn find(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Defined>> {
-        let known = self.0.get(&(function.as_ptr() as usize))?;
+    pub fn find(&mut self, function: &Bound<'_, PyAny>) -> Option<Arc<Defined>> {
+        self.questions += 1;
+        let known = self.by_address.get_mut(&(function.as_ptr() as usize))?;
+        known.used = self.questions;
         let holds = |watch: &Py<Watch>| watch.get().holds(function.py());
         known.watch.as_ref().is_none_or(holds).then(|| Arc::clone(&known.defined))
     }
 
-    /// Notes one; what was known of it before.
+    /// Notes one; what is known no longer, to be dropped where Python code may run.
     pub fn insert(
         &mut self,
         function: &Bound<'_, PyAny>,
         defined: &Arc<Defined>,
         watch: Option<Py<Watch>>,
-    ) -> Option<Known> {
-        let defined = Arc::clone(defined);
-        let known = Known { function: function.clone().unbind(), defined, watch };
-        self.0.insert(function.as_ptr() as usize, known)
+    ) -> Vec<Known> {
+        let (defined, used) = (Arc::clone(defined), self.questions);
+        let known = Known { function: function.clone().unbind(), defined, watch, used };
+        let old = self.by_address.insert(function.as_ptr() as usize, known);
+        let mut gone = Vec::from_iter(old);
+        if self.by_address.len() > MOST {
+            let mut used: Vec<u64> = self.by_address.values().map(|known| known.used).collect();
+            let (_, median, _) = used.select_nth_unstable(MOST / 2);
+            let rare = self.by_address.extract_if(|_, known| known.used < *median);
+            gone.extend(rare.map(|(_, known)| known));
+        }
+        gone
     }
 }

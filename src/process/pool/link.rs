@@ -8,6 +8,15 @@ use std::sync::atomic::Ordering;
 /// What is being worked on: the task's position, the item, since when (ns).
 pub type Current = (u64, u32, u64);
 
+/// How far a worker is with a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Sent,
+    Begun,
+    /// All its answers are sent, not necessarily received.
+    Done,
+}
+
 /// One side of what connects the pool with a worker; the worker's side is a `Station`.
 pub trait Link: Send {
     /// Sends a task or an order; where it is, `None`: there is no room now.
@@ -20,8 +29,8 @@ pub trait Link: Send {
     fn take_back(&mut self, position: u64) -> bool;
     /// Appends the items of a task that was sent, of `length` bytes.
     fn read_back(&self, position: u64, length: usize, items: &mut Vec<u8>);
-    /// Whether the worker has begun with that task.
-    fn is_claimed(&self, position: u64) -> bool;
+    /// How far the worker is with that task.
+    fn stage(&mut self, position: u64) -> Stage;
     /// What the worker is at; reliable once it is dead.
     fn current(&self) -> Option<Current>;
     /// Receives one message; its kind.
@@ -69,8 +78,14 @@ impl Link for RingLink {
         self.tasks.read_back(position, Head::BYTES, length, items);
     }
 
-    fn is_claimed(&self, position: u64) -> bool {
-        self.tasks.word(position).load(Ordering::Acquire) == CLAIMED
+    fn stage(&mut self, position: u64) -> Stage {
+        if !self.tasks.is_in_use(position) {
+            Stage::Done
+        } else if self.tasks.word(position).load(Ordering::Acquire) == CLAIMED {
+            Stage::Begun
+        } else {
+            Stage::Sent
+        }
     }
 
     fn current(&self) -> Option<Current> {

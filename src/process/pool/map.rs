@@ -10,12 +10,14 @@ use super::state::{Names, Options, Task};
 use crate::error::locked;
 use crate::future::{Decoded, Encoded};
 use crate::python::above_python;
+use crate::trace::waits::Wait;
 use pyo3::exceptions::{PyException, PyStopIteration, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// What a batch should take: nanoseconds. Long against what a batch costs, short against what
@@ -31,6 +33,8 @@ const WINDOW_BYTES: usize = 64 << 20;
 const PARTS: usize = 64;
 /// From then on items that come one after the other are sent one after the other.
 const SLOW: Duration = Duration::from_micros(200);
+/// How often it is looked whether another thread is done with feeding.
+const FEEDING: Duration = Duration::from_millis(1);
 
 enum Slot {
     Waiting,
@@ -45,7 +49,10 @@ struct Results {
     /// In order: from the next one to be taken on. Unordered: as they came.
     slots: VecDeque<Slot>,
     taken: u64,
-    watcher: Option<Py<PyAny>>,
+    /// To be called when there is something to take, or nothing will come any more.
+    watchers: Vec<Py<PyAny>>,
+    /// Results that have come, of those that nobody takes.
+    dropped: usize,
 }
 
 /// What a map shares with the engine.
@@ -56,12 +63,15 @@ pub struct MapState {
     /// Whether the next one is there.
     is_ready: AtomicBool,
     bytes: AtomicUsize,
+    /// Nobody takes the results: it was called for what the function does.
+    is_unwanted: AtomicBool,
 }
 
 impl MapState {
     fn new(words: Arc<Words>, is_ordered: bool) -> Self {
-        let (is_ready, bytes) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self { words, results: Mutex::default(), is_ordered, is_ready, bytes }
+        let results = Mutex::default();
+        let [is_ready, is_unwanted] = [false, false].map(AtomicBool::new);
+        Self { words, results, is_ordered, is_ready, bytes: AtomicUsize::new(0), is_unwanted }
     }
 
     /// An outcome from the engine; `None`: it was cancelled. True: somebody is to be told.
@@ -73,6 +83,12 @@ impl MapState {
 
     fn put(&self, index: u64, slot: Slot) -> bool {
         let mut results = locked(&self.results);
+        if self.is_unwanted.load(Ordering::Relaxed) {
+            results.dropped += 1;
+            drop(results);
+            drop(slot); // not under the lock
+            return false;
+        }
         let is_next = if self.is_ordered {
             let Some(at) = index.checked_sub(results.taken) else { return false };
             if let Some(place) = results.slots.get_mut(at as usize) {
@@ -86,12 +102,26 @@ impl MapState {
         if is_next {
             self.is_ready.store(true, Ordering::Release);
         }
-        is_next && results.watcher.is_some()
+        is_next && !results.watchers.is_empty()
+    }
+
+    /// Nobody will take the results: those that are there, and those that come.
+    fn discard(&self) {
+        let mut results = locked(&self.results);
+        self.is_unwanted.store(true, Ordering::Relaxed);
+        let slots = std::mem::take(&mut results.slots);
+        results.dropped = slots.iter().filter(|slot| !matches!(slot, Slot::Waiting)).count();
+        drop(results);
+        drop(slots);
+    }
+
+    fn dropped(&self) -> usize {
+        locked(&self.results).dropped
     }
 
     /// Places for further results; they come before the tasks are sent.
     fn expect(&self, count: usize) {
-        if self.is_ordered {
+        if self.is_ordered && !self.is_unwanted.load(Ordering::Relaxed) {
             locked(&self.results).slots.extend((0..count).map(|_| Slot::Waiting));
         }
     }
@@ -112,11 +142,8 @@ impl MapState {
     }
 
     pub fn publish(&self, py: Python<'_>) -> PyResult<()> {
-        let watcher = locked(&self.results).watcher.take();
-        match watcher {
-            Some(watcher) => watcher.bind(py).call0().map(drop),
-            None => Ok(()),
-        }
+        let watchers = std::mem::take(&mut locked(&self.results).watchers);
+        watchers.iter().try_for_each(|watcher| watcher.bind(py).call0().map(drop))
     }
 }
 
@@ -161,8 +188,12 @@ pub struct Map {
     state: Arc<MapState>,
     source: Mutex<Source>,
     yielded: AtomicUsize,
+    /// How many results there are in all; `usize::MAX`: more may come.
+    total: AtomicUsize,
     is_closed: AtomicBool,
     is_started: AtomicBool,
+    /// The thread that feeds, or did so last.
+    feeder: Mutex<Option<ThreadId>>,
 }
 
 impl Map {
@@ -175,16 +206,33 @@ impl Map {
             state,
             source: Mutex::new(source),
             yielded: AtomicUsize::new(0),
+            total: AtomicUsize::new(usize::MAX),
             is_closed: AtomicBool::new(false),
             is_started: AtomicBool::new(false),
+            feeder: Mutex::default(),
+        }
+    }
+
+    /// `None`: another thread is at it, or this very thread, from inside of the user's iterator.
+    /// `waits`: for another one.
+    fn source(&self, py: Python<'_>, waits: bool) -> PyResult<Option<MutexGuard<'_, Source>>> {
+        let me = std::thread::current().id();
+        loop {
+            if let Ok(source) = self.source.try_lock() {
+                *locked(&self.feeder) = Some(me);
+                return Ok(Some(source));
+            }
+            if !waits || *locked(&self.feeder) == Some(me) {
+                return Ok(None);
+            }
+            py.detach(|| std::thread::sleep(FEEDING));
+            py.check_signals()?;
         }
     }
 
     /// Sends items out: up to the window, or all that there are.
     pub fn feed(&self, py: Python<'_>, all: bool) -> PyResult<()> {
-        // Another thread that iterates is at it: or this very thread, from inside of the
-        // user's iterator.
-        let Ok(mut source) = self.source.try_lock() else { return Ok(()) };
+        let Some(mut source) = self.source(py, all)? else { return Ok(()) };
         if self.is_closed.load(Ordering::Acquire) || source.items.is_none() {
             return Ok(());
         }
@@ -216,7 +264,7 @@ impl Map {
         Ok(())
     }
 
-    /// Whether its tasks have a time limit, which each item then has to itself.
+    /// Whether its tasks have a time limit.
     fn has_limit(&self) -> bool {
         self.plan.options.as_ref().is_some_and(|options| options.timeout_ns.is_some())
     }
@@ -226,17 +274,20 @@ impl Map {
     }
 
     /// Items in a task, if that is given. One that may be tried again has its memory in the arena
-    /// to itself: what is left of a task when a worker dies keeps all that the task had.
+    /// to itself: what is left of a task when a worker dies keeps all that the task had. One that
+    /// has a time limit shall not be hit by another one's end.
     fn chunksize(&self) -> Option<usize> {
-        let retries = self.plan.options.as_ref().map_or(0, |options| options.retries);
-        if retries > 0 { Some(1) } else { self.plan.chunksize }
+        let options = self.plan.options.as_ref();
+        let is_alone =
+            options.is_some_and(|options| options.retries > 0 || options.timeout_ns.is_some());
+        if is_alone { Some(1) } else { self.plan.chunksize }
     }
 
     fn batch(&self, mean_ns: f64, ahead: usize) -> usize {
         if let Some(size) = self.chunksize() {
             return size;
         }
-        if mean_ns == 0.0 || self.has_limit() {
+        if mean_ns == 0.0 {
             return 1;
         }
         let several = ahead / (2 * self.pool.max_workers);
@@ -288,13 +339,20 @@ impl Map {
             // Nothing of it will be answered.
             source.items = None;
             self.is_closed.store(true, Ordering::Release);
+            self.wake(py)?;
             return Err(error);
         }
-        if let Some(error) = packed? {
-            self.state.put(source.submitted, Slot::Refused(error));
-            source.submitted += 1;
+        let refused = packed.map(|refused| {
+            if let Some(error) = refused {
+                self.state.put(source.submitted, Slot::Refused(error));
+                source.submitted += 1;
+            }
+        });
+        if source.items.is_none() {
+            self.total.store(source.submitted as usize, Ordering::Release);
+            self.wake(py)?; // who waits may wait for nothing
         }
-        Ok(())
+        refused
     }
 
     /// Puts up to `count` items into a part. `Some`: the next one cannot be sent, and why.
@@ -357,24 +415,39 @@ impl Map {
     }
 
     fn is_used_up(&self) -> bool {
-        let Ok(source) = self.source.try_lock() else { return false };
-        source.items.is_none() && source.submitted as usize == self.yielded.load(Ordering::Relaxed)
+        self.yielded.load(Ordering::Acquire) == self.total.load(Ordering::Acquire)
+    }
+
+    /// Whether all of one that nobody iterates is done.
+    pub fn is_over(&self) -> bool {
+        self.state.is_unwanted.load(Ordering::Relaxed)
+            && self.state.dropped() == self.total.load(Ordering::Acquire)
+    }
+
+    /// Has all who wait for its results look again.
+    fn wake(&self, py: Python<'_>) -> PyResult<()> {
+        self.pool.pool.board.users.ring();
+        above_python(|| self.state.publish(py))
     }
 
     /// The next result, if it is there. `Err`: it is an exception.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let Some(slot) = self.state.take() else { return Ok(None) };
-        self.yielded.fetch_add(1, Ordering::Relaxed);
+        self.yielded.fetch_add(1, Ordering::AcqRel);
+        if self.is_used_up() {
+            self.wake(py)?;
+        }
         let error = match slot {
-            Slot::Answer(mut answer) => match answer.decode(py)? {
-                Decoded::Value(value) => return Ok(Some(value)),
-                Decoded::Error(error) => PyErr::from_value(error.into_bound(py)),
+            Slot::Answer(mut answer) => match answer.decode(py) {
+                Ok(Decoded::Value(value)) => return Ok(Some(value)),
+                Ok(Decoded::Error(error)) => PyErr::from_value(error.into_bound(py)),
+                Err(error) => error,
             },
             Slot::Refused(error) => error,
             Slot::Cancelled | Slot::Waiting => self.pool.cancelled(py),
         };
         if self.plan.is_ordered {
-            self.close(); // as the standard library's map: what comes after it is not wanted
+            self.close(py)?; // as the standard library's map: what comes after it is not wanted
         }
         Err(error)
     }
@@ -391,27 +464,41 @@ impl Map {
                 return Ok(Some(value));
             }
             if self.is_used_up() {
-                self.finish();
-                let failure = self.source.try_lock().ok().and_then(|mut s| s.failure.take());
-                return failure.map_or(Ok(None), Err);
+                return self.finish(py).map_or(Ok(None), Err);
             }
-            let is_ready = || self.state.is_ready.load(Ordering::Acquire);
+            let is_ready = || {
+                self.state.is_ready.load(Ordering::Acquire)
+                    || self.is_used_up()
+                    || self.is_closed.load(Ordering::Acquire)
+            };
+            let _traced = Wait::for_result();
             if self.pool.wait(py, &is_ready, self.plan.deadline)? == Attended::TimedOut {
-                self.close();
+                self.close(py)?;
                 return Err(PyTimeoutError::new_err("the map has not ended within its timeout"));
             }
         }
     }
 
-    /// Nothing of it is left to be done.
-    fn finish(&self) {
+    /// Nothing of it is left to be done. What its iterator failed with, once.
+    fn finish(&self, py: Python<'_>) -> Option<PyErr> {
         if !self.is_closed.swap(true, Ordering::AcqRel) {
             self.pool.map_ended(self);
         }
+        // Who feeds is about to let go of it: there is nothing to be fed any more.
+        let source = self.source(py, true);
+        source.ok().flatten().and_then(|mut source| source.failure.take())
     }
 
     /// What has not begun will not.
-    pub fn close(&self) {
+    ///
+    /// # Errors
+    /// What was raised by those who are told that nothing will come.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.abandon();
+        self.wake(py)
+    }
+
+    fn abandon(&self) {
         if !self.is_closed.swap(true, Ordering::AcqRel) {
             let state = &self.state;
             let is_mine =
@@ -457,27 +544,29 @@ impl PoolMap {
             return Ok(Some((value,)));
         }
         if map.is_used_up() {
-            map.finish();
-            let failure = map.source.try_lock().ok().and_then(|mut s| s.failure.take());
-            return Err(failure.unwrap_or_else(|| PyStopIteration::new_err(())));
+            return Err(map.finish(py).unwrap_or_else(|| PyStopIteration::new_err(())));
         }
         Ok(None)
     }
 
-    /// Has `callback` called, by any thread, when the next result is there; False: it is.
+    /// Has `callback` called, by any thread, when the next result is there, or none will come;
+    /// False: that is so now.
     fn notify(&self, callback: Py<PyAny>) -> bool {
-        let state = &self.map.state;
+        let (map, state) = (&self.map, &self.map.state);
         let mut results = locked(&state.results);
-        if state.is_ready.load(Ordering::Acquire) {
+        if state.is_ready.load(Ordering::Acquire)
+            || map.is_used_up()
+            || map.is_closed.load(Ordering::Acquire)
+        {
             return false;
         }
-        results.watcher = Some(callback);
+        results.watchers.push(callback);
         true
     }
 
     /// Takes back what has not begun; there are no further results.
-    fn close(&self) {
-        self.map.close();
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.map.close(py)
     }
 }
 
@@ -486,7 +575,9 @@ impl Drop for PoolMap {
         // Begun and dropped: the rest is not wanted. Never begun: it was called for what the
         // function does, and all of it is done.
         if self.map.is_started.load(Ordering::Relaxed) || self.map.plan.length.is_none() {
-            self.map.close();
+            self.map.abandon();
+        } else {
+            self.map.state.discard();
         }
     }
 }

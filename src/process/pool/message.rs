@@ -57,13 +57,15 @@ pub struct Head {
     pub count: u32,
     /// Bytes that an item may use, 0: any.
     pub memory: u64,
+    /// The number of a trace's arrow to it, which the engine gives; 0: it is not traced.
+    pub flow: u64,
 }
 
 impl Head {
-    pub const BYTES: usize = 28;
+    pub const BYTES: usize = 36;
 
     pub fn order(kind: Kind, number: u32) -> Self {
-        Self { kind, flags: 0, function: number, context: number, count: 0, memory: 0 }
+        Self { kind, flags: 0, function: number, context: number, count: 0, memory: 0, flow: 0 }
     }
 
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
@@ -72,7 +74,8 @@ impl Head {
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
             place.copy_from_slice(&word.to_le_bytes());
         }
-        bytes[20..].copy_from_slice(&self.memory.to_le_bytes());
+        bytes[20..28].copy_from_slice(&self.memory.to_le_bytes());
+        bytes[28..].copy_from_slice(&self.flow.to_le_bytes());
         bytes
     }
 
@@ -85,7 +88,8 @@ impl Head {
             function: word(8)?,
             context: word(12)?,
             count: word(16)?,
-            memory: u64::from_le_bytes(head[20..].try_into().ok()?),
+            memory: u64::from_le_bytes(head[20..28].try_into().ok()?),
+            flow: u64::from_le_bytes(head[28..].try_into().ok()?),
         };
         Some((head, rest))
     }
@@ -147,8 +151,15 @@ mod tests {
     #[test]
     fn a_head_survives_the_journey() {
         for kind in Kind::ALL {
-            let head =
-                Head { kind, flags: COPY, function: 3, context: 4, count: 5, memory: 1 << 40 };
+            let head = Head {
+                kind,
+                flags: COPY,
+                function: 3,
+                context: 4,
+                count: 5,
+                memory: 1 << 40,
+                flow: 7,
+            };
             let mut bytes = head.to_bytes().to_vec();
             bytes.extend_from_slice(b"rest");
             assert_eq!(Head::from_bytes(&bytes), Some((head, &b"rest"[..])));

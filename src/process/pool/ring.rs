@@ -114,7 +114,19 @@ impl Producer {
         Some(position)
     }
 
-    /// The word of a record that was appended here and is still in use.
+    /// Whether the consumer was not done with a record when this last looked; its room has not
+    /// been used again then.
+    pub fn is_kept(&self, position: u64) -> bool {
+        position >= self.head
+    }
+
+    /// Whether the consumer is not done with a record.
+    pub fn is_in_use(&mut self, position: u64) -> bool {
+        self.look();
+        self.is_kept(position)
+    }
+
+    /// The word of a record that was appended here and is kept.
     pub fn word(&self, position: u64) -> &AtomicU32 {
         self.place.word(position)
     }

@@ -6,6 +6,7 @@ use super::shared::now_ns;
 use super::state::{
     Chore, Duty, Lender, Outcome, Output, Reason, Receiver, Sent, State, Task, Worker,
 };
+use crate::trace::tasks::submitted;
 use std::sync::Arc;
 
 /// What one worker should have to do: more saves wake-ups, less spreads the work better.
@@ -34,7 +35,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         let mut state = self.state();
         state.forget(self.lender());
         let delivered = state.drain(self.lender());
-        let next_ns = state.expire();
+        let next_ns = state.expire(self.lender());
         state.refill(self.lender());
         state.balance(self.lender());
         let leaving = state.retire();
@@ -43,6 +44,7 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     }
 }
 
+#[expect(clippy::result_large_err, reason = "a task that finds no room goes back as it came")]
 impl<R: Receiver, L: Lender> State<R, L> {
     /// Items that one worker should have to do.
     pub(super) fn ahead(&self) -> usize {
@@ -71,6 +73,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
         self.serial += 1;
         let serial = self.serial;
         task.serial = serial;
+        task.head.flow = submitted(task.names[0].as_ref().map_or("call", |defined| &defined.name));
         self.has_limits |=
             task.options.as_ref().is_some_and(|options| options.timeout_ns.is_some());
         self.outstanding += task.head.count as usize;
@@ -250,8 +253,9 @@ impl<R: Receiver, L: Lender> State<R, L> {
         let mut broken = None;
         let (mut tasks, mut busy_ns) = (0, 0);
         let mut body = std::mem::take(&mut self.body);
+        let all = self.is_within_write();
         for (key, worker) in &mut self.workers {
-            while !worker.is_speaking {
+            while all || !worker.is_speaking {
                 body.clear();
                 let kind = match worker.link.receive(&mut body) {
                     Ok(Some(kind)) => Reply::from_number(kind),
@@ -316,7 +320,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
         }
         for (key, pid) in damaged {
             // As if what it was at had killed it, which it did.
-            self.doom(key, Reason::Died { pid, exitcode: -libc::SIGKILL });
+            self.doom(lender, key, Reason::Died { pid, exitcode: -libc::SIGKILL });
         }
         if let Some(reason) = broken {
             self.break_down(lender, &reason);
@@ -378,7 +382,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
     }
 
     /// Ends tasks whose time is over; when to look again.
-    fn expire(&mut self) -> Option<u64> {
+    fn expire(&mut self, lender: &L) -> Option<u64> {
         if !self.has_limits {
             return None;
         }
@@ -398,14 +402,14 @@ impl<R: Receiver, L: Lender> State<R, L> {
                 };
                 let due = begun.saturating_add(limit);
                 if due <= now {
-                    late.push(*key);
+                    late.push((*key, sent.task.serial));
                 } else {
                     next = Some(next.map_or(due, |next| next.min(due)));
                 }
             }
         }
-        for key in late {
-            self.doom(key, Reason::TimedOut);
+        for (key, serial) in late {
+            self.doom_task(lender, key, serial, Reason::TimedOut);
         }
         next
     }

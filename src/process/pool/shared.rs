@@ -268,6 +268,10 @@ impl Control {
 
 /// Takes back a record that the worker has not claimed.
 pub fn revoke(ring: &Producer, position: u64) -> bool {
+    // One that the worker is done with may have left its room to another record.
+    if !ring.is_kept(position) {
+        return false;
+    }
     let word = ring.word(position);
     word.compare_exchange(QUEUED, REVOKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }

@@ -7,6 +7,7 @@ use super::shared::Meter;
 use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 /// How a task is to be run, where it isn't the usual way.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -150,6 +151,8 @@ pub struct Worker<R: Receiver, B> {
     /// It is being killed: for which task, at which of its items, and why.
     pub(super) doomed: Option<(u64, u32, Reason)>,
     pub(super) burying: bool,
+    /// It has ended with that, and what it has printed is not all written yet.
+    pub(super) exitcode: Option<i32>,
     /// What it has printed is not written yet: what it says after that has to wait.
     pub(super) is_speaking: bool,
     pub(super) meter: Meter,
@@ -187,21 +190,34 @@ pub struct State<R: Receiver, L: Lender> {
     pub(super) last: Option<u32>,
     pub(super) chores: VecDeque<Chore<R>>,
     pub(super) outputs: VecDeque<Output>,
-    /// A thread is writing one: another would write the next one into it, or before it.
-    pub(super) is_writing: bool,
+    /// The thread that is writing one: another would write the next one into it, or before it.
+    pub(super) writer: Option<ThreadId>,
     pub(super) duties: VecDeque<Duty>,
     pub(super) body: Vec<u8>,
 }
 
+impl<R: Receiver, L: Lender> State<R, L> {
+    /// Whether this thread is in the `write` of what workers print to, which asks the pool for
+    /// something: then nothing can wait for that to come back.
+    pub(super) fn is_within_write(&self) -> bool {
+        self.writer.is_some_and(|writer| writer == std::thread::current().id())
+    }
+}
+
 impl<R: Receiver, B: Copy> Worker<R, B> {
-    /// Whether it has said something that may be looked at.
-    pub(super) fn has_mail(&mut self) -> bool {
-        !self.is_speaking && self.link.has_mail()
+    /// Whether it has said something that may be looked at; `all`: whatever it is.
+    pub(super) fn has_mail(&mut self, all: bool) -> bool {
+        (all || !self.is_speaking) && self.link.has_mail()
     }
 
     /// Whether it may be sent tasks.
     pub(super) fn is_usable(&self) -> bool {
-        self.leaving_ns.is_none() && self.doomed.is_none() && !self.burying
+        self.leaving_ns.is_none() && self.lives()
+    }
+
+    /// Whether it has not ended, and is not being killed.
+    pub(super) fn lives(&self) -> bool {
+        self.doomed.is_none() && !self.burying
     }
 
     /// Takes back the task at that place of `sent`, unless it has begun.

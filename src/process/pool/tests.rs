@@ -212,6 +212,24 @@ fn a_death_costs_the_item_that_was_worked_on() {
 }
 
 #[test]
+fn a_worker_that_has_ended_is_done_with_when_what_it_printed_is_written() {
+    let (pool, board) = pool(1);
+    let notes = Notes::new(1);
+    let station = worker(&pool, &board, 0);
+    submit(&pool, &notes, 0, &["a"], None);
+    let mut record = Vec::new();
+    assert!(station.next(&mut record).unwrap().is_some());
+    assert!(station.send(Reply::Stdout, b"text") && station.send(Reply::Value, b"a"));
+    pool.ended(0, 0);
+    assert_eq!(notes.count(), 0);
+    let output = pool.engine.next_output().unwrap();
+    assert_eq!(output.text, b"text");
+    assert!(pool.engine.written(output.worker, output.started_ns));
+    assert_eq!(notes.count(), 1);
+    assert!(pool.engine.workers().is_empty());
+}
+
+#[test]
 fn what_waits_behind_a_long_task_goes_to_another_worker() {
     let (pool, board) = pool(2);
     let hang = AtomicBool::new(false);

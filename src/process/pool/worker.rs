@@ -12,6 +12,7 @@ use super::view::LazyView;
 use crate::context;
 use crate::error::{ProcessError, locked};
 use crate::python::above_python;
+use crate::trace::tasks::Work;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -193,6 +194,7 @@ impl PoolWorker {
                             context::within(context.bind(py), || numpy::install(py, &self.arena));
                         });
                     }
+                    let _traced = Work::begin(head.flow);
                     let sent = self.run(py, &received, items, &mut memory, began)?;
                     let now = now_ns();
                     self.station.meter(Meter {
