@@ -141,6 +141,9 @@ def test_what_others_compute_for_a_task_is_no_waiting():
     bound = find_bound(working, 1.0, 1e-5, None, True)
     assert bound.kind == "mixed"
     assert "90% of a core" in bound.why
+    both = find_bound(serial(worker_cpu=1.0, beside=0.9), 1.0, 1e-5, seen(0.0, 1.0), True)
+    assert both.kind == "cpu-nogil"
+    assert "used 90% of a core beside it" in both.why
 
 
 def test_shares_that_nobody_saw_are_inferred():

@@ -76,6 +76,8 @@ def _bound_of(
     why = f"serial was on the CPU for {on_cpu:.0%} of its time"
     if on_cpu < 0.8:
         return "mixed", why
+    if beside > 0.2:
+        why += f", other threads of this program used {beside:.0%} of a core beside it"
     if not has_gil:
         return "cpu", why
     if seen is None:
