@@ -31,6 +31,7 @@ __all__ = [
     "greet",
     "ignore_interrupts",
     "prepare",
+    "process_delay",
     "read_all",
     "run_chunk",
     "run_delay",
@@ -44,11 +45,20 @@ _SIZE = 8 * len(FIELDS)
 
 def run_delay(thread: int | None = None) -> float:
     """How long a thread of this process could have run but had no core; 0 if none can tell."""
+    return _delay(f"/proc/self/task/{thread or threading.get_native_id()}/schedstat")
+
+
+def _delay(path: str) -> float:
     try:
-        with open(f"/proc/self/task/{thread or threading.get_native_id()}/schedstat", "rb") as file:
+        with open(path, "rb") as file:
             return int(file.read().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
         return 0.0
+
+
+def process_delay(pid: int) -> float:
+    """The same of another process's main thread."""
+    return _delay(f"/proc/{pid}/schedstat")
 
 
 class Meter:

@@ -9,7 +9,6 @@ from .clocks import Profile
 from .machine import Copying, item_bytes
 from .report import Bound
 from .rounds import Entry
-from .sessions import Job
 from .verdict import seconds, times
 
 __all__ = ["find_bound", "memory_bound"]
@@ -21,22 +20,36 @@ _STREAMS = 0.5
 _LARGE = 1 << 24
 
 
-def find_bound(serial: Entry, job: Job, dispatch: float, seen: Profile | None) -> Bound:
+def find_bound(
+    serial: Entry,
+    task_s: float,
+    dispatch: float,
+    seen: Profile | None,
+    has_gil: bool,
+    again: bool = False,
+) -> Bound:
     """Decide, from the serial run.
 
     Args:
         serial: the serial model's runs.
-        job: what was run.
+        task_s: seconds that a task takes; 0 if there are none.
         dispatch: the measured cost of handing one task to a thread and back, in seconds.
-        seen: what sampling saw the tasks do.
+        seen: what sampling saw the tasks do; None if nobody could look.
+        has_gil: whether the interpreter has a GIL.
+        again: whether that is by running them again and again, rather than by serial's runs.
     """
-    kind, why = _bound_of(serial, job, dispatch, seen)
+    kind, why = _bound_of(serial, task_s, dispatch, seen, has_gil)
+    if kind == "overhead" and again:
+        why += ", both done again and again"
     crowded = statistics.median(cost.preempted / cost.wall for cost in serial.costs)
-    return Bound(kind, why, crowded)
+    return Bound(kind, why, crowded, kind == "cpu" and has_gil and seen is None)
 
 
-def _bound_of(serial: Entry, job: Job, dispatch: float, seen: Profile | None) -> tuple[str, str]:
-    task_s = serial.median("wall") / max(1, len(job.items))
+def _bound_of(
+    serial: Entry, task_s: float, dispatch: float, seen: Profile | None, has_gil: bool
+) -> tuple[str, str]:
+    if not task_s:
+        return "overhead", "there was no task to run"
     if task_s < dispatch:
         return "overhead", (
             f"a task takes {seconds(task_s)}, and handing one to a thread and back "
@@ -47,6 +60,14 @@ def _bound_of(serial: Entry, job: Job, dispatch: float, seen: Profile | None) ->
     on_cpu = statistics.median(
         cost.worker_cpu / time for cost, time in zip(serial.costs, own, strict=True)
     )
+    beside = statistics.median(
+        cost.beside / time for cost, time in zip(serial.costs, own, strict=True)
+    )
+    if on_cpu < 0.8 and beside > 0.2:
+        return "mixed", (
+            f"serial was on the CPU for {on_cpu:.0%} of its time, while threads and processes "
+            f"that tasks wait for, or others of this program, used {beside:.0%} of a core"
+        )
     if on_cpu <= 0.2:
         why = f"serial waited for {1 - on_cpu:.0%} of its time"
         if seen is not None and seen.asked and seen.lock_of_waiting > 0.5:
@@ -55,8 +76,12 @@ def _bound_of(serial: Entry, job: Job, dispatch: float, seen: Profile | None) ->
     why = f"serial was on the CPU for {on_cpu:.0%} of its time"
     if on_cpu < 0.8:
         return "mixed", why
+    if beside > 0.2:
+        why += f", other threads of this program used {beside:.0%} of a core beside it"
+    if not has_gil:
+        return "cpu", why
     if seen is None:
-        return "cpu", f"{why} (whether it held the GIL could not be sampled)"
+        return "cpu", f"{why}; whether it held the GIL could not be seen (inferred: it did)"
     share = seen.gil_of_running
     why += f", and held the GIL for {share:.0%} of it, by {seen.samples} looks"
     if share >= 0.8:
@@ -90,7 +115,7 @@ def memory_bound(
             f"GB/s, and copying moves {copy.rate / 1e9:.3g} GB/s here (inferred: it waits for "
             "memory)"
         )
-        return Bound("memory", why, bound.crowded)
+        return Bound("memory", why, bound.crowded, inferred=True)
     stalls = bound.kind == "cpu-nogil" and copy.speedup < 0.7 * ceiling and native is not None
     if stalls and native is not None and abs(native - copy.speedup) < 0.1 * copy.speedup:
         why = (
@@ -98,5 +123,5 @@ def memory_bound(
             f"({times(copy.speedup)}), and computing reaches {times(ceiling)} (inferred: it "
             "waits for memory)"
         )
-        return Bound("memory", why, bound.crowded)
+        return Bound("memory", why, bound.crowded, inferred=True)
     return bound

@@ -7,16 +7,16 @@ what a machine cannot tell is None.
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-from .._meter import run_delay
+from .._meter import process_delay, run_delay
 from .sessions import SerialSession, Session
 
 __all__ = ["Cost", "Profile", "dispatch_cost", "measured", "profile", "sampled"]
@@ -30,8 +30,10 @@ class Cost:
         wall: on the clock on the wall.
         cpu: on all cores together, worker processes and the parent included.
         worker_cpu: of that, what the workers used.
-        preempted: how long the calling thread could have run but another had its core; 0 where
-            the kernel doesn't tell.
+        preempted: how long the only worker could have run but another had its core; 0 where
+            there are several, or the kernel doesn't tell.
+        beside: what other threads of this process, and processes that it waited for, used of the
+            CPU while the only worker ran.
         busy: the workers' time in tasks; 0 here and below where they have no meters.
         busy_cpu: of that, on the CPU.
         delayed: of that, ready to run, but with no core to run on.
@@ -44,6 +46,7 @@ class Cost:
     cpu: float = 0.0
     worker_cpu: float = 0.0
     preempted: float = 0.0
+    beside: float = 0.0
     busy: float = 0.0
     busy_cpu: float = 0.0
     delayed: float = 0.0
@@ -60,13 +63,35 @@ def _process_clock(pid: int) -> float:
         return 0.0
 
 
+def _thread_clock(thread: int) -> float:
+    """The CPU time of a thread of this process, by its native id."""
+    try:
+        return time.clock_gettime((~thread << 3) | 6)
+    except (OSError, AttributeError):
+        return 0.0
+
+
+def _preempted(session: Session) -> float:
+    """How long its only worker was ready to run, but had no core, so far."""
+    if session.lanes != 1:
+        return 0.0
+    return sum(map(run_delay, session.threads)) + sum(map(process_delay, session.pids))
+
+
+def _reaped() -> float:
+    """The CPU time of this process's children that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 @contextlib.contextmanager
 def measured(session: Session) -> Iterator[Cost]:
     """Measure what happens inside the ``with``, on this session's workers."""
     cost = Cost()
     before = sum(each["delayed"] for each in session.spent())
     pids = session.pids
-    waited = run_delay()
+    waited, reaped = _preempted(session), _reaped()
+    workers = sum(map(_thread_clock, session.threads))
     children = sum(map(_process_clock, pids))
     process, thread = time.process_time(), time.thread_time()
     start = time.perf_counter()
@@ -75,12 +100,15 @@ def measured(session: Session) -> Iterator[Cost]:
     cost.wall = end - start
     thread, process = time.thread_time() - thread, time.process_time() - process
     children = sum(map(_process_clock, pids)) - children
-    cost.preempted = run_delay() - waited
+    workers = sum(map(_thread_clock, session.threads)) - workers
+    cost.preempted = _preempted(session) - waited
     cost.cpu = process + children
     if pids:
         cost.worker_cpu = children
-    elif isinstance(session, SerialSession):
-        cost.worker_cpu = thread
+    elif session.by_threads_alone:
+        cost.worker_cpu = workers
+        in_here = 0.0 if isinstance(session, SerialSession) else thread
+        cost.beside = max(0.0, process - workers - in_here) + _reaped() - reaped
     else:
         cost.worker_cpu = max(0.0, process - thread)
     meters = [each for each in session.spent() if each["chunks"]]
@@ -153,7 +181,7 @@ def dispatch_cost(tasks: int = 500) -> float:
 
 @dataclass(frozen=True)
 class Profile:
-    """What the calling thread was seen doing while it ran tasks serially, as shares.
+    """What serial's thread was seen doing while it ran tasks, as shares.
 
     Attributes:
         samples: how many moments were looked at.
@@ -185,30 +213,27 @@ class Profile:
 _FUTEX = {"x86_64": "202", "aarch64": "98"}.get(platform.machine(), "none")
 
 
-def profile(
-    task: Callable[[Any], Any], items: Sequence[Any], seconds: float = 0.25
-) -> Profile | None:
-    """Look at this thread from another one, again and again, while it runs tasks.
+def profile(session: Session, seconds: float = 0.25) -> Profile | None:
+    """Look at serial's thread from another one, again and again, while it runs tasks.
 
     The other one sleeps for a millisecond each time. If the tasks run bytecode, it gets the GIL
     back only after the switch interval; if they have released it (in C, or waiting), at once,
     and can then ask the kernel what this thread is doing.
 
     Args:
-        task: called with the items, round and round, in this thread.
-        items: at least one.
+        session: serial's.
         seconds: for how long to sample; a single long task may take longer.
 
     Returns:
         What was seen; None on an interpreter without a GIL, or with too few samples to tell.
     """
-    if not getattr(sys, "_is_gil_enabled", lambda: True)() or not items:
+    if not getattr(sys, "_is_gil_enabled", lambda: True)() or not session.job.items:
         return None
     seen: dict[str, float] = {"gil": 0.0, "nogil": 0.0, "lock": 0.0, "io": 0.0}
     looks = 0
     asked = stop = False
     limit = sys.getswitchinterval() / 2
-    where = f"/proc/self/task/{threading.get_native_id()}/"
+    where = f"/proc/self/task/{session.threads[0]}/"
     syscall_file = where + "syscall"
 
     def look() -> str:
@@ -243,12 +268,10 @@ def profile(
     sampler.start()
     try:
         start = time.perf_counter()
+        session.run_for(seconds)
         # Longer where looks are few: on a busy machine, or if tasks keep the GIL for long.
-        while (now := time.perf_counter() - start) < seconds or (looks < 20 and now < 4 * seconds):
-            for item in items:
-                task(item)
-                if time.perf_counter() - start >= seconds:
-                    break
+        while looks < 20 and time.perf_counter() - start < 4 * seconds:
+            session.run_for(seconds / 4)
     finally:
         stop = True
         sampler.join()

@@ -44,6 +44,15 @@ def compare(
     workers started for it; those whose times differ much run more often, while there is time. A
     model whose result is not serial's to the bit is refused.
 
+    The same are: numbers and text of one class and value, where 1, 1.0 and True are three, 0.0
+    and -0.0 two, and NaN is itself; sequences with the same members in the same order; sets and
+    dicts with the same ones in any (an OrderedDict in the same); arrays of one shape and element
+    type with the same bits; functions with the same code, defaults and values that they close
+    over; any other objects of one class that consist of the same parts, which are those that
+    ``copy`` and ``pickle`` take of them. Their own ``==`` isn't asked, nor what they leave out: an
+    exception's traceback and cause. What has no such parts, such as a lock or a generator, cannot
+    be compared, and is refused with that reason; so is a result that a later run changes.
+
     Serial and the models that use threads and coroutines run in this process, on the very items
     given; the others in processes of their own. A callable of yours is first run once in such a
     process under each model, if it and the items can be sent there: so one that hangs, or
@@ -64,8 +73,9 @@ def compare(
         timeout: seconds that one run of a model may take; None: half a minute, or far longer
             than serial took. In a thread that isn't the main one only what runs in a process
             of its own can be stopped.
-        tolerance: by how much floats in results may differ, relative to their size; 0: not at
-            all.
+        tolerance: by how much floats and complex numbers in results may differ, relative to
+            their size, wherever they are, also in arrays and sets; 0: not at all. (Not Decimals:
+            they are exact.)
 
     Returns:
         A `Report`.
@@ -248,6 +258,7 @@ def _report(
         scaling=insights.scaling if insights else None,
         printed=max(entry.printed for entry in entries),
         tolerance=plan.tolerance,
+        bound_inferred=insights.bound.inferred if insights else False,
     )
     return replace(report, verdict=write_verdict(report))
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from .sessions import AT_ONCE, Job, Session
 
 __all__ = ["CoroutineSession", "TokioSession", "UvloopSession"]
+
+
+T = TypeVar("T")
 
 
 class CoroutineSession(Session):
@@ -18,6 +23,8 @@ class CoroutineSession(Session):
 
     A thread of its own, because the caller's may already run a loop, as in Jupyter.
     """
+
+    by_threads_alone = True
 
     def __init__(self, job: Job, workers: int, task: Callable[[Any], Awaitable[Any]]) -> None:
         super().__init__(job, workers)
@@ -58,8 +65,22 @@ class CoroutineSession(Session):
     async def _all(self, takers: list[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*takers)
 
+    async def _map_for(self, seconds: float) -> tuple[int, float]:
+        start = time.perf_counter()
+        for done, item in enumerate(itertools.cycle(self.job.items), 1):
+            await self._task(item)
+            if (spent := time.perf_counter() - start) >= seconds:
+                return done, spent
+        return 0, 0.0  # there are no items
+
     def run(self) -> list[Any]:
-        future = asyncio.run_coroutine_threadsafe(self._map(), self._loop)
+        return self._wait_for(self._map())
+
+    def run_for(self, seconds: float) -> tuple[int, float]:
+        return self._wait_for(self._map_for(seconds))
+
+    def _wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except AT_ONCE:
@@ -97,6 +118,8 @@ class UvloopSession(CoroutineSession):
 
 class TokioSession(CoroutineSession):
     """The same, gathered by `plait.aio`; the tasks await Rust futures."""
+
+    by_threads_alone = False  # those run on tokio's
 
     async def _all(self, takers: list[Coroutine[Any, Any, None]]) -> None:
         from .. import aio

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..kernels import cpu_count
 from .bounds import find_bound, memory_bound
@@ -13,7 +15,7 @@ from .machine import ceiling, copying
 from .report import Bound, BreakEven, Scaling
 from .rounds import Entry
 from .runner import Runner
-from .sessions import Job, TimedOut
+from .sessions import Job, Session, TimedOut
 from .shares import Waits
 from .turns import silent, take_turn, time_limit
 
@@ -23,7 +25,12 @@ __all__ = ["Insights", "find_insights", "fit_amdahl"]
 _SCALED_S = 3.0
 # Nor one whose serial run took longer than this looked at while it runs once more.
 _PROFILED_S = 60.0
+# A serial run that takes less tells little of a task: they are run again for so long.
+_TINY_S, _AGAIN_S = 1e-3, 0.02
 _DISPATCHED = ("futures.process", "multiprocessing", "plait.process")
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,11 @@ def find_insights(entries: list[Entry], job: Job, workers: int, hurried: bool = 
     serial_s = serial.median("wall")
     has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     seen: Profile | None = None
-    dispatch = dispatch_cost()
-    overhead = serial_s < dispatch * max(1, len(job.items))
-    if not job.task_is_coroutine and not overhead and serial_s < _PROFILED_S:
-        seen = _look_at(job)
-    bound = find_bound(serial, job, dispatch, seen)
+    dispatch, again = dispatch_cost(), _tiny_task(serial, job)
+    task_s = again if again is not None else serial_s / max(1, len(job.items))
+    if task_s >= dispatch and serial_s < _PROFILED_S:
+        seen = _look_at(serial, job)
+    bound = find_bound(serial, task_s, dispatch, seen, has_gil, bool(again))
     cores = min(workers, cpu_count())
     most = ceiling(cores) if cores > 1 else None
     if bound.kind in ("cpu", "cpu-nogil") and cores > 1 and most is not None:
@@ -65,11 +72,29 @@ def find_insights(entries: list[Entry], job: Job, workers: int, hurried: bool = 
     return Insights(bound, waits, most, _break_even(entries, workers), scaling)
 
 
-def _look_at(job: Job) -> Profile | None:
-    """What sampling sees of the tasks; None if they go wrong this time, or hang."""
+def _tiny_task(serial: Entry, job: Job) -> float | None:
+    """What a task takes, if serial's run is too short to tell; 0 if there are none.
+
+    A few that are tiny are done before the caches are warm, or the clock has moved: they are
+    run round and round, as `dispatch_cost` runs what it is compared with.
+    """
+    if serial.median("wall") >= _TINY_S:
+        return None
+    found = _with_serial(serial, job, lambda session: session.run_for(_AGAIN_S))
+    return found[1] / max(1, found[0]) if found is not None else None
+
+
+def _look_at(serial: Entry, job: Job) -> Profile | None:
+    """What sampling sees of the tasks."""
+    return _with_serial(serial, job, profile)
+
+
+def _with_serial(serial: Entry, job: Job, do: Callable[[Session], T]) -> T | None:
+    """Run tasks once more; None if they go wrong this time, or hang."""
+    assert serial.model.open is not None
     try:
-        with silent(), time_limit(_PROFILED_S):
-            return profile(job.task, job.items)
+        with silent(), time_limit(_PROFILED_S), serial.model.open(job, 1) as session:
+            return do(session)
     except (Exception, TimedOut):
         return None
 

@@ -310,9 +310,12 @@ class JoblibSession(ProcessSession):
 
     @property
     def pids(self) -> list[int]:
-        from joblib.externals.loky import get_reusable_executor
+        return list(getattr(self._executor, "_processes", None) or ())
 
-        return list(getattr(get_reusable_executor(max_workers=self.workers), "_processes", ()))
+    @property
+    def _executor(self) -> Any:
+        """The executor that joblib has made: to ask loky for one may end it, and give another."""
+        return getattr(getattr(self._parallel, "_backend", None), "_workers", None)
 
     def _map(self, task: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         import joblib
@@ -322,14 +325,20 @@ class JoblibSession(ProcessSession):
     def _stop(self, at_once: bool) -> None:
         if self._parallel is None:
             return
-        from joblib.externals.loky import get_reusable_executor
-
+        executor = self._executor
         self._parallel.__exit__(None, None, None)
-        get_reusable_executor(max_workers=self.workers).shutdown(kill_workers=True)
+        if executor is not None:
+            executor.shutdown(kill_workers=True)
 
 
 class DaskSession(ExecutorSession):
     """``dask.bag`` on its multiprocessing scheduler, with a pool of spawned processes, its own."""
+
+    def _start(self) -> None:
+        super()._start()
+        # By dask's own way, so that the workers have imported it. One that has sleeps for a
+        # moment, so that the others are asked, too.
+        self._map(functools.partial(_meter.greet, 0.05), self._greetings())
 
     def _map(self, task: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         import dask.bag

@@ -122,11 +122,13 @@ class Bound:
         why: the measurements, in words.
         crowded: the share of its time in which serial could have run, but other programs had
             the cores.
+        inferred: as in `Report.bound_inferred`.
     """
 
     kind: str
     why: str
     crowded: float = 0.0
+    inferred: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ class Report:
         bound: ``"cpu"``, ``"cpu-nogil"``, ``"io"``, ``"overhead"``, ``"memory"`` or
             ``"mixed"``, from the serial run; None if that failed.
         bound_why: the measurements behind it.
+        bound_inferred: whether `bound` is inferred in part: that it is memory, or that the GIL was
+            held where nobody could look.
         cells: Python and Rust, each serial and parallel.
         verdict: a paragraph that cites the figures.
         environment: the interpreter and the machine.
@@ -174,6 +178,7 @@ class Report:
     scaling: Scaling | None = None
     printed: int = 0
     tolerance: float = 0.0
+    bound_inferred: bool = False
 
     def __getitem__(self, model: str) -> Row:
         """The row of a model, by its name."""

@@ -11,7 +11,7 @@ from .clocks import Cost
 from .models import Model
 from .report import Row
 from .runner import Crashed, Failed, Runner
-from .same import first_difference
+from .same import Difference, first_difference
 from .sessions import Job, TimedOut
 from .shares import Waits, find_shares
 from .turns import Guard, Turn, say, take_turn, time_limit
@@ -29,6 +29,9 @@ LIMIT_S = 30.0
 # A model is run again, up to so many times as often as was asked for, for at most so many
 # seconds, while the middle half of its runs is wider than this share of their median.
 MORE, MORE_S, SETTLED = 3, 6.0, 0.05
+# Results of these cannot change: large ones needn't be kept to see whether they do.
+_FIXED = frozenset({int, float, complex, str, bytes, bool, type(None)})
+_DIFFERS = "refused, its result differs from serial's"
 # Tasks that are rehearsed in a process of its own under serial for longer aren't under others.
 REHEARSAL_S = 6.0
 
@@ -87,11 +90,8 @@ class Entry:
         if self.reason is not None or serial_s is None or waits is None:
             return Row(self.model.name, False, self.reason)
         wall = self.median("wall")
-        kind = self.model.kind
-        if kind == "serial" and self.costs[0].worker_cpu == 0 and self.costs[0].cpu:
-            kind = "loop"  # an async def's serial run is on a loop of its own
         shares, inferred = find_shares(
-            kind, self.middle(), self.lanes, self.startup, waits, self.seen
+            self.model.kind, self.middle(), self.lanes, self.startup, waits, self.seen
         )
         return Row(
             model=self.model.name,
@@ -131,6 +131,7 @@ class Rounds:
         self._timeout, self._progress = timeout, progress
         self._expected: Turn | None = None
         self._guard = Guard(job.items) if job.guarded else None
+        self._kept: Guard | None = None  # notices when serial's first results change
         self._done = 0
         self._rehearsing = False
         self._rehearsed_serial = 0.0
@@ -189,7 +190,9 @@ class Rounds:
             f"not compared: serial is {reason}" if refused else f"not run: under serial, {reason}"
         )
         for other in self._entries[1:]:
-            other.reason = other.reason or said
+            # Nor is it a model's fault that its result is another one than serial's first.
+            if other.reason is None or other.reason.startswith(_DIFFERS):
+                other.reason = said
 
     def _limit(self, entry: Entry) -> float:
         if self._timeout is not None:
@@ -208,7 +211,7 @@ class Rounds:
             self._progress(entry.model.name, self._done, steps)
         self._done += 1
         limit = self._limit(entry)
-        difference: str | None = None
+        difference: Difference | None = None
         try:
             rehearsed = entry.model.rehearsed and not entry.model.own_process
             if number == 0 and self._rehearsing and rehearsed:
@@ -259,7 +262,7 @@ class Rounds:
 
     def _turn_elsewhere(
         self, entry: Entry, limit: float, dispatch: bool
-    ) -> tuple[Turn, str | None]:
+    ) -> tuple[Turn, Difference | None]:
         assert entry.model.open is not None
         if entry.runner is None:
             entry.runner = Runner(entry.model.open, self._job, entry.workers)
@@ -293,33 +296,41 @@ class Rounds:
             return f"refused, it changes its input: {turn.changed}"
         return None
 
-    def _check(self, entry: Entry, turn: Turn, difference: str | None, number: int) -> None:
+    def _check(self, entry: Entry, turn: Turn, difference: Difference | None, number: int) -> None:
         """Refuse a model whose results are not serial's."""
-        if entry is self._entries[0] and number == 0:
+        serial = self._entries[0]
+        if entry is serial and number == 0:
             self._expected = turn
+            if self._job.guarded and not set(map(type, turn.results or ())) <= _FIXED:
+                self._kept = Guard(turn.results)
+        elif (
+            # Results that are one object in all runs, such as a list that grows, seem equal.
+            self._kept is not None
+            and number < 2
+            and not entry.model.own_process
+            and (change := self._kept.change()) is not None
+        ):
+            serial.reason = f"refused, a later run changes the results of the first: {change}"
+            return
         expected = self._expected
         if expected is None:
             return
         if difference is None and not (entry.model.own_process and number > 0):
             # What is combined of equal results is equal; a kernel gives only that.
-            try:
-                difference = (
-                    first_difference(expected.value, turn.value, tolerance=self._job.tolerance)
-                    if turn.results is None
-                    else first_difference(
-                        expected.results, turn.results, tolerance=self._job.tolerance
-                    )
-                )
-            except RecursionError:
-                difference = "it is nested too deeply, or in itself, to be compared"
+            one, other = expected.results, turn.results
+            if other is None:
+                one, other = expected.value, turn.value
+                if isinstance(other, memoryview):  # so a kernel hands out lists of lists
+                    other = other.tolist()
+            difference = first_difference(one, other, tolerance=self._job.tolerance)
         if difference is None:
             return
         # Whether the others do the same as serial cannot be told if serial's changes.
-        if "cannot be compared" in difference or "to be compared" in difference:
+        if not difference.decided:
             entry.reason = f"refused, its results can't be compared: {difference}"
             return
         entry.reason = (
             f"refused, its result changes from run to run: {difference}"
             if entry is self._entries[0] or number > 0
-            else f"refused, its result differs from serial's: {difference}"
+            else f"{_DIFFERS}: {difference}"
         )

@@ -21,7 +21,7 @@ from typing import Any
 
 from .. import _byvalue
 from ..process import Process, has_zygote
-from .same import first_difference
+from .same import Difference, first_difference
 from .sessions import Job, Session, TimedOut
 from .turns import Guard, Turn, say, take_turn
 
@@ -63,7 +63,9 @@ class Runner:
                 raise
         self._ended = False
 
-    def take_turn(self, timeout: float, *, dispatch: bool = False) -> tuple[Turn, str | None]:
+    def take_turn(
+        self, timeout: float, *, dispatch: bool = False
+    ) -> tuple[Turn, Difference | None]:
         """A turn there.
 
         Returns:
@@ -147,7 +149,7 @@ def serve(connection: Any, open_session: Any, job: Job, workers: int) -> None:
             with contextlib.suppress(OSError):
                 connection.send(None)
             return
-        answer: tuple[Turn, str | None] | str
+        answer: tuple[Turn, Difference | None] | str
         try:
             turn = take_turn(
                 open_session,
@@ -156,11 +158,11 @@ def serve(connection: Any, open_session: Any, job: Job, workers: int) -> None:
                 guard=guard if first is None else None,
                 dispatch=dispatch,
             )
-            difference = None
+            difference: Difference | None = None
             if first is None:
                 first = turn
             else:
-                difference = first_difference(first.results, turn.results)
+                difference = first_difference(first.results, turn.results, tolerance=job.tolerance)
                 turn = replace(turn, results=None, value=None)  # they were sent already
             pickled = _byvalue.dumps((turn, difference), name="results", to_sender=True)
         except BaseException as error:

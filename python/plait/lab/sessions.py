@@ -8,8 +8,10 @@ it may be left, neither a process nor a thread nor a descriptor.
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import queue
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,6 +70,8 @@ class Job:
 class Session:
     """What all have in common; the simplest, `SerialSession`, is the reference."""
 
+    #: Whether `threads` do all the work, so that their CPU clocks tell all of it.
+    by_threads_alone = False
     #: Whether ``run`` gives the combined value rather than a list of the tasks' results.
     combined = False
 
@@ -104,6 +108,14 @@ class Session:
         """Run the task on all items, on the workers that were started."""
         raise NotImplementedError
 
+    def run_for(self, seconds: float) -> tuple[int, float]:
+        """Run tasks round and round, one after another; serial's only.
+
+        Returns:
+            How many, and in how many seconds: at least one, however long it takes.
+        """
+        raise NotImplementedError
+
     def chunksize(self) -> int:
         """Items handed over at a time: about four chunks a worker, as ``Pool.map`` does."""
         return max(1, -(-len(self.job.items) // (self.workers * 4)))
@@ -116,6 +128,8 @@ class Session:
 class SerialSession(Session):
     """One after another, in the calling thread."""
 
+    by_threads_alone = True
+
     @property
     def lanes(self) -> int:
         return 1
@@ -127,6 +141,14 @@ class SerialSession(Session):
     def run(self) -> list[Any]:
         task = self.job.task
         return [task(item) for item in self.job.items]
+
+    def run_for(self, seconds: float) -> tuple[int, float]:
+        task, start = self.job.task, time.perf_counter()
+        for done, item in enumerate(itertools.cycle(self.job.items), 1):
+            task(item)
+            if (spent := time.perf_counter() - start) >= seconds:
+                return done, spent
+        return 0, 0.0  # there are no items
 
 
 class NativeSession(Session):

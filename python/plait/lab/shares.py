@@ -7,8 +7,9 @@ by the kernel's account of who was ready to run. What is inferred from these is 
 - What threads wait for in tasks is split as a sampler saw them wait in one run that wasn't timed.
   Where it saw too little: a task that is off the CPU waits. In the serial run there is nobody to
   share a GIL with: what it waits for there, it waits for by itself, and `profile` saw whether in
-  a lock or elsewhere.
-  Whatever threads wait for in tasks beyond that, they waited for the GIL.
+  a lock or elsewhere. Where it could not look, that is inferred, too.
+  Whatever threads wait for in tasks beyond that, they waited for the GIL, as long as others can
+  have had it; or for the same, which took longer.
 - A worker outside of tasks that is neither pickling nor done for this run waits for its next
   task, or a result to be taken: queueing.
 """
@@ -63,17 +64,21 @@ class Waits:
         seconds: in a run, all tasks together.
         lock_share: of that, in locks.
         has_gil: whether there is a GIL to wait for.
+        seen: whether the kernel was asked which it is; else all waiting counts as waiting for I/O.
     """
 
     seconds: float
     lock_share: float
     has_gil: bool = True
+    seen: bool = False
 
     @classmethod
     def of(cls, serial: Cost, seen: Profile | None, has_gil: bool) -> Waits:
         """From the serial run's cost, and what was seen of it."""
         off = max(0.0, serial.wall - serial.worker_cpu - serial.preempted)
-        return cls(off, seen.lock_of_waiting if seen is not None else 0.0, has_gil)
+        if seen is None or not seen.asked:
+            return cls(off, 0.0, has_gil)
+        return cls(off, seen.lock_of_waiting, has_gil, True)
 
 
 def find_shares(
@@ -107,11 +112,12 @@ def find_shares(
         found["lock_wait"] += seconds * waits.lock_share
         found["io_wait"] += seconds * (1 - waits.lock_share)
 
-    if kind == "serial":
+    if kind in ("serial", "loop"):
         found["compute"] = min(cost.worker_cpu, running)
         found["queueing"] = min(cost.preempted, running - found["compute"])
         wait(running - found["compute"] - found["queueing"])
-        inferred = ("lock_wait",) if waits.lock_share else ()
+        if kind == "loop" or not waits.seen:
+            inferred = ("io_wait", "lock_wait")
     elif kind in ("thread", "process") and cost.metered:
         found["compute"] = min(cost.busy_cpu, running)
         found["pickling"] = cost.pickling
@@ -126,14 +132,18 @@ def find_shares(
             own = min(in_tasks - delayed, waits.seconds)
             wait(own)
             rest = in_tasks - delayed - own
-            found["gil_wait" if kind == "thread" and waits.has_gil else "lock_wait"] += rest
+            if kind == "thread" and waits.has_gil:
+                # Nobody waits for the GIL for longer than the others can have had it.
+                gil = min(rest, (lanes - 1) * (cost.busy_cpu + delayed))
+                found["gil_wait"] += gil
+                rest -= gil
+            if waits.seconds > 0:
+                wait(rest)  # what they wait for by themselves takes longer
+            else:
+                found["lock_wait"] += rest
         # What is left between tasks, and what other programs made wait.
         found["queueing"] = max(0.0, running - sum(found.values()) + found["startup"])
         inferred = ("queueing",) if split else ("gil_wait", "io_wait", "lock_wait", "queueing")
-    elif kind == "loop":
-        found["compute"] = min(cost.worker_cpu, running)
-        wait(running - found["compute"])
-        inferred = ("io_wait", "lock_wait")
     else:
         found["compute"] = min(cost.worker_cpu, running)
         found["idle"] = running - found["compute"]

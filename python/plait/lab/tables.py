@@ -75,7 +75,7 @@ def _shares_table(rows: list[Row]) -> Table:
     )
     table.add_column("where it went", no_wrap=True)
     for name in shown:
-        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
     for row in rows:
         shares = row.shares or {}
         table.add_row(row.model, *(_share(shares.get(n, 0), n in row.inferred) for n in shown))

@@ -36,8 +36,8 @@ class Turn:
         value: what is combined of them.
         printed: how many characters the tasks printed from this process.
         dispatch: seconds that it costs to hand over a task that does nothing, if asked for.
-        seen: seconds that the workers' threads were seen in each state, by `STATES`; None if
-            nobody looked.
+        seen: seconds that the workers' threads were seen in each state while they were in
+            tasks; None if nobody looked.
         changed: where the task has changed its input; None if it has not, as far as can be told.
     """
 
@@ -76,9 +76,10 @@ class Guard:
         try:
             before = pickle.loads(self._pickled)
             # Equal content may be pickled in other ways, such as sets.
-            return first_difference(before, self._items)
+            found = first_difference(before, self._items)
         except Exception:
             return "its pickle is another one"
+        return found if found is None or found.decided else "its pickle is another one"
 
 
 class _Sink(io.TextIOBase):
@@ -136,6 +137,11 @@ def take_turn(
                     turn.results = session.run()
                     turn.value = job.combine(turn.results)
             turn.lanes = session.lanes
+            if turn.seen is not None and turn.cost.metered:
+                # What workers wait for between tasks is the lock of the queue that those come by.
+                between = turn.lanes * turn.cost.wall - turn.cost.busy
+                locks = turn.seen.get("wait_lock", 0.0)
+                turn.seen["wait_lock"] = max(0.0, locks - max(0.0, between))
             if dispatch:
                 turn.dispatch = session.dispatch_cost()
     turn.printed = sink.count

@@ -24,6 +24,15 @@ _MEANINGS = {
 }
 
 
+_NOT_SEEN = (
+    "It is bound by the CPU. If it holds the GIL, as Python code does (inferred: nobody could "
+    "look), threads take turns, and only processes or native code can use a second core."
+)
+_NO_GIL = (
+    "It is bound by the CPU, and this interpreter runs without a GIL, so threads can use a second "
+    "core too."
+)
+
 _THREADS = ("threading", "futures.thread", "plait.thread")
 _PROCESSES = ("multiprocessing", "futures.process", "plait.process", "joblib", "dask")
 
@@ -58,7 +67,7 @@ def write_verdict(report: Report) -> str:
     task = "1 task" if report.items == 1 else f"{report.items:,} tasks"
     parts = [
         f"{report.what}: {task} took {seconds(serial.wall_s)} serially; {report.bound_why}.",
-        _MEANINGS[report.bound],
+        _meaning(report),
     ]
     if report.best == "serial":
         parts.append("Nothing beat the serial loop, start-up included.")
@@ -74,6 +83,14 @@ def write_verdict(report: Report) -> str:
     parts += [*_limits(report), _next(report)]
     parts += _doubts(report)
     return " ".join(part for part in parts if part)
+
+
+def _meaning(report: Report) -> str:
+    if report.bound == "cpu" and report.environment.get("gil") == "off":
+        return _NO_GIL
+    if report.bound == "cpu" and report.bound_inferred:
+        return _NOT_SEEN
+    return _MEANINGS[report.bound or "mixed"] if report.items else ""
 
 
 def _threads(rows: list[Row]) -> list[str]:
@@ -97,28 +114,42 @@ def _limits(report: Report) -> list[str]:
     """How far more workers would go, as measured."""
     parts = []
     if report.ceiling is not None and report.bound in ("cpu", "cpu-nogil", "memory"):
+        gain, model = _best_gain(report.cells)
         parts.append(
             f"The ceiling for {report.workers} workers on this machine is "
             f"{times(report.ceiling)}, measured by pure computing in Rust."
+            if gain <= report.ceiling
+            else f"When it was measured how much {report.workers} workers gain at pure computing "
+            f"in Rust, it was {times(report.ceiling)}, less than {model} had gained: so this "
+            "machine's ceiling is not known."
         )
-    if report.scaling is not None and report.bound != "overhead":
+    if report.scaling is not None and report.bound != "overhead" and report.items > 1:
         scaling = report.scaling
         steps = ", ".join(
             f"{seconds(wall)} with {count}" for count, wall in sorted(scaling.walls.items())
         )
         part = f"{scaling.model} took {steps} of its workers: by Amdahl's law a serial part of "
-        part += f"{scaling.serial_part:.0%}"
+        part += f"{scaling.serial_part:.0%} (inferred)"
         if 0.01 <= scaling.serial_part < 1:
             part += f", so never more than {times(1 / scaling.serial_part)}"
         parts.append(part + ".")
     if report.break_even is not None and report.bound != "io":
         even = report.break_even
         parts.append(
-            f"Handing a task to {even.model} costs {seconds(even.dispatch_s)}, so single tasks "
-            f"pay from {seconds(even.task_s)} on, and starting its workers from "
-            f"{seconds(even.total_s)} of work."
+            f"Handing {even.model} a task with next to no data costs {seconds(even.dispatch_s)}, "
+            f"so single ones of those pay from {seconds(even.task_s)} on, and starting its "
+            f"workers from {seconds(even.total_s)} of work."
         )
     return parts
+
+
+def _best_gain(cells: list[Cell]) -> tuple[float, str]:
+    """What more workers gained at best, in either language, and whose."""
+    found = [(0.0, "")]
+    for serial, parallel in (cells[:2], cells[2:]):
+        if serial.wall_s and parallel.wall_s:
+            found.append((serial.wall_s / parallel.wall_s, parallel.model or ""))
+    return max(found)
 
 
 def _next(report: Report) -> str:
@@ -126,6 +157,18 @@ def _next(report: Report) -> str:
     best = report.best or ""
     native = next((cell for cell in report.cells[2:] if cell.wall_s), None)
     match report.bound:
+        case _ if not report.items:
+            return ""
+        case _ if report.items == 1 and report.bound != "overhead":
+            return "To try next: several smaller tasks; one cannot be shared among workers."
+        case "io" if report.workers > 1 and 0 < _best_gain(report.cells)[0] < 1.1:
+            return (
+                f"Waiting for {report.workers} at once gained nothing, so they wait for each "
+                "other (inferred: for a lock, a connection, or their loop, which one of them "
+                "blocks). To try next: plait.lab.trace, to see what for."
+            )
+        case "cpu" if report.environment.get("gil") == "off" and best not in _THREADS:
+            return "To try next: threads with as many workers as cores; they share the input."
         case "cpu" if native is None:
             if best in _PROCESSES:
                 return "To try next: a compiled kernel for the inner loop (plait.map takes one)."
@@ -195,7 +238,7 @@ def _gains(cells: list[Cell], workers: int, rows: dict[str, Row]) -> list[str]:
 def _losing_processes(report: Report) -> list[str]:
     """Why a second core need not help: what goes to another process is copied there and back."""
     processes = [row for row in report.rows if row.ok and row.model in _PROCESSES]
-    if not processes:
+    if not processes or report.bound == "overhead":
         return []
     quickest = max(processes, key=lambda row: row.speedup or 0)
     if (quickest.speedup or 0) >= 0.9:
@@ -207,6 +250,6 @@ def _losing_processes(report: Report) -> list[str]:
     return [
         f"Processes lose: {times(quickest.speedup or 0)} at best ({quickest.model}), their workers "
         f"on the CPU in tasks for {shares.get('compute', 0):.0%} of the time, pickling for "
-        f"{shares.get('pickling', 0):.0%}, waiting for tasks for {shares.get('queueing', 0):.0%} "
-        f"(inferred): {why}."
+        f"{shares.get('pickling', 0):.0%}, waiting for tasks for {shares.get('queueing', 0):.0%}; "
+        f"inferred: {why}."
     ]
