@@ -82,7 +82,7 @@ def test_concurrent_futures(tmp_path: Path, executor: str) -> None:
 @pytest.mark.parametrize(
     ("runner", "suite", "least"),
     [
-        ("on_plait_threads", "test.test_concurrent_futures", 50),
+        ("on_plait_threads", "test.test_concurrent_futures", 40),
         ("on_plait_threading", "test.test_threading", 100),
         ("on_plait_thread", "test.test_thread", 15),
     ],
@@ -95,12 +95,12 @@ def test_threads(tmp_path: Path, runner: str, suite: str, least: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("suite", "at_least"), [("locks", 80), ("queue", 30)])
+@pytest.mark.parametrize(("suite", "at_least"), [("locks", 80), ("queue", 25)])
 def test_synchronization(tmp_path: Path, suite: str, at_least: int) -> None:
     needs("test.lock_tests")
     ran, skipped = run(f"on_plait_{suite}", tmp_path)
     assert ran >= at_least
-    assert set(skipped) <= {entry["test"] for entry in SKIPS[suite]}
+    assert set(skipped) <= {entry["test"] for entry in SKIPS.get(suite, [])}
 
 
 @pytest.mark.parametrize("entry", [e for entries in SKIPS.values() for e in entries], ids=str)

@@ -323,6 +323,25 @@ impl PyCondition {
         self.under.get()?.is_owned(py)
     }
 
+    /// Of its lock, as the standard library's.
+    fn _release_save(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let lock = self.object(py)?;
+        let own = lock.getattr_opt(intern!(py, "_release_save"))?;
+        let saved =
+            own.map_or_else(|| lock.call_method0(intern!(py, "release")), |own| own.call0());
+        saved.map(Bound::unbind)
+    }
+
+    fn _acquire_restore(&self, py: Python<'_>, state: Py<PyAny>) -> PyResult<()> {
+        let lock = self.object(py)?;
+        let own = lock.getattr_opt(intern!(py, "_acquire_restore"))?;
+        match own {
+            Some(own) => own.call1((state,)),
+            None => lock.call_method0(intern!(py, "acquire")),
+        }
+        .map(drop)
+    }
+
     fn _at_fork_reinit(&self, py: Python<'_>) -> PyResult<()> {
         self.object(py)?.call_method0(intern!(py, "_at_fork_reinit"))?;
         self.waiters.forget();
