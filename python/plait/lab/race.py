@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -35,6 +37,7 @@ class RaceReport:
         cycle: if a deadlock was found, the threads as `plait.errors.DeadlockParty`.
         state: the state at the end of what was found.
         trouble: why the search ended early, if it did.
+        unseen: what was met that `race` cannot see into, and where, so that nothing is proved.
         seconds: how long it took.
     """
 
@@ -55,7 +58,13 @@ class RaceReport:
         self.schedule = [] if found is None else [step.thread for step in found.steps]
         self.error = None if found is None else found.error
         self.state = None if found is None else found.state
-        self.proved = not self.found and self.bound >= 0 and self.deterministic and not self.trouble
+        self.unseen = [] if self.found else list(game.points.unseen)
+        self.exhausted = self.exhausted and not self.unseen
+        self.proved = (
+            not (self.found or self.trouble or self.unseen or self.endless)
+            and self.bound >= 0
+            and self.deterministic
+        )
         self.cycle = [] if found is None else _parties(found)
         if found is not None:
             self.deterministic = self._repeats(found)
@@ -122,6 +131,9 @@ class RaceReport:
             else "Repeated, some went another way: the threads depend on more than their order.",
             f"It ended early: {self.trouble}, which race() cannot see into."
             if self.trouble
+            else "",
+            f"This is no proof, as race() cannot see into all of it: {'; '.join(self.unseen[:3])}."
+            if self.unseen
             else "",
         ]
 
@@ -195,6 +207,7 @@ class RaceReport:
             "deterministic": self.deterministic,
             "endless": self.endless,
             "trouble": self.trouble,
+            "unseen": self.unseen,
             "error": None if self.error is None else repr(self.error),
             "seconds": self.seconds,
         }
@@ -257,6 +270,8 @@ def race(
     What is not seen: calls into the standard library and installed packages are one step each;
     what they do to objects that are not given to them is unknown. A thread that waits for
     something else than a lock of these kinds, such as a socket, ends the search, and that is said.
+    Where something is met that cannot be seen into, such as an object's `__dict__`, a time limit
+    that could end early or `copy.copy` of what is shared, nothing is proved: see `unseen`.
 
     Args:
         setup: makes the state that the threads share; called before each run.
@@ -268,7 +283,8 @@ def race(
         A `RaceReport`.
 
     Raises:
-        TypeError: something cannot be called, or the invariant gave neither True nor False.
+        TypeError: something cannot be called, or is an async or a generator function, of which
+            a call runs nothing; or the invariant gave neither True nor False.
         ValueError: there are no threads, or the budget is not a positive number.
         Exception: what setup or the invariant raises.
 
@@ -285,6 +301,23 @@ def race(
     return _race(setup, threads, invariant, budget)
 
 
+def _refuse_unawaited(name: str, one: Any) -> None:
+    call = (
+        one if inspect.isroutine(one) or isinstance(one, functools.partial) else type(one).__call__
+    )
+    for function in (one, call):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{name} is an async function, {one!r}: calling it runs nothing of it; give a "
+                "plain function, such as lambda state: asyncio.run(function(state))"
+            )
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"{name} is a generator function, {one!r}: calling it runs nothing of it; give a "
+                "plain function, such as lambda state: list(function(state))"
+            )
+
+
 def _race(setup: Any, threads: Any, invariant: Any, budget: Any, stall: float = 3.0) -> RaceReport:
     for name, one in (("setup", setup), ("invariant", invariant)):
         if not callable(one):
@@ -297,6 +330,9 @@ def _race(setup: Any, threads: Any, invariant: Any, budget: Any, stall: float = 
     for index, one in enumerate(threads):
         if not callable(one):
             raise TypeError(f"threads[{index}] must be callable, got {one!r}")
+        _refuse_unawaited(f"threads[{index}]", one)
+    for name, one in (("setup", setup), ("invariant", invariant)):
+        _refuse_unawaited(name, one)
     if isinstance(budget, bool) or not isinstance(budget, (int, float)):
         raise TypeError(f"budget must be a number of seconds, got {budget!r}")
     if not budget > 0 or math.isinf(budget):

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import CodeType, FrameType
+from types import CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
 from plait.thread import Thread
@@ -121,7 +121,7 @@ class Player:
         try:
             if not run.is_abandoned:
                 watch.tell(self._follow, run.points.is_followed, self._refuse)
-                self.target(run.state)
+                self._call()
         except (Abandoned, SystemExit):
             pass
         except BaseException as error:
@@ -134,6 +134,23 @@ class Player:
             self.is_done = True
             self.pending = None
             run.has_ended(self)
+
+    def _call(self) -> None:
+        target, run = self.target, self.run
+        if not run.points.is_python(target):
+            what = getattr(target, "__name__", type(target).__name__)
+            if not run.points.is_contents(run.state):
+                run.points.is_unseen(f"{self.name}: what {what} does is not looked into")
+            touches = [((id(run.state), "[]"), True)]
+            self.step(Operation(f"calls {what}", "", 0, touches))
+        result = target(run.state)
+        if isinstance(result, CoroutineType):
+            result.close()
+            raise TypeError(
+                f"{self.name} gave a coroutine that nobody runs: call asyncio.run with it"
+            )
+        if isinstance(result, GeneratorType):
+            run.points.is_unseen(f"{self.name}: it gives a generator, of which nothing is run")
 
     def _refuse(self, code: CodeType) -> None:
         """A function that cannot be looked into yet."""
@@ -196,11 +213,19 @@ class Player:
         operation.thread = self.index
         self.pending = operation
         self.has_yielded = operation.yields
+        is_late = operation.timeout is not None and not (
+            operation.is_ready is None or operation.is_ready()
+        )
         run.pass_on(self)
         if run.is_abandoned:
             self._leave()
         if operation.is_ready is not None and not operation.is_ready():
             operation.has_timed_out = True
+        elif is_late:
+            run.points.is_unseen(
+                f"line {operation.line} of {operation.file}: that its time limit ends while others "
+                "could still go on is not tried"
+            )
         self.pending = None
         run.note(self, operation)
 

@@ -308,6 +308,7 @@ def _search(
                 queue, later, bound = [_ROOT], [], 0
                 seen.clear()
                 result.runs = result.endless = result.diverged = 0
+                result.bound = -1
                 continue
         if finding is not None and (best is None or finding.size < best.size):
             if best is None:

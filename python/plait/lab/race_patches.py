@@ -9,13 +9,24 @@ the real ones under all of these names.
 from __future__ import annotations
 
 import _thread
+import collections
 import contextlib
+import functools
 import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from types import CodeType, FunctionType, ModuleType
+from functools import partial
+from inspect import getattr_static
+from types import (
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import plait
@@ -133,6 +144,8 @@ class Patches:
         self._adopted: list[tuple[Callable[[Any], None], Any]] = []
         self._globals: dict[int, dict[str, Any]] = {}
         self._seen: set[int] = set()
+        self._kept: list[Any] = []  # so that no address in `_seen` is used twice
+        self._walked: set[int] = set()  # classes
         for one in callables:
             self._search(one)
 
@@ -215,21 +228,16 @@ class Patches:
         """Put stand-ins into the state, where `setup` has not made it itself; gives it back."""
         if _is_real(state):
             return self._stand_in(state)
+        self._walked.clear()
         self._walk(state, 4)
         return state
 
     def _walk(self, one: Any, depth: int) -> None:
-        items: list[tuple[Callable[[Any], None], Any]] = []
-        if type(one) is dict:
-            items = [(_item_setter(one, key), value) for key, value in one.items()]
-        elif type(one) is list:
-            items = [(_item_setter(one, index), value) for index, value in enumerate(one)]
-        elif type(one) is tuple:
-            items = [(_nowhere, value) for value in one]
-        elif isinstance(one, (type, ModuleType, FunctionType)):
-            return
-        elif type(names := getattr(one, "__dict__", None)) is dict:
-            items = [(_item_setter(names, key), value) for key, value in names.items()]
+        items = _parts(one)
+        kind = one if isinstance(one, type) else type(one)
+        if id(kind) not in self._seen and id(kind) not in self._walked:
+            self._walked.add(id(kind))
+            items += self._members(kind)
         for put, value in items:
             if _is_real(value) and put is not _nowhere:
                 self._adopted.append((put, value))
@@ -265,38 +273,105 @@ class Patches:
         return made
 
     def _search(self, one: Any) -> None:
-        """Find the global variables and closures that a function refers to, directly or not."""
-        one = getattr(one, "__func__", getattr(one, "func", one))
+        """Find what a function or a class refers to, directly or not: global variables, closures,
+        default arguments, and the members of classes."""
+        for name in ("__func__", "func", "fget", "fset", "fdel", "__wrapped__"):
+            inner = getattr_static(one, name, None)
+            if name == "func" and isinstance(one, (functools.partial, functools.cached_property)):
+                inner = one.func
+            elif name == "__wrapped__" and type(one).__module__ == "functools":
+                inner = getattr(one, name, None)
+            if isinstance(inner, (MemberDescriptorType, GetSetDescriptorType)):
+                inner = getattr(one, name, None)
+            if inner is not None and id(inner) not in self._seen:
+                self._search(inner)
         if id(one) in self._seen:
             return
         self._seen.add(id(one))
+        self._kept.append(one)
+        if isinstance(one, functools.partial):
+            for value in (*one.args, *one.keywords.values()):
+                self._consider(value, _nowhere)
         if isinstance(one, type):
-            if self._points.is_followed_file(
-                getattr(sys.modules.get(one.__module__), "__file__", "")
-            ):
-                for member in list(vars(one).values()):
-                    self._search(getattr(member, "fget", member))
+            for put, value in self._members(one):
+                self._consider(value, put)
             return
-        if not isinstance(one, FunctionType) or not self._points.is_followed(one.__code__):
-            if not isinstance(one, (FunctionType, ModuleType)) and callable(one):
-                self._search(type(one).__call__)
+        if not isinstance(one, FunctionType):
+            if not isinstance(one, ModuleType) and callable(one):
+                self._search(type(one))
             return
         for cell in one.__closure__ or ():
             with contextlib.suppress(ValueError):  # not assigned yet
                 self._consider(cell.cell_contents, _cell_setter(cell))
+        if not self._points.is_followed(one.__code__):
+            return
+        for index, value in enumerate(one.__defaults__ or ()):
+            self._consider(value, _default_setter(one, index))
+        for key, value in (one.__kwdefaults__ or {}).items():
+            self._consider(value, _item_setter(one.__kwdefaults__, key))
         names = one.__globals__
         self._globals[id(names)] = names
-        for name in set(_names_of(one.__code__)):
-            if name in names:
-                self._consider(names[name], _item_setter(names, name))
+        used = set(_names_of(one.__code__))
+        for name in used & names.keys():
+            value = names[name]
+            self._consider(value, _item_setter(names, name))
+            if isinstance(value, ModuleType) and self._points.is_followed_file(
+                getattr(value, "__file__", None) or "<frozen"
+            ):
+                for inner in used & vars(value).keys():
+                    self._consider(vars(value)[inner], _item_setter(vars(value), inner))
 
-    def _consider(self, value: Any, put: Callable[[Any], None]) -> None:
+    def _members(self, kind: type) -> Iterator[tuple[Callable[[Any], None], Any]]:
+        """What the program's classes that one derives from have."""
+        for base in kind.__mro__[:-1]:
+            if self._points.is_followed_class(base):
+                for name, value in list(vars(base).items()):
+                    yield _member_setter(base, name), value
+
+    def _consider(self, value: Any, put: Callable[[Any], None], depth: int = 3) -> None:
         if (maker := _MAKERS.get(id(value))) is not None:
-            self._classes.append((put, value, maker))
+            if put is not _nowhere:
+                self._classes.append((put, value, maker))
         elif _is_real(value):
-            self._places.append((put, value))
-        elif isinstance(value, (FunctionType, type)):
+            if put is not _nowhere:
+                self._places.append((put, value))
+        elif isinstance(value, (FunctionType, type, MethodType, staticmethod, classmethod)) or (
+            isinstance(value, (property, functools.partial, functools.cached_property))
+            or type(value).__name__ == "_lru_cache_wrapper"
+        ):
             self._search(value)
+        elif (depth and id(value) not in self._seen) and (
+            isinstance(value, (dict, list, tuple)) or self._points.is_plain(value)
+        ):
+            self._seen.add(id(value))
+            self._kept.append(value)
+            for inner_put, inner in _parts(value):
+                self._consider(inner, inner_put, depth - 1)
+            self._search(type(value))
+
+
+def _parts(one: Any) -> list[tuple[Callable[[Any], None], Any]]:
+    """What a box or an object has, each with what puts something else in its place."""
+    if isinstance(one, dict):
+        return [(_item_setter(one, key), value) for key, value in list(one.items())]
+    if isinstance(one, (list, collections.deque)):
+        return [(_item_setter(one, index), value) for index, value in enumerate(list(one))]
+    if isinstance(one, (tuple, set, frozenset)):
+        return [(_nowhere, value) for value in list(one)]
+    if isinstance(one, MethodType):
+        return [(_nowhere, one.__self__)]
+    if isinstance(one, (type, ModuleType, FunctionType)):
+        return []
+    parts: list[tuple[Callable[[Any], None], Any]] = []
+    if type(names := getattr(one, "__dict__", None)) is dict:
+        parts = [(_item_setter(names, key), value) for key, value in list(names.items())]
+    for base in type(one).__mro__:
+        if "__slots__" in vars(base):
+            for slot in list(vars(base).values()):
+                if isinstance(slot, MemberDescriptorType):
+                    with contextlib.suppress(AttributeError):  # not assigned yet
+                        parts.append((partial(slot.__set__, one), slot.__get__(one)))
+    return parts
 
 
 def _is_real(one: Any) -> bool:
@@ -317,6 +392,18 @@ def _names_of(code: CodeType) -> Iterator[str]:
 def _item_setter(box: Any, key: Any) -> Callable[[Any], None]:
     def put(value: Any) -> None:
         box[key] = value
+
+    return put
+
+
+def _member_setter(kind: type, name: str) -> Callable[[Any], None]:
+    return lambda value: type.__setattr__(kind, name, value)
+
+
+def _default_setter(function: FunctionType, index: int) -> Callable[[Any], None]:
+    def put(value: Any) -> None:
+        before = function.__defaults__ or ()
+        function.__defaults__ = (*before[:index], value, *before[index + 1 :])
 
     return put
 

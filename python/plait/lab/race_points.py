@@ -15,318 +15,21 @@ from __future__ import annotations
 
 import ast
 import dis
+import functools
+import inspect
+import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any
+from types import CodeType
+from typing import Any
 
-from .race_look import ATOMS, UNKNOWN, Source, attribute, brief, is_box, look_up
-
-if TYPE_CHECKING:
-    from .race_engine import Run
+from .race_access import Access, Place, Touch
+from .race_look import ATOMS, UNKNOWN, Source, attribute, is_box
 
 __all__ = ["Access", "Place", "Points", "Touch"]
-
-# A place in memory, and whether it is written.
-Place = tuple[Any, str]
-Touch = tuple[Place, bool]
-
-_CONTENTS = "[]"
-_READERS = frozenset(
-    [
-        "get",
-        "keys",
-        "values",
-        "items",
-        "copy",
-        "index",
-        "count",
-        "isdisjoint",
-        "issubset",
-        "issuperset",
-        "union",
-        "difference",
-        "intersection",
-        "symmetric_difference",
-        "load",
-        "__contains__",
-        "__len__",
-        "__getitem__",
-        "__iter__",
-        "most_common",
-        "elements",
-        "tolist",
-    ]
-)
-_CHANGERS = frozenset(
-    [
-        "append",
-        "appendleft",
-        "extend",
-        "extendleft",
-        "insert",
-        "pop",
-        "popleft",
-        "popitem",
-        "remove",
-        "clear",
-        "sort",
-        "reverse",
-        "add",
-        "discard",
-        "update",
-        "setdefault",
-        "rotate",
-        "move_to_end",
-    ]
-)
-# Functions in C that only read their arguments.
-_PURE = frozenset(
-    [
-        "len",
-        "sum",
-        "max",
-        "min",
-        "any",
-        "all",
-        "sorted",
-        "list",
-        "tuple",
-        "set",
-        "dict",
-        "frozenset",
-        "enumerate",
-        "zip",
-        "map",
-        "filter",
-        "reversed",
-        "iter",
-        "repr",
-        "str",
-        "print",
-        "bool",
-        "int",
-        "float",
-        "isinstance",
-        "hash",
-        "id",
-        "type",
-        "range",
-        "abs",
-        "bytes",
-        "format",
-        "Counter",
-        "deque",
-        "deepcopy",
-        "copy",
-    ]
-)
-
-# ---- instructions -----------------------------------------------------------------------------
-
-
-class Access:
-    """An instruction that may touch what threads share.
-
-    Attributes:
-        text: what it does, in words.
-        writes: whether it may write.
-        site: the code and the offset in it.
-        line: its line.
-    """
-
-    def __init__(
-        self, code: CodeType, instruction: dis.Instruction, node: Any, points: Points
-    ) -> None:
-        self.site = (code, instruction.offset)
-        positions = instruction.positions
-        self.line: int = (positions and positions.lineno) or code.co_firstlineno
-        self.name = str(instruction.argval)
-        self.node = node
-        self.points = points
-        opname = instruction.opname
-        self.writes = opname.startswith(("STORE", "DELETE"))
-        if "GLOBAL" in opname or "_NAME" in opname:
-            self._find = self._of_global
-        elif "DEREF" in opname:
-            self._find = self._of_cell
-        elif "ATTR" in opname or "METHOD" in opname:
-            self._find = self._of_attribute
-        elif "SUBSCR" in opname or "SLICE" in opname or isinstance(node, ast.Subscript):
-            self._find = self._of_item
-        elif opname.startswith("CALL"):
-            self._find = self._of_call
-        else:
-            self._find = self._of_operands
-        label = self.name if node is None else ast.unparse(node)
-        if isinstance(node, ast.AugAssign):
-            label = ast.unparse(node.target)
-        self.label = label
-        self.text = f"{'writes' if self.writes else 'reads'} {label}"
-        self._show: Callable[[FrameType], Any] | None = None
-
-    def touches(self, frame: FrameType, run: Run) -> Sequence[Touch]:
-        """The places in memory that it touches; none: nothing that threads could share."""
-        touches: list[Touch] = []
-        for one, name, writes in self._find(frame):
-            if one is UNKNOWN:
-                if name not in self.points.unknown:
-                    self.points.unknown.add(name)
-                    self.points.has_grown = True
-            else:
-                run.kept[id(one)] = one
-                touches.append(((id(one), name), writes))
-            if name in self.points.unknown:
-                touches.append((("?", name), writes))
-        return touches
-
-    def words(self, frame: FrameType, verb: str) -> str:
-        """What is there to be read, or was written, in words."""
-        node = self.node
-        if "call" in self._find.__name__:
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-                return ""
-            node = node.func.value
-        elif isinstance(node, ast.AugAssign):
-            node = node.target
-        if node is None:
-            if "global" not in self._find.__name__:
-                return ""
-            value = frame.f_globals.get(self.name, UNKNOWN)
-        elif isinstance(node, ast.Subscript) and look_up(node, frame) is UNKNOWN:
-            node = node.value
-            value = look_up(node, frame)
-        else:
-            value = look_up(node, frame)
-        if value is UNKNOWN:
-            return ""
-        label = self.name if node is None else ast.unparse(node)
-        return f"{verb} {label} = {brief(value)}"
-
-    # What follows gives objects, what of them is touched, and whether it is written.
-
-    def _of_global(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
-        is_local = frame.f_locals is not frame.f_globals and self.name in frame.f_locals
-        if self.name in frame.f_globals or (self.writes and not is_local):
-            value = frame.f_globals.get(self.name)
-            if self.writes or not isinstance(value, types.ModuleType):
-                yield frame.f_globals, self.name, self.writes
-
-    def _of_cell(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
-        yield _CELLS, self.name, self.writes
-
-    def _of_attribute(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
-        if not isinstance(self.node, ast.Attribute):
-            yield UNKNOWN, self.name, self.writes
-            return
-        base = look_up(self.node.value, frame)
-        if base is UNKNOWN:
-            if self.writes or not self.node.attr.startswith("__"):
-                yield base, self.name, self.writes
-        elif isinstance(base, types.ModuleType):
-            yield vars(base), self.name, self.writes
-        elif hasattr(type(base), "_is_stand_in"):
-            pass  # its operations are steps of their own
-        elif (self.writes or not callable(attribute(base, self.node.attr))) and (
-            isinstance(base, type) or not isinstance(base, ATOMS)
-        ):
-            yield base, self.name, self.writes
-
-    def _of_item(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
-        if not isinstance(self.node, ast.Subscript):
-            yield UNKNOWN, _CONTENTS, self.writes
-            return
-        base = look_up(self.node.value, frame)
-        if base is UNKNOWN or is_box(base):
-            yield base, _CONTENTS, self.writes
-
-    def _of_call(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
-        self.writes = False
-        node = self.node
-        if not isinstance(node, ast.Call):
-            return
-        function = node.func
-        arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-        if isinstance(function, ast.Attribute):
-            owner, name = look_up(function.value, frame), function.attr
-            if owner is UNKNOWN:
-                if name in _CHANGERS or name in _READERS:
-                    yield from self._touch(owner, name not in _READERS)
-                return
-            if not isinstance(owner, types.ModuleType):
-                if is_box(owner):
-                    yield from self._touch(owner, name not in _READERS)
-                if not self.points.is_python(attribute(owner, name)):
-                    yield from self._contents(arguments, frame, False)
-                return
-            called = vars(owner).get(name, UNKNOWN)
-        else:
-            called = look_up(function, frame)
-            name = getattr(called, "__name__", "")
-        if self.points.is_python(called):
-            return
-        if name in ("getattr", "setattr", "delattr") and len(arguments) > 1:
-            one, what = look_up(arguments[0], frame), look_up(arguments[1], frame)
-            self.writes = name != "getattr"
-            if isinstance(what, str):
-                yield one, what, self.writes
-            return
-        yield from self._contents(arguments, frame, name not in _PURE)
-
-    def _touch(self, one: Any, writes: bool) -> Iterator[tuple[Any, str, bool]]:
-        self.writes = self.writes or writes
-        if isinstance(self.node, ast.Call):
-            self.text = f"calls {ast.unparse(self.node.func)}"
-        yield one, _CONTENTS, writes
-
-    def _contents(
-        self, nodes: Iterable[Any], frame: FrameType, writes: bool
-    ) -> Iterator[tuple[Any, str, bool]]:
-        for node in nodes:
-            node = node.value if isinstance(node, ast.Starred) else node
-            one = look_up(node, frame)
-            if is_box(one):
-                yield from self._touch(one, writes)
-
-    def _of_operands(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
-        node = self.node
-        if isinstance(node, ast.AugAssign):
-            one = look_up(node.target, frame)
-            self.writes = is_box(one)
-            if self.writes:
-                yield one, _CONTENTS, True
-            yield from self._contents([node.value], frame, False)
-            return
-        nodes: list[Any] = [node]
-        if isinstance(node, ast.BinOp):
-            nodes = [node.left, node.right]
-        elif isinstance(node, ast.Compare):
-            nodes = [node.left, *node.comparators]
-        elif isinstance(node, ast.UnaryOp):
-            nodes = [node.operand]
-        elif isinstance(node, ast.Call):  # for item in box.items(), for item in enumerate(box)
-            of = [node.func.value] if isinstance(node.func, ast.Attribute) else []
-            nodes = [*of, *node.args]
-        yield from self._contents(nodes, frame, False)
-
-
-class _Cells:
-    """Stands for all variables of closures."""
-
-
-_CELLS = _Cells()
-
-
-def _attribute_of(before: dis.Instruction | None, name: str) -> ast.Attribute | None:
-    """What an instruction without source is about, if the one before it loads a variable."""
-    if before is None or not before.opname.startswith(("LOAD_FAST", "LOAD_GLOBAL", "LOAD_DEREF")):
-        return None
-    loaded = before.argval[-1] if isinstance(before.argval, tuple) else before.argval
-    return ast.Attribute(ast.Name(str(loaded), ast.Load()), name, ast.Load())
-
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "ATTR": (ast.Attribute,),
@@ -340,12 +43,65 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "BINARY_OP": (ast.BinOp, ast.AugAssign, ast.Subscript),
     "COMPARE_OP": (ast.Compare,),
     "CONTAINS_OP": (ast.Compare,),
-    **dict.fromkeys(("FOR_ITER", "LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE"), (ast.expr,)),
-    **dict.fromkeys(("TO_BOOL", "UNARY_NOT", "JUMP_IF_TRUE", "JUMP_IF_FALSE"), (ast.expr,)),
+    "YIELD_VALUE": (ast.Yield,),
+    "MATCH_CLASS": (ast.expr,),
 }
-_NOT_THESE = ("IMPORT", "KW_NAMES", "SUPER", "CALL_INTRINSIC", "BUILD")
+# Instructions that read what was put last upon the interpreter's stack: whether a box is empty,
+# what is in it.
+_READ_LAST = (
+    *("TO_BOOL", "UNARY_", "IF_TRUE", "IF_FALSE", "GET_ITER", "GET_YIELD_FROM_ITER", "FOR_ITER"),
+    *("UNPACK_", "FORMAT_", "CONVERT_VALUE", "LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE"),
+    *("DICT_MERGE", "GET_LEN", "MATCH_MAPPING", "MATCH_SEQUENCE", "MATCH_KEYS", "BEFORE_WITH"),
+    *("CALL_INTRINSIC_1",),
+)
+_NOT_THESE = ("IMPORT", "KW_NAMES", "BUILD", "PRECALL")
+_NOTHING = ast.Constant(None)
 # Of these without their source nothing is known.
-_NEED_SOURCE = ("CALL", "BINARY_OP", "COMPARE", "CONTAINS", "FOR_", "_EXTEND", "_UPDATE", "_IF_")
+_NEW = ("COMPARE_OP", "CONTAINS_OP", "IS_OP", "UNARY_", "TO_BOOL", "BUILD_", "FORMAT_", "CONVERT_")
+_SAME = ("NOP", "CACHE", "PRECALL", "NOT_TAKEN", "PUSH_NULL", "COPY", "EXTENDED_ARG")
+
+
+def _put_last(before: Sequence[dis.Instruction], source: Source) -> ast.expr | None:
+    """The expression whose value the last of these instructions has put upon the stack; a constant
+    stands for all that is new; None: it cannot be told."""
+    at = len(before) - 1
+    while at >= 0 and before[at].opname in _SAME:
+        at -= 1
+    if at < 0 or any(one.is_jump_target for one in before[at + 1 :]):
+        return None
+    one = before[at]
+    name = one.opname
+    if name.startswith(("LOAD_FAST", "STORE_FAST_LOAD", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")):
+        loaded = one.argval[-1] if isinstance(one.argval, tuple) else one.argval
+        return ast.Name(str(loaded), ast.Load())
+    if name.startswith(_NEW) or "LOAD_CONST" in name or "LOAD_SMALL_INT" in name:
+        return _NOTHING
+    if name.startswith(("LIST_", "SET_", "DICT_", "MATCH_MAPPING", "MATCH_SEQ", "GET_LEN")):
+        return _NOTHING
+    if name in ("GET_ITER", "FOR_ITER"):
+        look = _put_last if name == "GET_ITER" else _item_of
+        return look(before[:at], source)
+    if name.startswith(("LOAD_", "BINARY_", "CALL")):
+        found = one.positions and source.find(one.positions, (ast.expr,))
+        if isinstance(found, ast.Attribute | ast.Subscript | ast.Call | ast.BinOp | ast.Name):
+            return found
+        if found is not None and name.startswith("CALL"):
+            return _NOTHING if isinstance(found, _MADE) else None
+        if "ATTR" in name and (of := _put_last(before[:at], source)) is not None:
+            return ast.Attribute(of, str(one.argval), ast.Load())
+    return None
+
+
+_MADE = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def _item_of(before: Sequence[dis.Instruction], source: Source) -> ast.expr | None:
+    """What a loop takes from `items()`, `enumerate` and `zip` are tuples, made for it."""
+    of = _put_last(before, source)
+    if isinstance(of, ast.Call):
+        name = getattr(of.func, "attr", getattr(of.func, "id", ""))
+        return _NOTHING if name in ("items", "enumerate", "zip") else None
+    return None
 
 
 class Points:
@@ -359,13 +115,14 @@ class Points:
     def __init__(self, callables: Iterable[Any]) -> None:
         self.shared: set[Any] = set()  # the sites of which it was seen that threads share them
         self.unknown: set[str] = set()
+        self.unseen: dict[str, None] = {}  # what was met that cannot be seen into
         self.has_grown = False
         self._tables: dict[CodeType, dict[int, Access]] = {}
         self._followed: dict[str, bool] = {}
         self.codes: list[CodeType] = []  # of the callables
         self._sources: dict[str, Source] = {}
         for one in callables:
-            code = getattr(getattr(one, "__func__", one), "__code__", None)
+            code = getattr(_unwrapped(one), "__code__", None)
             if code is not None:
                 self._followed[code.co_filename] = True
                 self.codes.append(code)
@@ -388,12 +145,54 @@ class Points:
             found = self._followed[file] = not file.startswith(self._outside)
         return found
 
+    def is_followed_class(self, kind: type) -> bool:
+        """Whether a class is the program's."""
+        if not kind.__flags__ & (1 << 9) or type(kind).__module__.startswith("_ctypes"):
+            return False
+        module = sys.modules.get(kind.__module__)
+        if module is None or kind.__module__ in ("builtins", "__main__"):
+            return True
+        file = getattr(module, "__file__", None)
+        return file is not None and self.is_followed_file(file)
+
+    def is_contents(self, one: Any) -> bool:
+        """Whether all of an object's state are its contents."""
+        return is_box(one, self.is_followed_class) and not hasattr(one, "__dict__")
+
+    def is_plain(self, one: Any) -> bool:
+        """Whether it is an object with attributes, of a class of the program's or without any."""
+        kind = type(one)
+        return (
+            hasattr(one, "__dict__")
+            and not isinstance(one, ATOMS)
+            and not hasattr(kind, "_is_stand_in")
+            and not hasattr(one, "_is_stand_in")
+            and (kind is types.SimpleNamespace or self.is_followed_class(kind))
+        )
+
+    def is_opaque(self, called: Any) -> bool:
+        """Whether it is Python code of an installed package: it may have a state of its own."""
+        code = getattr(_unwrapped(called), "__code__", None)
+        if not isinstance(code, CodeType) or self.is_followed(code):
+            return False
+        parts = Path(code.co_filename).parts
+        return "site-packages" in parts and not {"_pytest", "plait"} & set(parts)
+
+    def is_unseen(self, what: str) -> None:
+        """Something was met that cannot be seen into: nothing is proved any more."""
+        self.unseen.setdefault(what)
+
     def is_python(self, called: Any) -> bool:
         """Whether calling it runs code that is followed."""
         if isinstance(called, type):
+            if self.is_followed_class(called):
+                return True
             called = getattr(called, "__init__", None)
-        called = getattr(called, "__func__", called)
+        called = _unwrapped(called)
         code = getattr(called, "__code__", None)
+        if code is None and not isinstance(called, (type, *_BUILTIN)):
+            call = attribute(type(called), "__call__")
+            code = getattr(_unwrapped(call), "__code__", None)
         return isinstance(code, CodeType) and self.is_followed(code)
 
     def share(self, sites: set[Any]) -> None:
@@ -411,25 +210,107 @@ class Points:
 
     def _accesses(self, code: CodeType) -> Iterator[tuple[int, Access]]:
         file = code.co_filename
-        if file not in self._sources:
-            self._sources[file] = Source(file)
+        source = self._sources.get(file)
+        if source is None:
+            source = self._sources[file] = Source(file)
         extended: int | None = None
-        before: dis.Instruction | None = None
+        before: list[dis.Instruction] = []
         for one in dis.get_instructions(code):
             if one.opname == "EXTENDED_ARG":
                 extended = one.offset if extended is None else extended
+                before.append(one)
                 continue
             first, extended = extended, None
-            last, before = before, one
-            kinds = next((kinds for part, kinds in _KINDS.items() if part in one.opname), None)
-            if kinds is None or any(part in one.opname for part in _NOT_THESE):
-                continue
-            node = one.positions and self._sources[file].find(one.positions, kinds)
-            if node is None and "ATTR" in one.opname:
-                node = _attribute_of(last, str(one.argval))
-            if node is None and any(part in one.opname for part in _NEED_SOURCE):
-                continue
-            access = Access(code, one, node, self)
-            yield one.offset, access
-            if first is not None:
-                yield first, access
+            access = self._access(code, one, before, source)
+            before.append(one)
+            if access is not None:
+                yield one.offset, access
+                if first is not None:
+                    yield first, access
+
+    def _access(
+        self,
+        code: CodeType,
+        one: dis.Instruction,
+        before: list[dis.Instruction],
+        source: Source,
+    ) -> Access | None:
+        name = one.opname
+        positions = one.positions
+        place: Any = positions and (
+            *(positions.lineno, positions.col_offset),
+            *(positions.end_lineno, positions.end_col_offset),
+        )
+        has_source = bool(source.nodes)
+        node: Any
+        if any(part in name for part in _READ_LAST):
+            if name == "CALL_INTRINSIC_1" and "POSITIVE" not in one.argrepr:
+                return None
+            if place in source.subjects:
+                if "IF_" in name:
+                    return None
+                node = source.subjects[place]
+            elif one.is_jump_target and name != "FOR_ITER":
+                node = positions and source.find(positions, (ast.BoolOp, ast.IfExp, ast.NamedExpr))
+            else:
+                node = _put_last(_unformatted(one, before), source)
+            if isinstance(node, ast.Constant):
+                return None
+            if name == "BEFORE_WITH" and not isinstance(node, ast.Attribute | ast.Name):
+                return None  # what it calls was made to be entered
+            return Access(code, one, node, self, has_source)
+        kinds = next((kinds for part, kinds in _KINDS.items() if part in name), None)
+        if kinds is None or any(part in name for part in _NOT_THESE) or "INTRINSIC" in name:
+            return None
+        if name == "YIELD_VALUE" and not code.co_flags & inspect.CO_GENERATOR:
+            return None
+        node = positions and source.find(positions, kinds)
+        if node is None and "ATTR" in name and (of := _put_last(before, source)) is not None:
+            node = ast.Attribute(of, str(one.argval), ast.Load())
+        if node is None and has_source and "CALL" in name:
+            return None  # the compiler's own: a comprehension, the end of a with statement
+        subject = (source.subjects.get(place) if place else None, source.patterns.get(place))
+        return Access(code, one, node, self, has_source, subject)
+
+
+_BUILTIN = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
+
+
+def _unformatted(one: dis.Instruction, before: list[dis.Instruction]) -> list[dis.Instruction]:
+    """What comes before the format of a formatted value, if that is a constant."""
+    has_format = one.opname == "FORMAT_WITH_SPEC" or (
+        one.opname == "FORMAT_VALUE" and "format" in one.argrepr
+    )
+    if has_format and before and "CONST" in before[-1].opname:
+        return before[:-1]
+    return [] if has_format else before
+
+
+def _unwrapped(one: Any) -> Any:
+    """The function that is run in the end, if it is one in Python."""
+    for _ in range(20):
+        inner = UNKNOWN
+        for name in ("__func__", "__wrapped__", "func"):
+            if not isinstance(one, type):
+                inner = getattr_static(one, name)
+            if inner is not UNKNOWN:
+                break
+        if inner is UNKNOWN:
+            return one
+        one = inner
+    return one
+
+
+def getattr_static(one: Any, name: str) -> Any:
+    """An attribute of what wraps a function."""
+    if name == "func" and not isinstance(one, functools.partial):
+        return UNKNOWN
+    if name == "__func__" and not isinstance(one, (types.MethodType, staticmethod, classmethod)):
+        return UNKNOWN
+    if name == "__wrapped__" and isinstance(one, types.FunctionType):
+        return vars(one).get(name, UNKNOWN)
+    return getattr(one, name, UNKNOWN) if name != "__wrapped__" or _is_cache(one) else UNKNOWN
+
+
+def _is_cache(one: Any) -> bool:
+    return type(one).__module__ == "functools"

@@ -440,6 +440,11 @@ def sleep(seconds: float) -> None:
     if one is None:
         return
     frame = _caller()
+    if any(other is not one and not other.is_done for other in one.run.players):
+        one.run.points.is_unseen(
+            f"line {frame.f_lineno} of {frame.f_code.co_filename}: how long it sleeps is not "
+            "looked at, and that nobody else goes on meanwhile is not tried"
+        )
     one.step(
         Operation(
             text=f"sleeps {seconds:g} s",
