@@ -325,3 +325,25 @@ def test_headers_that_are_not_utf_8_are_read_as_latin_1():
 
     headers = run(main())
     assert headers["x"] == headers["y"] == "caf\xe9"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_too_many_open_files_are_told_as_such():
+    program = """
+import asyncio, errno, os, resource
+from plait import aio
+async def main():
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))), limit))
+    for make in (lambda: aio.sleep(0.001), lambda: aio.open_connection("127.0.0.1", 1)):
+        try:
+            await make()
+        except OSError as error:
+            assert error.errno == errno.EMFILE, error
+        else:
+            raise AssertionError
+asyncio.run(main())
+"""
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
