@@ -142,7 +142,14 @@ impl From<AioError> for pyo3::PyErr {
         };
         let message = error.to_string();
         match error {
-            AioError::Runtime(_) | AioError::Panicked(_) => PyRuntimeError::new_err(message),
+            AioError::Runtime(error) => {
+                let code = error.raw_os_error(); // such as too many open files
+                code.map_or_else(
+                    || PyRuntimeError::new_err(message.clone()),
+                    |code| PyOSError::new_err((code, message.clone())),
+                )
+            }
+            AioError::Panicked(_) => PyRuntimeError::new_err(message),
             AioError::Url { .. } => PyValueError::new_err(message),
             AioError::Connection { cause, .. } => match cause {
                 // errno first, so that OSError picks its subclass and callers can look at it
@@ -156,6 +163,17 @@ impl From<AioError> for pyo3::PyErr {
             }
             AioError::Timeout { .. } => PyTimeoutError::new_err(message),
         }
+    }
+}
+
+/// What the system said, with its errno: what PyO3 makes of an I/O error has none.
+#[cfg(feature = "python")]
+pub fn os_error(error: &std::io::Error) -> pyo3::PyErr {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+    match error.raw_os_error() {
+        Some(code) => pyo3::exceptions::PyOSError::new_err((code, text)),
+        None => pyo3::exceptions::PyOSError::new_err(text),
     }
 }
 

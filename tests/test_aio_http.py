@@ -306,3 +306,44 @@ asyncio.run(main())
     command = [sys.executable, "-W", "error", "-c", source]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("port", ["65536", "99999", "123456789012"])
+def test_a_port_that_is_none_is_refused(port):
+    with pytest.raises(ValueError, match="the port must be a number"):
+        aio.http_get(f"http://{HOST}:{port}/")
+
+
+def test_headers_that_are_not_utf_8_are_read_as_latin_1():
+    async def answer(reader, writer):
+        head = "HTTP/1.1 200 OK\r\nx: caf\xe9\r\nContent-Length: 0\r\n"
+        writer.write(head.encode("latin-1") + "y: caf\xe9\r\n\r\n".encode())
+
+    async def main():
+        async with answering(answer) as (url, _):
+            return (await aio.http_get(url)).headers
+
+    headers = run(main())
+    assert headers["x"] == headers["y"] == "caf\xe9"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_too_many_open_files_are_told_as_such():
+    program = """
+import asyncio, errno, os, resource
+from plait import aio
+async def main():
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))), limit))
+    for make in (lambda: aio.sleep(0.001), lambda: aio.open_connection("127.0.0.1", 1)):
+        try:
+            await make()
+        except OSError as error:
+            assert error.errno == errno.EMFILE, error
+        else:
+            raise AssertionError
+asyncio.run(main())
+"""
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

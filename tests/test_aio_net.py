@@ -392,6 +392,36 @@ def test_a_reset_is_told(drive):
     drive(main())
 
 
+def test_a_reset_that_a_write_met_is_no_end_for_reads(drive):
+    async def main():
+        async with connected() as (reader, writer, _, other):
+            reset(other)
+
+            async def write_on():
+                while True:
+                    writer.write(b"x" * 10_000)
+                    await writer.drain()
+
+            with pytest.raises(ConnectionError):
+                await write_on()
+            for read in (reader.read(), reader.readline(), reader.readexactly(1)):
+                with pytest.raises(ConnectionResetError):
+                    await read
+
+    drive(main())
+
+
+def test_an_address_in_use_is_told_by_its_errno():
+    async def main():
+        with socket.create_server((HOST, 0)) as taken:
+            here = taken.getsockname()
+            with pytest.raises(OSError, match="in use") as caught:
+                await aio.open_connection(*here, local_addr=here)
+            assert caught.value.errno == errno.EADDRINUSE
+
+    asyncio.run(main())
+
+
 def test_extra_info(drive):
     async def main():
         async with connected() as (_, writer, _, other):

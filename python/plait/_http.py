@@ -38,7 +38,8 @@ def http_get(
 
     Returns:
         An awaitable of a response with ``status`` (int), ``body`` (bytes), ``headers`` (dict
-        of lower-case names; repeated ones are joined by a comma) and ``url`` (str).
+        of lower-case names; repeated ones are joined by a comma; what is not UTF-8 is read as
+        Latin-1) and ``url`` (str).
 
     Raises:
         ValueError: ``url`` is not such a URL, or another argument is not as above.

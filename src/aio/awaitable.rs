@@ -239,7 +239,8 @@ impl Awaitable {
         if !matches!(slf.get().lock(py).state, State::New(_)) {
             return Ok(());
         }
-        let (event_loop, bridge) = Bridge::of_running_loop(py)?;
+        let (event_loop, bridge) =
+            Bridge::of_running_loop(py).inspect_err(|_| slf.get().lock(py).name = None)?; // it was awaited, as it could be
         let (inbox, id) = (Arc::clone(bridge.get().inbox()), bridge.get().new_id());
         let wakeup = Arc::new(Wakeup { inbox, id, queued: AtomicBool::new(false) });
         let home = Home {

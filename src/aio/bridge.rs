@@ -144,7 +144,7 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
 impl Bridge {
     #[new]
     fn new() -> PyResult<Self> {
-        let inbox = Arc::new(Inbox::new()?);
+        let inbox = Arc::new(Inbox::new().map_err(|error| crate::error::os_error(&error))?);
         Ok(Self { inbox, agenda: Mutex::default(), last_id: AtomicU64::new(0) })
     }
 

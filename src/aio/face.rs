@@ -137,7 +137,7 @@ impl Response {
     fn new(py: Python<'_>, page: http::Page) -> Self {
         let mut headers = BTreeMap::<String, String>::new();
         for (name, value) in &page.headers {
-            let value = String::from_utf8_lossy(value.as_bytes());
+            let value = text_of(value.as_bytes());
             let known = headers.entry(name.as_str().to_owned()).or_default();
             if !known.is_empty() {
                 known.push_str(", ");
@@ -147,6 +147,12 @@ impl Response {
         let body = PyBytes::new(py, &page.body).unbind();
         Self { status: page.status, body, headers, url: page.url }
     }
+}
+
+/// A header's value: UTF-8, or else Latin-1 as in `http.client`, which has a letter for each byte.
+fn text_of(value: &[u8]) -> String {
+    let latin = |_| value.iter().map(|&byte| char::from(byte)).collect();
+    std::str::from_utf8(value).map_or_else(latin, str::to_owned)
 }
 
 #[pymethods]

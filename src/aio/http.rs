@@ -96,9 +96,21 @@ pub fn parse(url: &str) -> Result<Uri, AioError> {
     let refuse = |reason: String| AioError::Url { url: url.to_owned(), reason };
     let uri: Uri = url.parse().map_err(|error| refuse(format!("not a URL: {error}")))?;
     match uri.scheme_str() {
-        Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
-        _ => Err(refuse("it must begin with http:// or https://".to_owned())),
+        Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => {}
+        _ => return Err(refuse("it must begin with http:// or https://".to_owned())),
     }
+    if has_bad_port(&uri) {
+        return Err(refuse("the port must be a number from 0 to 65535".to_owned()));
+    }
+    Ok(uri)
+}
+
+/// A port that is no number of 16 bits counts as none for `Uri`: the default would be taken.
+fn has_bad_port(uri: &Uri) -> bool {
+    let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else { return false };
+    let place = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let port = place.strip_prefix(host).unwrap_or_default();
+    !matches!(port, "" | ":") && uri.port().is_none()
 }
 
 /// Fetches one page.
@@ -215,8 +227,15 @@ mod tests {
     fn only_http_urls_are_taken() {
         assert!(parse("http://127.0.0.1:80/a?b=c").is_ok());
         assert!(parse("https://a/").is_ok());
-        for (url, part) in [("ftp://a/", "must begin"), ("a b", "not a URL"), ("/x", "must begin")]
-        {
+        assert!(parse("http://u:p@[::1]:65535/").is_ok());
+        assert!(parse("http://a:/").is_ok());
+        for (url, part) in [
+            ("ftp://a/", "must begin"),
+            ("a b", "not a URL"),
+            ("/x", "must begin"),
+            ("http://a:65536/", "the port"),
+            ("http://u:1@[::1]:99999/", "the port"),
+        ] {
             let message = parse(url).unwrap_err().to_string();
             assert!(message.contains(part) && message.contains(url), "{message}");
         }

@@ -93,7 +93,14 @@ impl Pipe {
         let Some(socket) = &self.socket else { return };
         let mut socket: &Socket = socket;
         match socket.read(scratch) {
-            Ok(0) => self.eof = true,
+            Ok(0) => match &self.write_fault {
+                // The kernel tells of a reset once, and a write has met it: this is no end that
+                // the other side has told. (A peer that has told its end gives EPIPE.)
+                Some(fault @ Fault::Os { code, .. }) if *code != libc::EPIPE => {
+                    self.read_fault = Some(fault.clone());
+                }
+                _ => self.eof = true,
+            },
             Ok(count) => {
                 self.readable = count == scratch.len() || self.hung_up;
                 if self.tls.is_some() {

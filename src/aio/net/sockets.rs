@@ -10,7 +10,7 @@ use super::reactor::{Reactor, Ready};
 use super::reader::StreamReader;
 use super::stream::Stream;
 use super::writer::StreamWriter;
-use crate::error::locked;
+use crate::error::{locked, os_error};
 use crate::python::above_python;
 use hashbrown::HashMap;
 use pyo3::prelude::*;
@@ -154,7 +154,7 @@ impl Sockets {
 impl Sockets {
     #[new]
     fn new(event_loop: Py<PyAny>) -> PyResult<Self> {
-        let reactor = Arc::new(Reactor::new()?);
+        let reactor = Arc::new(Reactor::new().map_err(|error| os_error(&error))?);
         Ok(Self { reactor, event_loop, agenda: Mutex::default() })
     }
 
@@ -207,9 +207,10 @@ impl Sockets {
         local: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Pair> {
         let address = parse_address(&address)?;
-        let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
+        let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None);
+        let socket = socket.map_err(|error| os_error(&error))?;
         if let Some(local) = local {
-            socket.bind(&parse_address(&local)?)?;
+            socket.bind(&parse_address(&local)?).map_err(|error| os_error(&error))?;
         }
         let stream = Stream::connect(&slf.get().reactor, socket, &address);
         let stream = stream
@@ -219,7 +220,9 @@ impl Sockets {
 
     /// Takes over a connected socket's descriptor.
     fn adopt(slf: Bound<'_, Self>, descriptor: i32, limit: usize) -> PyResult<Pair> {
-        let stream = Stream::adopt(&slf.get().reactor, take(descriptor)?, None)?;
+        let stream = take(descriptor)
+            .and_then(|socket| Stream::adopt(&slf.get().reactor, socket, None))
+            .map_err(|error| os_error(&error))?;
         Self::pair(&slf, stream, limit, false)
     }
 
@@ -234,7 +237,9 @@ impl Sockets {
         limit: usize,
     ) -> PyResult<Door> {
         let clients = &visitors.get().clients;
-        let listener = Listener::new(&self.reactor, take(descriptor)?, clients)?;
+        let listener = take(descriptor)
+            .and_then(|socket| Listener::new(&self.reactor, socket, clients))
+            .map_err(|error| os_error(&error))?;
         let reception = Reception { callback, context, limit };
         locked(&self.agenda).receptions.insert(listener.number, reception);
         Ok(Door { listener })
