@@ -11,6 +11,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from .race_look import ATOMS, FRESH, UNKNOWN, attribute, brief, look_up, nested, operands, reached
+from .race_names import BY_NAME, HARMLESS, ITEMS, METHODS, PURE, READERS, SHALLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,121 +26,6 @@ Place = tuple[Any, str]
 Touch = tuple[Place, bool]
 
 _CONTENTS = "[]"
-_READERS = frozenset(
-    [
-        "get",
-        "keys",
-        "values",
-        "items",
-        "copy",
-        "index",
-        "count",
-        "isdisjoint",
-        "issubset",
-        "issuperset",
-        "union",
-        "difference",
-        "intersection",
-        "symmetric_difference",
-        "load",
-        "__contains__",
-        "__len__",
-        "__getitem__",
-        "__iter__",
-        "most_common",
-        "elements",
-        "tolist",
-    ]
-)
-_CHANGERS = frozenset(
-    [
-        "append",
-        "appendleft",
-        "extend",
-        "extendleft",
-        "insert",
-        "pop",
-        "popleft",
-        "popitem",
-        "remove",
-        "clear",
-        "sort",
-        "reverse",
-        "add",
-        "discard",
-        "update",
-        "setdefault",
-        "rotate",
-        "move_to_end",
-    ]
-)
-# Functions in C that only read their arguments.
-_PURE = frozenset(
-    [
-        "len",
-        "sum",
-        "max",
-        "min",
-        "any",
-        "all",
-        "sorted",
-        "list",
-        "tuple",
-        "set",
-        "dict",
-        "frozenset",
-        "enumerate",
-        "zip",
-        "map",
-        "filter",
-        "reversed",
-        "iter",
-        "repr",
-        "str",
-        "print",
-        "bool",
-        "int",
-        "float",
-        "isinstance",
-        "hash",
-        "id",
-        "type",
-        "range",
-        "abs",
-        "bytes",
-        "format",
-        "Counter",
-        "deque",
-        "deepcopy",
-        "copy",
-    ]
-)
-
-
-# What gives or changes an attribute by its name.
-_BY_NAME = frozenset(
-    ["getattr", "setattr", "delattr", "hasattr", "__getattribute__", "__setattr__", "__delattr__"]
-)
-_ITEMS = frozenset(
-    ["__setitem__", "__delitem__", "__getitem__", "__contains__", "__len__", "__iter__"]
-)
-# Functions that do nothing to an object's attributes but by its own methods.
-_HARMLESS = _PURE - {"deepcopy", "copy"} | {
-    *("next", "callable", "issubclass", "super", "contextmanager", "cast", "exit", "sleep"),
-    *("ref", "suppress", "closing", "nullcontext", "round", "divmod", "pow", "heappush"),
-    *("heappop", "heapify", "heapreplace", "heappushpop", "bisect", "insort", "bisect_left"),
-}
-# Functions that look at a box, but not at the boxes within.
-_SHALLOW = frozenset(
-    [
-        *("len", "iter", "next", "bool", "id", "isinstance", "enumerate", "zip", "map", "filter"),
-        *("reversed", "any", "all", "list", "tuple", "set", "type", "callable", "copy", "deque"),
-    ]
-)
-_METHODS = (
-    *(types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType),
-    *(types.FunctionType, types.BuiltinMethodType, types.MethodWrapperType, staticmethod),
-)
 
 
 class Access:
@@ -328,15 +214,15 @@ class Access:
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
         if isinstance(function, ast.Attribute):
             owner, name = look_up(function.value, frame), function.attr
-            if name in _BY_NAME:
+            if name in BY_NAME:
                 yield from self._by_name(owner, name, node.args, frame)
                 return
             if owner is FRESH:
                 yield from self._contents(arguments, frame, False)
                 return
             if owner is UNKNOWN:
-                if not (name.startswith("__") and name.endswith("__") and name not in _ITEMS):
-                    yield from self._touch(owner, name not in _READERS)
+                if not (name.startswith("__") and name.endswith("__") and name not in ITEMS):
+                    yield from self._touch(owner, name not in READERS)
                 yield from self._contents(arguments, frame, False)
                 return
             if not isinstance(owner, types.ModuleType):
@@ -346,12 +232,12 @@ class Access:
                 if self._is_cached(called) or self.points.is_python(called):
                     return
                 if isinstance(owner, type) and arguments:  # list.append(box, item)
-                    writes = name not in _READERS and not isinstance(called, classmethod)
+                    writes = name not in READERS and not isinstance(called, classmethod)
                     yield from self._contents(arguments[:1], frame, writes)
                     yield from self._contents(arguments[1:], frame, False)
                     return
-                if called is UNKNOWN or type(called) in _METHODS:
-                    yield from self._touch(owner, name not in _READERS)
+                if called is UNKNOWN or type(called) in METHODS:
+                    yield from self._touch(owner, name not in READERS)
                     yield from self._contents(arguments, frame, False)
                     return
             else:
@@ -376,26 +262,26 @@ class Access:
         if points.is_python(called) or hasattr(called, "_is_stand_in"):
             return
         name = getattr(called, "__name__", "")
-        if name in _BY_NAME and not isinstance(called, types.FunctionType):
+        if name in BY_NAME and not isinstance(called, types.FunctionType):
             yield from self._by_name(None, name, arguments, frame)
             return
         if called is globals or (called is vars and arguments):
             self._is_unseen("attributes or variables are reached as a dict")
-        is_pure = name in _PURE
+        is_pure = name in PURE
         for one in reached(called, points.is_followed_class):  # a bound method, or an iterator
-            yield from self._touch(one, name not in _READERS)
+            yield from self._touch(one, name not in READERS)
         yield from self._contents(arguments, frame, not is_pure)
         if points.is_opaque(called):
             self._is_unseen(f"what {name or 'it'} does is not looked into")
         for node in arguments:
             node = node.value if isinstance(node, ast.Starred) else node
             one = look_up(node, frame)
-            if name not in _SHALLOW:
+            if name not in SHALLOW:
                 for other in nested(one):
                     yield other, _CONTENTS, not is_pure
             if type(one).__module__ in ("operator", "functools") and not points.is_python(one):
                 self._is_unseen(f"what {type(one).__name__} does is not looked into")
-            is_made = isinstance(called, type) or name in _HARMLESS
+            is_made = isinstance(called, type) or name in HARMLESS
             if not is_made and points.is_plain(one):
                 if self.has_source:
                     self._is_unseen(f"what {name or 'it'} does to the object is not looked into")
@@ -439,7 +325,7 @@ class Access:
         for one in [part for node in nodes for part in operands(node, frame)]:
             value = look_up(one, frame)
             yield from self._touch(value, writes)
-            if type(value) in _METHODS and isinstance(one, ast.Attribute):
+            if type(value) in METHODS and isinstance(one, ast.Attribute):
                 yield from self._touch(look_up(one.value, frame), True)  # to be called later
 
     def _of_operands(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
