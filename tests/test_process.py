@@ -73,6 +73,13 @@ def test_a_killed_process_names_its_signal() -> None:
     process.close()
 
 
+def test_an_exit_code_may_be_any_number() -> None:
+    process = plait.Process(target=sys.exit, args=(2**40 + 3,))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 3
+
+
 @pytest.mark.parametrize("leave", [sys.exit, os._exit])
 def test_an_exit_is_no_result(leave: Any) -> None:
     with pytest.raises(WorkerDied, match="exit code 3") as caught:

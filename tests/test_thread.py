@@ -327,3 +327,31 @@ def test_many_threads_at_once():
     for thread in threads:
         thread.start()
     assert [thread.result(60) for thread in threads] == list(range(100))
+
+
+def test_of_several_starts_at_once_one_wins() -> None:
+    for _ in range(20):
+        ran: list[int] = []
+        refused: list[str] = []
+        thread = plait.Thread(target=ran.append, args=(1,))
+        line = threading.Barrier(4)
+
+        def start(
+            thread: plait.Thread = thread,
+            line: threading.Barrier = line,
+            refused: list[str] = refused,
+        ) -> None:
+            line.wait(30)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                refused.append(str(error))
+
+        starters = [threading.Thread(target=start) for _ in range(4)]
+        for starter in starters:
+            starter.start()
+        for starter in starters:
+            starter.join(30)
+        thread.join(30)
+        assert ran == [1]
+        assert refused == ["threads can only be started once"] * 3

@@ -434,7 +434,7 @@ def _child(channel: int, patience: int | None, parent: int) -> NoReturn:
     finally:
         atexit._run_exitfuncs()
         _util._flush_std_streams()
-        os._exit(code)
+        os._exit(code & 0xFF)  # all that the system keeps; _exit() refuses what is no C int
 
 
 def _run(

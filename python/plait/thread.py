@@ -75,6 +75,7 @@ class Thread(threading.Thread):
     """
 
     reuse: bool = True
+    _claim: object
 
     def __init__(
         self,
@@ -104,6 +105,18 @@ class Thread(threading.Thread):
             raise RuntimeError("thread.__init__() not called")
         if self._started.is_set():  # type: ignore[attr-defined]
             raise RuntimeError("threads can only be started once")
+        # Of several that start it in the same moment one does: without a GIL all may get here.
+        claim = object()
+        if vars(self).setdefault("_claim", claim) is not claim:
+            raise RuntimeError("threads can only be started once")
+        try:
+            self._start_claimed()
+        except BaseException:
+            if not self._started.is_set():  # type: ignore[attr-defined]
+                del self._claim  # no thread could be had: another start may
+            raise
+
+    def _start_claimed(self) -> None:
         if self._context is None:
             inherits = getattr(sys.flags, "thread_inherit_context", True)
             self._context = contextvars.copy_context() if inherits else contextvars.Context()
