@@ -355,3 +355,35 @@ def test_of_several_starts_at_once_one_wins() -> None:
         thread.join(30)
         assert ran == [1]
         assert refused == ["threads can only be started once"] * 3
+
+
+def test_a_join_while_the_interpreter_ends(run_script):
+    done = run_script("""
+        import plait
+
+        class Cycle:
+            def __init__(self):
+                self.me = self
+                self.thread = plait.Thread(target=loop, daemon=True)
+                self.thread.start()
+
+            def __del__(self):
+                try:
+                    self.thread.join()
+                except RuntimeError as error:
+                    print(error)
+
+        def loop():
+            while True:
+                pass
+
+        Cycle()
+    """)
+    assert "while the interpreter ends" in done.stdout
+
+
+def test_a_name_that_the_system_cannot_have():
+    thread = plait.Thread(target=int, name="odd \udcff")
+    thread.start()
+    assert thread.result(60) == 0
+    assert thread.name == "odd \udcff"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import builtins
 import contextvars
 import functools
 import os
@@ -138,7 +139,8 @@ class Thread(threading.Thread):
             threading._active[ident] = self  # type: ignore[attr-defined]
         # It is known by now, so start() need not wait until it runs.
         self._started.set()  # type: ignore[attr-defined]
-        cached.run(_serve, self, self.name)
+        # The system's name for it may not have lone surrogates.
+        cached.run(_serve, self, self.name.encode("utf-8", "replace").decode())
 
     def _start_new(self) -> None:
         """As the standard library does."""
@@ -185,12 +187,21 @@ class Thread(threading.Thread):
         return not is_done
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the thread has ended, ``timeout`` seconds at most."""
+        """Wait until the thread has ended, ``timeout`` seconds at most.
+
+        Raises:
+            RuntimeError: it was not started, or is the current thread.
+            PythonFinalizationError: the interpreter ends, and no other thread goes on: a daemon
+                thread that runs never will have ended. (Until 3.12: RuntimeError.)
+        """
         end = self._end
         if end is None:
             super().join(timeout)
         elif self is current_thread():
             raise RuntimeError("cannot join current thread")
+        elif sys.is_finalizing() and self.is_alive():
+            kind = getattr(builtins, "PythonFinalizationError", RuntimeError)
+            raise kind(f"cannot join {self.name!r} while the interpreter ends: it is stopped")
         else:
             end.join(timeout)
 

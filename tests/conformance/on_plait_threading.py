@@ -21,8 +21,10 @@ for kind, value in list(vars(suite).items()):
 
 
 def with_prologue(original: Any) -> Any:
-    def run(option: str, source: str, *rest: Any, **options: Any) -> Any:
-        return original(option, PROLOGUE + source, *rest, **options)
+    def run(*arguments: str, **options: Any) -> Any:
+        at = arguments.index("-c") + 1
+        source = PROLOGUE + arguments[at]
+        return original(*arguments[:at], source, *arguments[at + 1 :], **options)
 
     return run
 

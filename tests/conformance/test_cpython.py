@@ -100,7 +100,8 @@ def test_synchronization(tmp_path: Path, suite: str, at_least: int) -> None:
     needs("test.lock_tests")
     ran, skipped = run(f"on_plait_{suite}", tmp_path)
     assert ran >= at_least
-    assert set(skipped) <= {entry["test"] for entry in SKIPS.get(suite, [])}
+    ours = {name for name, why in skipped.items() if any(part in why for part in NOT_FOR_PLAIT)}
+    assert ours <= {entry["test"] for entry in SKIPS.get(suite, [])}
 
 
 @pytest.mark.parametrize("entry", [e for entries in SKIPS.values() for e in entries], ids=str)
