@@ -147,9 +147,15 @@ impl Zygote {
             .stdout(Stdio::null())
             .stderr(stderr())
             .spawn()
-            .map_err(|error| ProcessError::Interpreter {
-                program: recipe.program.to_string_lossy().into_owned(),
-                reason: error.to_string(),
+            .map_err(|error| match Errno::from_io_error(&error) {
+                // It says nothing of the program.
+                Some(Errno::AGAIN | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                    ProcessError::Os { action: "start the interpreter", source: error }
+                }
+                _ => ProcessError::Interpreter {
+                    program: recipe.program.to_string_lossy().into_owned(),
+                    reason: error.to_string(),
+                },
             })?;
         drop(command); // it holds the other end of the socket
         let pidfd = i32::try_from(child.id())
