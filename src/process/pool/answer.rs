@@ -1,7 +1,7 @@
 //! Who gets a task's outcome in the parent, and how its bytes become Python objects.
 
 use super::codec::Codec;
-use super::map::MapState;
+use super::map_results::MapState;
 use super::message::Kind;
 use super::state::{Loss, Outcome, Reason, Receiver};
 use super::view::LazyView;

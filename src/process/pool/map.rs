@@ -1,20 +1,20 @@
 //! `map` and `imap_unordered`: items are pulled from their iterator as results are taken, in
 //! batches that grow with what is measured, and never more than a window of them.
 
-use super::answer::{Ticket, Words};
+use super::answer::Ticket;
 use super::arena::BlockId;
 use super::common::Shared;
 use super::driver::Attended;
+use super::map_results::{MapState, Slot};
 use super::message::{Head, Kind, add_item};
 use super::state::{Names, Options, Task};
 use crate::error::locked;
-use crate::future::{Decoded, Encoded};
+use crate::future::Decoded;
 use crate::python::above_python;
 use crate::trace::waits::Wait;
 use pyo3::exceptions::{PyException, PyStopIteration, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
@@ -35,117 +35,6 @@ const PARTS: usize = 64;
 const SLOW: Duration = Duration::from_micros(200);
 /// How often it is looked whether another thread is done with feeding.
 const FEEDING: Duration = Duration::from_millis(1);
-
-enum Slot {
-    Waiting,
-    /// The item could not be sent.
-    Refused(PyErr),
-    Cancelled,
-    Answer(Encoded),
-}
-
-#[derive(Default)]
-struct Results {
-    /// In order: from the next one to be taken on. Unordered: as they came.
-    slots: VecDeque<Slot>,
-    taken: u64,
-    /// To be called when there is something to take, or nothing will come any more.
-    watchers: Vec<Py<PyAny>>,
-    /// Results that have come, of those that nobody takes.
-    dropped: usize,
-}
-
-/// What a map shares with the engine.
-pub struct MapState {
-    pub words: Arc<Words>,
-    results: Mutex<Results>,
-    is_ordered: bool,
-    /// Whether the next one is there.
-    is_ready: AtomicBool,
-    bytes: AtomicUsize,
-    /// Nobody takes the results: it was called for what the function does.
-    is_unwanted: AtomicBool,
-}
-
-impl MapState {
-    fn new(words: Arc<Words>, is_ordered: bool) -> Self {
-        let results = Mutex::default();
-        let [is_ready, is_unwanted] = [false, false].map(AtomicBool::new);
-        Self { words, results, is_ordered, is_ready, bytes: AtomicUsize::new(0), is_unwanted }
-    }
-
-    /// An outcome from the engine; `None`: it was cancelled. True: somebody is to be told.
-    pub fn deliver(&self, index: u64, outcome: Option<Encoded>) -> bool {
-        let length = outcome.as_ref().map_or(0, Encoded::length);
-        self.bytes.fetch_add(length, Ordering::Relaxed);
-        self.put(index, outcome.map_or(Slot::Cancelled, Slot::Answer))
-    }
-
-    fn put(&self, index: u64, slot: Slot) -> bool {
-        let mut results = locked(&self.results);
-        if self.is_unwanted.load(Ordering::Relaxed) {
-            results.dropped += 1;
-            drop(results);
-            drop(slot); // not under the lock
-            return false;
-        }
-        let is_next = if self.is_ordered {
-            let Some(at) = index.checked_sub(results.taken) else { return false };
-            if let Some(place) = results.slots.get_mut(at as usize) {
-                *place = slot;
-            }
-            at == 0
-        } else {
-            results.slots.push_back(slot);
-            true
-        };
-        if is_next {
-            self.is_ready.store(true, Ordering::Release);
-        }
-        is_next && !results.watchers.is_empty()
-    }
-
-    /// Nobody will take the results: those that are there, and those that come.
-    fn discard(&self) {
-        let mut results = locked(&self.results);
-        self.is_unwanted.store(true, Ordering::Relaxed);
-        let slots = std::mem::take(&mut results.slots);
-        results.dropped = slots.iter().filter(|slot| !matches!(slot, Slot::Waiting)).count();
-        drop(results);
-        drop(slots);
-    }
-
-    fn dropped(&self) -> usize {
-        locked(&self.results).dropped
-    }
-
-    /// Places for further results; they come before the tasks are sent.
-    fn expect(&self, count: usize) {
-        if self.is_ordered && !self.is_unwanted.load(Ordering::Relaxed) {
-            locked(&self.results).slots.extend((0..count).map(|_| Slot::Waiting));
-        }
-    }
-
-    fn take(&self) -> Option<Slot> {
-        let mut results = locked(&self.results);
-        if matches!(results.slots.front(), None | Some(Slot::Waiting)) {
-            return None;
-        }
-        let slot = results.slots.pop_front();
-        results.taken += 1;
-        let is_ready = !matches!(results.slots.front(), None | Some(Slot::Waiting));
-        self.is_ready.store(is_ready, Ordering::Release);
-        if let Some(Slot::Answer(answer)) = &slot {
-            self.bytes.fetch_sub(answer.length(), Ordering::Relaxed);
-        }
-        slot
-    }
-
-    pub fn publish(&self, py: Python<'_>) -> PyResult<()> {
-        let watchers = std::mem::take(&mut locked(&self.results).watchers);
-        watchers.iter().try_for_each(|watcher| watcher.bind(py).call0().map(drop))
-    }
-}
 
 /// Where a map's items come from, and how they go out.
 struct Source {
@@ -250,10 +139,10 @@ impl Map {
             let mut room = usize::MAX;
             if !all {
                 room = window.saturating_sub(on_its_way(&source));
-                let heavy = self.state.bytes.load(Ordering::Relaxed) > WINDOW_BYTES;
+                let heavy = self.state.bytes() > WINDOW_BYTES;
                 // Items that are slow to come must not keep results waiting that are there.
                 let is_slow = began.elapsed() > SLOW
-                    && (self.state.is_ready.load(Ordering::Acquire)
+                    && (self.state.is_ready()
                         || on_its_way(&source) >= self.pool.max_workers && !self.has_begun());
                 if room == 0 || heavy && on_its_way(&source) > 0 || is_slow {
                     break;
@@ -420,8 +309,7 @@ impl Map {
 
     /// Whether all of one that nobody iterates is done.
     pub fn is_over(&self) -> bool {
-        self.state.is_unwanted.load(Ordering::Relaxed)
-            && self.state.dropped() == self.total.load(Ordering::Acquire)
+        self.state.is_unwanted() && self.state.dropped() == self.total.load(Ordering::Acquire)
     }
 
     /// Has all who wait for its results look again.
@@ -467,9 +355,7 @@ impl Map {
                 return self.finish(py).map_or(Ok(None), Err);
             }
             let is_ready = || {
-                self.state.is_ready.load(Ordering::Acquire)
-                    || self.is_used_up()
-                    || self.is_closed.load(Ordering::Acquire)
+                self.state.is_ready() || self.is_used_up() || self.is_closed.load(Ordering::Acquire)
             };
             let _traced = Wait::for_result();
             if self.pool.wait(py, &is_ready, self.plan.deadline)? == Attended::TimedOut {
@@ -552,16 +438,8 @@ impl PoolMap {
     /// Has `callback` called, by any thread, when the next result is there, or none will come;
     /// False: that is so now.
     fn notify(&self, callback: Py<PyAny>) -> bool {
-        let (map, state) = (&self.map, &self.map.state);
-        let mut results = locked(&state.results);
-        if state.is_ready.load(Ordering::Acquire)
-            || map.is_used_up()
-            || map.is_closed.load(Ordering::Acquire)
-        {
-            return false;
-        }
-        results.watchers.push(callback);
-        true
+        let map = &self.map;
+        map.state.notify(callback, || map.is_used_up() || map.is_closed.load(Ordering::Acquire))
     }
 
     /// Takes back what has not begun; there are no further results.

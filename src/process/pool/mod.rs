@@ -17,7 +17,7 @@
 //! * `layout`, `mapping`, `pages`: an arena's file, where it is mapped and what a fork does to
 //!   that, and how it gets memory. `extents` is the book of what is free there, `arena` the
 //!   owner's side, `view` the other.
-//! * `face` is the pool as Python sees it, `common` what that shares with futures and maps, `map` its iterators, `answer` what results are
+//! * `face` is the pool as Python sees it, `common` what that shares with futures and maps, `map` its iterators (`map_results`: what came and was not taken), `answer` what results are
 //!   delivered to, `known` which functions the workers have, `worker` a worker's loop, `rehearsal` a task for one
 //!   that has no pool.
 //! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
@@ -62,6 +62,8 @@ pub mod face;
 pub mod known;
 #[cfg(feature = "python")]
 pub mod map;
+#[cfg(feature = "python")]
+pub mod map_results;
 #[cfg(feature = "python")]
 pub mod numpy;
 #[cfg(feature = "python")]
