@@ -77,6 +77,8 @@ pub struct Map {
     state: Arc<MapState>,
     source: Mutex<Source>,
     yielded: AtomicUsize,
+    /// From how many taken results on the next one who takes is to look for further items.
+    hungry_from: AtomicUsize,
     /// How many results there are in all; `usize::MAX`: more may come.
     total: AtomicUsize,
     is_closed: AtomicBool,
@@ -95,6 +97,7 @@ impl Map {
             state,
             source: Mutex::new(source),
             yielded: AtomicUsize::new(0),
+            hungry_from: AtomicUsize::new(0),
             total: AtomicUsize::new(usize::MAX),
             is_closed: AtomicBool::new(false),
             is_started: AtomicBool::new(false),
@@ -119,18 +122,30 @@ impl Map {
         }
     }
 
+    /// For every result, before it is taken: feeds if it is time.
+    fn feed_if_hungry(&self, py: Python<'_>) -> PyResult<()> {
+        if self.yielded.load(Ordering::Relaxed) < self.hungry_from.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.feed(py, false)
+    }
+
     /// Sends items out: up to the window, or all that there are.
     pub fn feed(&self, py: Python<'_>, all: bool) -> PyResult<()> {
         let Some(mut source) = self.source(py, all)? else { return Ok(()) };
         if self.is_closed.load(Ordering::Acquire) || source.items.is_none() {
+            self.hungry_from.store(usize::MAX, Ordering::Relaxed);
             return Ok(());
         }
         let (ahead, mean_ns) = self.pool.engine().appetite();
         let window = self.plan.buffersize.unwrap_or(2 * ahead);
         let on_its_way =
             |source: &Source| source.submitted as usize - self.yielded.load(Ordering::Relaxed);
-        // Not for every result: when half of the window is free.
-        if !all && self.plan.buffersize.is_none() && on_its_way(&source) > window / 2 {
+        // Not for every result: when half of the window is free. The user's own is kept full.
+        let slack = if self.plan.buffersize.is_some() { usize::MAX } else { window / 2 };
+        let hungry_from = |source: &Source| (source.submitted as usize).saturating_sub(slack);
+        self.hungry_from.store(hungry_from(&source), Ordering::Relaxed);
+        if !all && self.yielded.load(Ordering::Relaxed) < hungry_from(&source) {
             return Ok(());
         }
         let batch = self.batch(mean_ns, ahead);
@@ -144,7 +159,11 @@ impl Map {
                 let is_slow = began.elapsed() > SLOW
                     && (self.state.is_ready()
                         || on_its_way(&source) >= self.pool.max_workers && !self.has_begun());
-                if room == 0 || heavy && on_its_way(&source) > 0 || is_slow {
+                if room == 0 {
+                    self.hungry_from.store(hungry_from(&source), Ordering::Relaxed);
+                    break;
+                }
+                if heavy && on_its_way(&source) > 0 || is_slow {
                     break;
                 }
             }
@@ -347,10 +366,11 @@ impl Map {
             if self.is_closed.load(Ordering::Acquire) {
                 return Ok(None);
             }
-            self.feed(py, false)?;
+            self.feed_if_hungry(py)?;
             if let Some(value) = self.take(py)? {
                 return Ok(Some(value));
             }
+            self.feed(py, false)?; // rather than wait
             if self.is_used_up() {
                 return self.finish(py).map_or(Ok(None), Err);
             }
@@ -425,10 +445,11 @@ impl PoolMap {
         if map.is_closed.load(Ordering::Acquire) {
             return Err(PyStopIteration::new_err(()));
         }
-        map.feed(py, false)?;
+        map.feed_if_hungry(py)?;
         if let Some(value) = map.take(py)? {
             return Ok(Some((value,)));
         }
+        map.feed(py, false)?;
         if map.is_used_up() {
             return Err(map.finish(py).unwrap_or_else(|| PyStopIteration::new_err(())));
         }
