@@ -388,6 +388,21 @@ def test_a_result_that_cannot_be_pickled_is_named(pool: plait.ProcessPoolExecuto
     assert pool.submit(same, 1).result(30) == 1
 
 
+def test_what_is_of_this_process_is_named_and_not_what_it_is_made_of(
+    pool: plait.ProcessPoolExecutor,
+) -> None:
+    own = plait.Process(target=int), plait.Thread(), threading.Thread(), pool
+    for value in own:
+        with pytest.raises(SerializationError, match="it belongs to this process") as caught:
+            pool.submit(same, [value]).result(30)
+        assert caught.value.path == "args[0][0]"
+    context = plait.get_context()
+    for shared in (context.Lock(), context.Queue(), context.Value("i")):
+        with pytest.raises(SerializationError, match=r"through inheritance.*initargs") as caught:
+            pool.submit(same, shared).result(30)
+        assert caught.value.path == "args[0]"
+
+
 def test_an_error_in_unpickling_is_the_tasks(pool: plait.ProcessPoolExecutor) -> None:
     with pytest.raises(ValueError, match="spoiled on the way"):
         pool.submit(same, spoiled()).result(30)
@@ -402,11 +417,6 @@ def test_an_interrupt_is_not_an_error_in_pickling(pool: plait.ProcessPoolExecuto
     with pytest.raises(KeyboardInterrupt):
         pool.submit(same, Interrupts()).result(30)
     assert pool.submit(same, 1).result(30) == 1
-
-
-def test_multiprocessings_reducers_hold(pool: plait.ProcessPoolExecutor) -> None:
-    with pytest.raises(SerializationError, match="args"):
-        pool.submit(same, plait.get_context().Lock()).result(30)
 
 
 def test_workers_do_not_share_what_a_function_brings(tmp_path: Any) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import types
+from concurrent.futures import Executor
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from .errors import SerializationError
@@ -14,6 +17,11 @@ if TYPE_CHECKING:
 _DEPTH = 12
 _MEMBERS = 1000
 
+_ADVICE = "Make it inside the function that runs there, or pass what it is made from."
+# What multiprocessing says of its locks and queues, which travel at a start alone.
+_INHERITED = "through inheritance"
+_AT_START = "Pass it in a Process's args, or in a pool's initargs to its initializer."
+
 
 def explain(obj: object, name: str, error: Exception, to_sender: bool) -> SerializationError:
     """An error that names the innermost member of `obj` that does not pickle."""
@@ -24,11 +32,17 @@ def explain(obj: object, name: str, error: Exception, to_sender: bool) -> Serial
     if function is not None:
         code = function.__code__
         where = f", which {function.__qualname__} uses ({code.co_filename}:{code.co_firstlineno})"
+    if _is_of_this_process(culprit):
+        cause = TypeError("it belongs to this process")
+    advice = _AT_START if _INHERITED in str(cause) else _ADVICE
     message = (
-        f"cannot send {path} to another process: {kind} {_short(culprit)}{where}: {cause}. "
-        "Make it inside the function that runs there, or pass what it is made from."
+        f"cannot send {path} to another process: {kind} {_short(culprit)}{where}: {cause}. {advice}"
     )
     return SerializationError(message, path=path)
+
+
+def _is_of_this_process(value: object) -> bool:
+    return isinstance(value, (threading.Thread, BaseProcess, Executor))
 
 
 def _short(value: object) -> str:
@@ -50,11 +64,16 @@ def _failure(value: object, to_sender: bool) -> Exception | None:
 
 
 def _descend(
-    value: Any, path: str, error: Exception, to_sender: bool
+    value: Any, name: str, error: Exception, to_sender: bool
 ) -> tuple[str, Any, Exception, types.FunctionType | None]:
+    path = name
     function: types.FunctionType | None = None
     seen = {id(value)}
     for _ in range(_DEPTH):
+        # What such an object is made of tells its user nothing.
+        is_inner = path != name and _is_of_this_process(value)
+        if is_inner or type(value).__module__.startswith("multiprocessing."):
+            break
         for step, member in _members(value):
             if id(member) in seen:
                 continue
