@@ -151,6 +151,11 @@ class Popen(_stdlib.Popen):  # type: ignore[misc]
     """A spawned child of plait's; `multiprocessing.process.BaseProcess` drives it."""
 
     def __init__(self, process: mp_process.BaseProcess) -> None:
+        if not spawn.get_executable():  # as in a program with Python inside
+            raise RuntimeError(
+                "cannot start an interpreter: sys.executable tells of none; "
+                "multiprocessing.set_executable() tells which one to use"
+            )
         util._flush_std_streams()  # type: ignore[attr-defined]
         self._process_name = process.name
         self._owner = os.getpid()

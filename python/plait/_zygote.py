@@ -50,7 +50,8 @@ _PROGRAM = (
 
 def _executable() -> str:
     spawn: Any = sys.modules.get("multiprocessing.spawn")  # by which another one can be set
-    return sys.executable if spawn is None else os.fsdecode(spawn.get_executable())
+    path = sys.executable if spawn is None else spawn.get_executable()
+    return os.fsdecode(path or "")  # None: it isn't known, as in a program with Python inside
 
 
 # Those of sys.flags that an interpreter is started with, beside what -W and -X leave elsewhere.

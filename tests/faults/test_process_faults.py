@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import plait
@@ -456,3 +457,21 @@ def test_a_zygote_that_cannot_start_says_so(run_script: Any) -> None:
     )
     assert "/nonexistent/python" in done.stdout
     assert "set_executable" in done.stdout
+
+
+@pytest.mark.parametrize("way", ["zygote", "spawn"])
+@pytest.mark.parametrize("executable", [None, ""])
+def test_an_interpreter_that_is_not_known(
+    way: str, executable: str | None, run_script: Callable[..., Any]
+) -> None:
+    code = f"""
+        import os, sys
+        os.environ["PLAIT_START"] = {way!r}
+        sys.executable = {executable!r}
+        import plait
+        try:
+            plait.Process(target=int).start()
+        except RuntimeError as error:
+            print(error)
+    """
+    assert run_script(code).stdout.startswith("cannot start")
