@@ -44,7 +44,7 @@ _now: _state.State | None = None
 # is collected later, when nobody waits.
 _PROGRAM = (
     "import gc, sys; gc.disable(); sys.path[:] = {path!r}; {forget}"
-    "from plait._child import zygote; zygote({parent})"
+    "from plait._zygote_loop import zygote; zygote({parent})"
 )
 
 
@@ -201,7 +201,7 @@ def launch(now: _state.State, head: Any, body: bytes, fds: list[int]) -> _core.C
                     raise RuntimeError(
                         f"plait's helper process ended before it could fork ({status}); what "
                         "it printed to stderr, above, says why. It is started as "
-                        f"{_executable()!r} -c 'from plait._child import zygote'"
+                        f"{_executable()!r} -c 'from plait._zygote_loop import zygote'"
                     ) from None
                 is_new = True
                 continue

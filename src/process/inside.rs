@@ -1,4 +1,5 @@
-//! What Python sees inside the zygote and the children: `plait._child` is the only user.
+//! What Python sees inside the zygote and the children: for `plait._zygote_loop` and
+//! `plait._child`.
 
 use crate::process::attributes::Attributes;
 use crate::process::channel::Told;

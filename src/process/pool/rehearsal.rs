@@ -1,5 +1,5 @@
 //! A pool of one worker and one task, for a process that may become a worker: it goes through
-//! the motions before anybody waits for it (see `plait._child`).
+//! the motions before anybody waits for it (see `plait._rehearsals`).
 
 use super::arena::Arena;
 use super::codec::Codec;
