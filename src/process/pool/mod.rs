@@ -17,9 +17,10 @@
 //! * `layout`, `mapping`, `pages`: an arena's file, where it is mapped and what a fork does to
 //!   that, and how it gets memory. `extents` is the book of what is free there, `arena` the
 //!   owner's side, `view` the other.
-//! * `face` is the pool as Python sees it, `common` what that shares with futures and maps, `map` its iterators (`map_results`: what came and was not taken), `answer` what results are
-//!   delivered to, `known` which functions the workers have, `worker` a worker's loop, `rehearsal` a task for one
-//!   that has no pool.
+//! * `face` is the pool as Python sees it, `common` what that shares with futures and maps,
+//!   `map` its iterators (`map_feed` sends their items, `map_results` has what came and was not
+//!   taken), `answer` what results are delivered to, `known` which functions the workers have,
+//!   `worker` a worker's loop, `rehearsal` a task for one that has no pool.
 //! * `codec` turns values into bytes and blocks, and back; `block` is a block as Python sees
 //!   it; `numpy` has large arrays made in the arena from the start.
 
@@ -62,6 +63,8 @@ pub mod face;
 pub mod known;
 #[cfg(feature = "python")]
 pub mod map;
+#[cfg(feature = "python")]
+pub mod map_feed;
 #[cfg(feature = "python")]
 pub mod map_results;
 #[cfg(feature = "python")]
