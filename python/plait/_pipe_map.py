@@ -12,7 +12,7 @@ from ._pipe_state import Definition, Options, Task
 from .errors import SerializationError
 
 if TYPE_CHECKING:
-    from ._pipe_pool import Pool
+    from ._pipe_backlog import Backlog
 
 __all__ = ["Map", "Plan"]
 
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 class Map(PoolMap):
     """A map of the pool over pipes, which finishes what is not iterated."""
 
-    def __init__(self, pool: Pool, plan: Plan, items: Iterator[Any]) -> None:
+    def __init__(self, pool: Backlog, plan: Plan, items: Iterator[Any]) -> None:
         super().__init__(items, pool.lock, is_ordered=plan.is_ordered, deadline=plan.deadline)
         self._pool = pool
         self.plan = plan
