@@ -5,6 +5,7 @@ use crate::error::ProcessError;
 use crate::process::attributes::{self, Attributes};
 use crate::process::channel;
 use crate::process::channel::Frame;
+use crate::process::reaping;
 use crate::process::zygote::{self, ForkError, Payload, Recipe};
 use pyo3::exceptions::{PyConnectionResetError, PyValueError};
 use pyo3::prelude::*;
@@ -254,7 +255,7 @@ impl Child {
         {
             drop(channel);
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-            let _ = zygote::reap(pidfd.as_fd());
+            let _ = reaping::reap(pidfd.as_fd());
         }
     }
 }
@@ -333,7 +334,7 @@ pub fn signal_process(pidfd: RawFd, number: i32) -> PyResult<()> {
 pub fn reap(py: Python<'_>, pidfd: RawFd) -> PyResult<Option<i32>> {
     let pidfd = borrowed(pidfd)?;
     let status = py
-        .detach(|| zygote::reap(pidfd))
+        .detach(|| reaping::reap(pidfd))
         .map_err(|error| os_error("wait for a child process", error))?;
     Ok(status.and_then(|status| {
         status.exit_status().or_else(|| status.terminating_signal().map(|signal| -signal))

@@ -28,6 +28,7 @@ pub mod clone;
 pub mod demand;
 pub mod orphan;
 pub mod pool;
+mod reaping;
 pub mod zygote;
 
 #[cfg(feature = "python")]

@@ -2,7 +2,8 @@
 
 use super::engine::Engine;
 use super::link::Stage;
-use super::message::{Head, next_item};
+use super::message::{Head, Kind, next_item};
+use super::shared::now_ns;
 use super::state::{
     Chore, Duty, Lender, Loss, Outcome, Reason, Receiver, Sent, State, Task, Worker,
 };
@@ -13,6 +14,9 @@ const TEMPORARY: i32 = 75;
 
 /// A worker, and the place of a task in what it was sent.
 type Found<'a, R, L> = (u32, &'a mut Worker<R, <L as Lender>::Block>, usize);
+
+/// How long a worker may take to leave: nanoseconds.
+const LEAVE_NS: u64 = 5_000_000_000;
 
 /// Workers in a row that die before they are ready until the pool gives up.
 const FALSE_STARTS: u32 = 3;
@@ -251,5 +255,69 @@ impl<R: Receiver, L: Lender> State<R, L> {
                 self.lose(lender, task, &reason);
             }
         }
+    }
+
+    /// Ends tasks whose time is over; when to look again.
+    pub(super) fn expire(&mut self, lender: &L) -> Option<u64> {
+        if !self.has_limits {
+            return None;
+        }
+        let now = now_ns();
+        let mut next: Option<u64> = None;
+        let mut late = Vec::new();
+        for (key, worker) in &self.workers {
+            if worker.doomed.is_some() {
+                continue;
+            }
+            for sent in &worker.sent {
+                let limit = sent.task.options.as_ref().and_then(|options| options.timeout_ns);
+                let Some(limit) = limit else { continue };
+                let begun = match worker.link.current() {
+                    Some((position, _, since)) if position == sent.position => since,
+                    _ => now, // not yet: it can't be late before its time has passed once
+                };
+                let due = begun.saturating_add(limit);
+                if due <= now {
+                    late.push((*key, sent.task.serial));
+                } else {
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                }
+            }
+        }
+        for (key, serial) in late {
+            self.doom_task(lender, key, serial, Reason::TimedOut);
+        }
+        next
+    }
+
+    /// Sends the workers home when all is done; when to look whether they have gone.
+    pub(super) fn retire(&mut self) -> Option<u64> {
+        if !self.closed || self.outstanding > 0 {
+            return None;
+        }
+        let now = now_ns();
+        let mut next: Option<u64> = None;
+        for (key, worker) in &mut self.workers {
+            if worker.doomed.is_some() || worker.burying {
+                continue;
+            }
+            match worker.leaving_ns {
+                None | Some(u64::MAX) => {
+                    worker.link.send(&Head::order(Kind::Exit, 0), &[]);
+                    worker.link.wake();
+                    worker.leaving_ns = Some(now);
+                }
+                Some(since) if since.saturating_add(LEAVE_NS) <= now => {
+                    worker.doomed = Some((0, 0, Reason::Cancelled));
+                    self.duties.push_back(Duty::Kill(*key));
+                }
+                Some(_) => {}
+            }
+            if let Some(since) = worker.leaving_ns {
+                let due = since.saturating_add(LEAVE_NS);
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        next
     }
 }

@@ -12,7 +12,8 @@
 //!
 //! * `memory`, `ring`, `shared`: the memory that parent and workers share, and its bells.
 //! * `message`: what goes through the rings. `link`, `station`: their two ends.
-//! * `state`, `engine`, `schedule`, `fate`: which task goes where, and what becomes of it.
+//! * `state`, `engine`, `schedule`, `arrivals`, `fate`: which task goes where, and what becomes
+//!   of it.
 //! * `driver`: the engine with the threads of the parent: who waits, who drives.
 //! * `layout`, `mapping`, `pages`: an arena's file, where it is mapped and what a fork does to
 //!   that, and how it gets memory. `extents` is the book of what is free there, `arena` the
@@ -25,6 +26,7 @@
 //!   it; `numpy` has large arrays made in the arena from the start.
 
 pub mod arena;
+mod arrivals;
 mod copy;
 pub mod defined;
 pub mod driver;

@@ -1,11 +1,9 @@
 //! Which task goes to which worker: the engine's part that moves tasks and answers.
 
 use super::engine::{Engine, Refusal};
-use super::message::{Head, Kind, Reply};
+use super::message::{Head, Kind};
 use super::shared::now_ns;
-use super::state::{
-    Chore, Duty, Lender, Outcome, Output, Reason, Receiver, Sent, State, Task, Worker,
-};
+use super::state::{Lender, Receiver, Sent, State, Task, Worker};
 use crate::trace::tasks::submitted;
 use std::sync::Arc;
 
@@ -18,8 +16,6 @@ const AHEAD_AT_FIRST: usize = 8;
 const LITTLE_NS: f64 = 50_000.0;
 /// A worker that is at one item for so long shall not keep others waiting: nanoseconds.
 const LONG_NS: u64 = 2_000_000;
-/// How long a worker may take to leave: nanoseconds.
-const LEAVE_NS: u64 = 5_000_000_000;
 
 /// What a look at the mail has brought.
 #[derive(Debug, Clone, Copy, Default)]
@@ -246,88 +242,6 @@ impl<R: Receiver, L: Lender> State<R, L> {
         }
     }
 
-    /// Delivers what has arrived.
-    pub(super) fn drain(&mut self, lender: &L) -> usize {
-        let mut delivered = 0;
-        let mut damaged = Vec::new();
-        let mut broken = None;
-        let (mut tasks, mut busy_ns) = (0, 0);
-        let mut body = std::mem::take(&mut self.body);
-        let all = self.is_within_write();
-        for (key, worker) in &mut self.workers {
-            while all || !worker.is_speaking {
-                body.clear();
-                let kind = match worker.link.receive(&mut body) {
-                    Ok(Some(kind)) => Reply::from_number(kind),
-                    Ok(None) => break,
-                    Err(_) => None,
-                };
-                let outcome = match kind {
-                    Some(Reply::Value) => Outcome::Value(&body),
-                    Some(Reply::Error) => Outcome::Error(&body),
-                    Some(Reply::Stdout | Reply::Stderr) => {
-                        let is_stderr = kind == Some(Reply::Stderr);
-                        let output = Output {
-                            worker: *key,
-                            started_ns: worker.started_ns,
-                            is_stderr,
-                            text: body.clone(),
-                        };
-                        self.outputs.push_back(output);
-                        worker.is_speaking = true;
-                        delivered += 1;
-                        continue;
-                    }
-                    Some(Reply::Broken) => {
-                        broken = Some(String::from_utf8_lossy(&body).into_owned());
-                        continue;
-                    }
-                    None => {
-                        damaged.push((*key, worker.pid));
-                        break;
-                    }
-                };
-                let Some(sent) = worker.sent.front_mut() else {
-                    damaged.push((*key, worker.pid));
-                    break;
-                };
-                let index = sent.task.first + u64::from(sent.answered);
-                if sent.task.receiver.deliver(index, outcome, Some(&worker.memory)) {
-                    self.chores.push_back(Chore::Publish(sent.task.receiver.clone()));
-                }
-                delivered += 1;
-                sent.answered += 1;
-                worker.items -= 1;
-                self.outstanding -= 1;
-                if sent.answered == sent.task.head.count
-                    && let Some(sent) = worker.sent.pop_front()
-                {
-                    sent.task.blocks.into_iter().for_each(|block| lender.release(block));
-                }
-            }
-            let meter = worker.link.meter();
-            tasks += meter.tasks.wrapping_sub(worker.meter.tasks);
-            busy_ns += meter.busy_ns.wrapping_sub(worker.meter.busy_ns);
-            worker.meter = meter;
-        }
-        self.body = body;
-        if tasks > 0 && tasks < u64::from(u32::MAX) {
-            let mean = (busy_ns as f64 / tasks as f64).max(50.0);
-            let old = if self.mean_ns == 0.0 { mean } else { self.mean_ns };
-            // Quick to believe that tasks take longer, slow to believe that they don't.
-            let weight = if mean > old { 0.7 } else { 0.3 };
-            self.mean_ns = old + weight * (mean - old);
-        }
-        for (key, pid) in damaged {
-            // As if what it was at had killed it, which it did.
-            self.doom(lender, key, Reason::Died { pid, exitcode: -libc::SIGKILL });
-        }
-        if let Some(reason) = broken {
-            self.break_down(lender, &reason);
-        }
-        delivered
-    }
-
     /// Gives idle workers of what others have not begun with.
     fn balance(&mut self, lender: &L) {
         let idle: Vec<u32> = self
@@ -379,69 +293,5 @@ impl<R: Receiver, L: Lender> State<R, L> {
         let place = (task.serial, task.first);
         let at = self.pending.partition_point(|other| (other.serial, other.first) < place);
         self.pending.insert(at, task);
-    }
-
-    /// Ends tasks whose time is over; when to look again.
-    fn expire(&mut self, lender: &L) -> Option<u64> {
-        if !self.has_limits {
-            return None;
-        }
-        let now = now_ns();
-        let mut next: Option<u64> = None;
-        let mut late = Vec::new();
-        for (key, worker) in &self.workers {
-            if worker.doomed.is_some() {
-                continue;
-            }
-            for sent in &worker.sent {
-                let limit = sent.task.options.as_ref().and_then(|options| options.timeout_ns);
-                let Some(limit) = limit else { continue };
-                let begun = match worker.link.current() {
-                    Some((position, _, since)) if position == sent.position => since,
-                    _ => now, // not yet: it can't be late before its time has passed once
-                };
-                let due = begun.saturating_add(limit);
-                if due <= now {
-                    late.push((*key, sent.task.serial));
-                } else {
-                    next = Some(next.map_or(due, |next| next.min(due)));
-                }
-            }
-        }
-        for (key, serial) in late {
-            self.doom_task(lender, key, serial, Reason::TimedOut);
-        }
-        next
-    }
-
-    /// Sends the workers home when all is done; when to look whether they have gone.
-    fn retire(&mut self) -> Option<u64> {
-        if !self.closed || self.outstanding > 0 {
-            return None;
-        }
-        let now = now_ns();
-        let mut next: Option<u64> = None;
-        for (key, worker) in &mut self.workers {
-            if worker.doomed.is_some() || worker.burying {
-                continue;
-            }
-            match worker.leaving_ns {
-                None | Some(u64::MAX) => {
-                    worker.link.send(&Head::order(Kind::Exit, 0), &[]);
-                    worker.link.wake();
-                    worker.leaving_ns = Some(now);
-                }
-                Some(since) if since.saturating_add(LEAVE_NS) <= now => {
-                    worker.doomed = Some((0, 0, Reason::Cancelled));
-                    self.duties.push_back(Duty::Kill(*key));
-                }
-                Some(_) => {}
-            }
-            if let Some(since) = worker.leaving_ns {
-                let due = since.saturating_add(LEAVE_NS);
-                next = Some(next.map_or(due, |next| next.min(due)));
-            }
-        }
-        next
     }
 }
