@@ -244,6 +244,45 @@ def between_threads() -> list[Row]:
     ]
 
 
+def hand_over(count: int = 2_000) -> None:
+    """Two threads give each other their turn, each waiting for the other's."""
+    mine, yours = plait.Lock(), plait.Lock()
+    mine.acquire()
+
+    def answer() -> None:
+        for _ in range(count):
+            mine.acquire()
+            yours.release()
+
+    yours.acquire()
+    other = threading.Thread(target=answer)
+    other.start()
+    for _ in range(count):
+        mine.release()
+        yours.acquire()
+    other.join()
+
+
+def without_search(run: Callable[[], object]) -> None:
+    plait.sync.find_deadlocks(False)
+    try:
+        run()
+    finally:
+        plait.sync.find_deadlocks(True)
+
+
+def of_the_search() -> list[Row]:
+    """What looking for deadlocks costs: the same without it."""
+    jobs: list[tuple[str, int, Callable[[], object]]] = [
+        ("Lock: acquire, release", 20_000, lambda: acquire_and_release(plait.Lock())),
+        ("Lock: each waits for the other", 2_000, hand_over),
+    ]
+    return [
+        (name, count, run, "no search", lambda run=run: without_search(run))  # type: ignore[misc]
+        for name, count, run in jobs
+    ]
+
+
 def with_coroutines() -> list[Row]:
     """Needs the extra `peers`; without it these rows are left out."""
     try:
@@ -323,7 +362,7 @@ def report(rows: list[Row]) -> None:
                 best[side] = min(best[side], seconds(run))
         plait_ns, peer_ns = (duration / count * 1e9 for duration in best)
         print(
-            f"{name:29}{peer:12}{plait_ns:9.0f} ns{peer_ns:9.0f} ns{peer_ns / plait_ns:8.2f}x",
+            f"{name:31}{peer:12}{plait_ns:9.0f} ns{peer_ns:9.0f} ns{peer_ns / plait_ns:8.2f}x",
             flush=True,
         )
 
@@ -353,9 +392,10 @@ def report_contention() -> None:
 def main() -> None:
     parallel = not getattr(sys, "_is_gil_enabled", lambda: True)()
     print(f"Python {sys.version.split()[0]}{', free-threaded' if parallel else ''}")
-    print(f"{'':29}{'peer':12}{'plait':>12}{'peer':>12}{'ratio':>9}")
+    print(f"{'':31}{'peer':12}{'plait':>12}{'peer':>12}{'ratio':>9}")
     report(uncontended())
     report(between_threads())
+    report(of_the_search())
     report(with_coroutines())
     report_contention()
 
