@@ -17,19 +17,13 @@ import threading
 import types
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from interleavings import programs
 from plait.lab import compare
 from plait.lab.same import Difference, first_difference
 
 NAN = float("nan")
-quick = settings(
-    max_examples=60,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @dataclasses.dataclass
@@ -432,7 +426,7 @@ hashables = st.recursive(
 )
 
 
-@quick
+@programs
 @given(values, values)
 def test_two_are_the_same_if_they_look_the_same(one, other):
     found = first_difference(one, other)
@@ -440,7 +434,7 @@ def test_two_are_the_same_if_they_look_the_same(one, other):
     assert (first_difference(other, one) is None) == (found is None)
 
 
-@quick
+@programs
 @given(st.sets(hashables, max_size=5), st.randoms(use_true_random=False))
 def test_a_set_is_the_same_in_any_order_and_another_without_a_member(members, random):
     shuffled = list(pickle.loads(pickle.dumps(members)))
