@@ -7,7 +7,7 @@
 //! No lock is held while a future is polled or a Python object dropped: either may run
 //! Python code that comes back here.
 
-use super::bridge::{Bridge, Call, Callback};
+use super::bridge::{Bridge, Call, Callback, waking};
 use super::gather::Group;
 use super::inbox::{Entry, Wakeup};
 use super::unawaited::never_awaited;
@@ -309,7 +309,7 @@ impl Awaitable {
     fn poll_work(slf: &Bound<'_, Self>, mut work: Work, wakeup: Arc<Wakeup<Call>>, by: By) -> bool {
         let py = slf.py();
         let waker = Waker::from(wakeup);
-        match work.as_mut().poll(&mut Context::from_waker(&waker)) {
+        match waking(py, || work.as_mut().poll(&mut Context::from_waker(&waker))) {
             Poll::Ready(outcome) => {
                 Self::settle(slf, Settled::from_outcome(py, outcome), by);
                 false

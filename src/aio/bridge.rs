@@ -6,8 +6,8 @@
 //! thousands that are ready together must starve the loop's other work.
 
 use super::awaitable::Awaitable;
-use super::inbox::{Entry, Inbox};
-use crate::python::above_python;
+use super::inbox::{Bell, Entry, Inbox, hold};
+use crate::python::{above_python, raise_soon};
 use hashbrown::HashMap;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -82,7 +82,7 @@ impl Bridge {
     }
 
     /// Has the loop's thread run this; from any thread, attached or not.
-    pub fn post(inbox: &Inbox<Call>, call: Call) {
+    pub fn post(inbox: &Arc<Inbox<Call>>, call: Call) {
         inbox.push(Entry::Call(call));
     }
 
@@ -138,6 +138,44 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let found = GET.import(py, "asyncio", "_get_running_loop")?.call0()?;
     Ok((!found.is_none()).then_some(found))
+}
+
+/// Runs this, which may wake tasks and runs no Python code. Those of the running loop are woken
+/// without a system call: the loop is on this very thread, so it is not asleep.
+pub fn waking<R>(py: Python<'_>, run: impl FnOnce() -> R) -> R {
+    if !runs_loops() {
+        return run();
+    }
+    let (value, bell) = hold(run);
+    if let Some(bell) = bell {
+        match above_python(|| ring_here(py, &bell)) {
+            Ok(true) => {}
+            Ok(false) => bell.toll(),
+            Err(error) => {
+                bell.toll();
+                raise_soon(py, &error); // what a signal's handler raised; the value is not lost
+            }
+        }
+    }
+    value
+}
+
+/// Has the running loop make a round, if the bell is its own.
+#[cold]
+fn ring_here(py: Python<'_>, bell: &Arc<dyn Bell>) -> PyResult<bool> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let Some(event_loop) = running_loop(py)? else { return Ok(false) };
+    let Some(bridge) = event_loop.getattr_opt(intern!(py, "_plait_bridge"))? else {
+        return Ok(false);
+    };
+    let inbox = Arc::as_ptr(&bridge.cast::<Bridge>()?.get().inbox);
+    if !std::ptr::addr_eq(inbox, Arc::as_ptr(bell)) {
+        return Ok(false);
+    }
+    let module = MODULE.get_or_try_init(py, || py.import("plait._bridge").map(Bound::unbind))?;
+    let step = module.bind(py).getattr(intern!(py, "step_ready"))?;
+    event_loop.call_method1(intern!(py, "call_soon"), (step, bridge, py.None()))?;
+    Ok(true)
 }
 
 #[pymethods]

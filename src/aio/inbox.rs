@@ -1,24 +1,36 @@
 //! The ids of the futures that can go on, calls that other threads ask for, and one wake-up for
 //! all of them.
 //!
-//! `push` queues an entry, then makes the pipe readable unless it already is; the reader clears
-//! that mark before it looks at the queue. No wake-up is missed: both sides *swap* the mark
-//! with AcqRel, so a pusher that found it set did its push before the reader's swap, and the
-//! reader sees the entry. At most one byte is ever in the pipe, so neither side can block.
+//! `push` queues an entry, then makes the pipe readable unless the reader is to come anyway; the
+//! reader clears that mark before it looks at the queue. No wake-up is missed: both sides change
+//! the mark by one read-modify-write (AcqRel), so a pusher that found it set did its push before
+//! the reader's, and the reader sees the entry. A byte is written once for each time that the
+//! mark says so, and read as often, so neither side can block for longer than the other needs
+//! between mark and byte.
+//!
+//! A task that wakes another one of its own loop needs no system call to get the loop's ear:
+//! `hold` keeps the bell from being rung, and leaves it to its caller, who knows the loop.
 //!
 //! A loop that is closed closes its inbox: the pipe goes, and so does what comes later.
 
 use crate::error::locked;
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Wake;
+
+/// The reader is to come.
+const RUNG: u8 = 1;
+/// A byte is in the pipe, or about to be.
+const BYTE: u8 = 2;
 
 /// `C`: what is called on the loop's thread.
 pub struct Inbox<C> {
     entries: Mutex<VecDeque<Entry<C>>>,
-    rung: AtomicBool,
+    /// `RUNG`, `BYTE`.
+    mark: AtomicU8,
     answers: AtomicU64,
     /// `None`: closed. Locked for a system call, once a wake-up.
     pipe: Mutex<Option<(PipeReader, PipeWriter)>>,
@@ -33,32 +45,19 @@ pub enum Entry<C> {
 impl<C> Inbox<C> {
     pub fn new() -> std::io::Result<Self> {
         let pipe = Mutex::new(Some(std::io::pipe()?));
-        let (rung, answers) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Self { entries: Mutex::default(), rung, answers, pipe })
+        let (mark, answers) = (AtomicU8::new(0), AtomicU64::new(0));
+        Ok(Self { entries: Mutex::default(), mark, answers, pipe })
     }
 
-    pub fn push(&self, entry: Entry<C>) {
-        locked(&self.entries).push_back(entry);
-        self.ring();
-    }
-
-    /// Makes the pipe readable.
-    pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel)
-            && let Some((_, writer)) = &*locked(&self.pipe)
-        {
-            // It fails only when the pipe has no reader, and we hold it.
-            let _ = (&*writer).write(&[1]);
-        }
-    }
-
-    /// Called when the pipe is readable: takes the wake-up, and gives the number of entries that
-    /// came with it. Those that come later ring again.
+    /// Called when the reader comes: takes the wake-up, and gives the number of entries that came
+    /// with it. Those that come later ring again.
     pub fn answer(&self) -> usize {
-        if let Some((reader, _)) = &*locked(&self.pipe) {
-            let _ = (&*reader).read(&mut [0]);
+        if self.mark.swap(0, Ordering::AcqRel) & BYTE != 0
+            && let Some((reader, _)) = &*locked(&self.pipe)
+        {
+            let interrupted = |error: std::io::Error| error.kind() == ErrorKind::Interrupted;
+            while (&*reader).read(&mut [0]).is_err_and(interrupted) {}
         }
-        self.rung.swap(false, Ordering::AcqRel);
         self.answers.fetch_add(1, Ordering::Release);
         locked(&self.entries).len()
     }
@@ -86,6 +85,80 @@ impl<C> Inbox<C> {
     }
 }
 
+impl<C: Send + 'static> Inbox<C> {
+    pub fn push(self: &Arc<Self>, entry: Entry<C>) {
+        locked(&self.entries).push_back(entry);
+        self.ring();
+    }
+
+    /// Has the reader come.
+    pub fn ring(self: &Arc<Self>) {
+        if self.mark.fetch_or(RUNG, Ordering::AcqRel) & RUNG == 0 {
+            let is_held = HELD.with_borrow_mut(|held| match held {
+                Held::Nothing => {
+                    *held = Held::Bell(Arc::<Self>::clone(self));
+                    true
+                }
+                Held::Off | Held::Bell(_) => false,
+            });
+            if !is_held {
+                self.toll();
+            }
+        }
+    }
+}
+
+/// A loop's, which is to be woken.
+pub trait Bell: Send + Sync {
+    /// Makes the pipe readable.
+    fn toll(&self);
+}
+
+impl<C: Send> Bell for Inbox<C> {
+    fn toll(&self) {
+        self.mark.fetch_or(BYTE, Ordering::AcqRel);
+        if let Some((_, writer)) = &*locked(&self.pipe) {
+            // It fails only when the pipe has no reader, and we hold it.
+            let _ = (&*writer).write(&[1]);
+        }
+    }
+}
+
+enum Held {
+    /// Bells are rung at once.
+    Off,
+    Nothing,
+    Bell(Arc<dyn Bell>),
+}
+
+thread_local! {
+    static HELD: RefCell<Held> = const { RefCell::new(Held::Off) };
+}
+
+/// Runs this, which runs no Python code. The first bell that it would ring on this thread is not
+/// rung but returned, and the caller has to: for the caller's own loop there are cheaper ways.
+pub fn hold<R>(run: impl FnOnce() -> R) -> (R, Option<Arc<dyn Bell>>) {
+    struct Holding;
+
+    impl Drop for Holding {
+        fn drop(&mut self) {
+            if let Held::Bell(bell) = HELD.replace(Held::Off) {
+                bell.toll(); // a panic goes on
+            }
+        }
+    }
+
+    if !HELD.with_borrow(|held| matches!(held, Held::Off)) {
+        return (run(), None); // who holds already will ring
+    }
+    HELD.set(Held::Nothing);
+    let holding = Holding;
+    let value = run();
+    let held = HELD.replace(Held::Off);
+    drop(holding);
+    (value, if let Held::Bell(bell) = held { Some(bell) } else { None })
+}
+
 /// The waker of one future.
 pub struct Wakeup<C> {
     pub inbox: Arc<Inbox<C>>,
@@ -110,6 +183,33 @@ impl<C: Send + 'static> Wake for Wakeup<C> {
 mod tests {
     use super::*;
     use std::task::Waker;
+
+    #[test]
+    fn a_held_bell_is_the_callers() {
+        let [one, two] = [(); 2].map(|()| Arc::new(Inbox::<()>::new().unwrap()));
+        let ((), bell) = hold(|| {
+            one.push(Entry::Call(()));
+            one.push(Entry::Call(()));
+            two.push(Entry::Call(())); // a second one is rung at once
+            assert!(hold(|| ()).1.is_none());
+        });
+        assert_eq!(one.mark.load(Ordering::Relaxed), RUNG);
+        assert_eq!(two.mark.load(Ordering::Relaxed), RUNG | BYTE);
+        assert_eq!(one.answer(), 2); // no byte is waited for
+        bell.unwrap().toll(); // one too many
+        assert_eq!((one.answer(), two.answer()), (2, 1));
+        assert!(hold(|| two.close()).1.is_none());
+        let panics = || {
+            hold(|| -> () {
+                one.push(Entry::Call(()));
+                panic!("meant")
+            })
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert_eq!(one.mark.load(Ordering::Relaxed), RUNG | BYTE);
+        one.push(Entry::Call(()));
+        assert_eq!(one.answer(), 4);
+    }
 
     #[test]
     fn many_wakes_of_many_futures_are_answered_once() {
