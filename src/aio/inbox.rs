@@ -9,7 +9,9 @@
 //! between mark and byte.
 //!
 //! A task that wakes another one of its own loop needs no system call to get the loop's ear:
-//! `hold` keeps the bell from being rung, and leaves it to its caller, who knows the loop.
+//! `hold` keeps the bell from being rung, and leaves it to its caller, who knows the loop and
+//! may `take` what there is. One that lingers for an answer before it gives its loop the thread
+//! back takes the mark for as long, by `stay`: nobody rings for who is awake.
 //!
 //! A loop that is closed closes its inbox: the pipe goes, and so does what comes later.
 
@@ -25,11 +27,13 @@ use std::task::Wake;
 const RUNG: u8 = 1;
 /// A byte is in the pipe, or about to be.
 const BYTE: u8 = 2;
+/// Somebody wants to see an answer, not only that what is here is looked at.
+const ASKED: u8 = 4;
 
 /// `C`: what is called on the loop's thread.
 pub struct Inbox<C> {
     entries: Mutex<VecDeque<Entry<C>>>,
-    /// `RUNG`, `BYTE`.
+    /// `RUNG`, `BYTE`, `ASKED`.
     mark: AtomicU8,
     answers: AtomicU64,
     /// `None`: closed. Locked for a system call, once a wake-up.
@@ -62,6 +66,39 @@ impl<C> Inbox<C> {
         locked(&self.entries).len()
     }
 
+    /// Keeps others from ringing until `take`; false: somebody has rung.
+    pub fn stay(&self) -> bool {
+        self.mark.compare_exchange(0, RUNG, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes the mark, for who looks at the entries in the reader's place; their number. `None`:
+    /// a byte or a wish for an answer is the reader's business, and it is to come.
+    pub fn take(&self) -> Option<usize> {
+        let taken = self.mark.compare_exchange(RUNG, 0, Ordering::AcqRel, Ordering::Relaxed);
+        taken.ok().map(|_| locked(&self.entries).len())
+    }
+
+    /// Takes the entry of a future that is looked at otherwise.
+    pub fn forget(&self, id: u64) {
+        let mut entries = locked(&self.entries);
+        let is_it = |entry: &Entry<C>| matches!(entry, Entry::Ready(other) if *other == id);
+        if let Some(at) = entries.iter().position(is_it) {
+            entries.remove(at);
+        }
+    }
+
+    /// The next entry, if it is a future that can go on.
+    pub fn pop_ready(&self) -> Option<u64> {
+        let mut entries = locked(&self.entries);
+        let Some(&Entry::Ready(id)) = entries.front() else { return None };
+        entries.pop_front();
+        Some(id)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        locked(&self.entries).is_empty()
+    }
+
     /// How often `answer` was called: whether the loop goes round.
     pub fn answers(&self) -> u64 {
         self.answers.load(Ordering::Acquire)
@@ -91,17 +128,24 @@ impl<C: Send + 'static> Inbox<C> {
         self.ring();
     }
 
+    /// Has the reader come, and answer.
+    pub fn ask(&self) {
+        if self.mark.fetch_or(RUNG | ASKED, Ordering::AcqRel) & RUNG == 0 {
+            self.toll();
+        }
+    }
+
     /// Has the reader come.
     pub fn ring(self: &Arc<Self>) {
         if self.mark.fetch_or(RUNG, Ordering::AcqRel) & RUNG == 0 {
-            let is_held = HELD.with_borrow_mut(|held| match held {
-                Held::Nothing => {
+            let is_held = HELD.try_with(|held| match &mut *held.borrow_mut() {
+                held @ Held::Nothing => {
                     *held = Held::Bell(Arc::<Self>::clone(self));
                     true
                 }
                 Held::Off | Held::Bell(_) => false,
             });
-            if !is_held {
+            if !is_held.unwrap_or(false) {
                 self.toll();
             }
         }
@@ -148,7 +192,8 @@ pub fn hold<R>(run: impl FnOnce() -> R) -> (R, Option<Arc<dyn Bell>>) {
         }
     }
 
-    if !HELD.with_borrow(|held| matches!(held, Held::Off)) {
+    // A thread that ends, and what it has of its own with it, wakes others too.
+    if !HELD.try_with(|held| matches!(*held.borrow(), Held::Off)).unwrap_or(false) {
         return (run(), None); // who holds already will ring
     }
     HELD.set(Held::Nothing);
@@ -165,6 +210,15 @@ pub struct Wakeup<C> {
     pub id: u64,
     /// Is the id in the inbox? Cleared before each poll, so that a wake-up during it counts.
     pub queued: AtomicBool,
+    /// Set when all that is done, for who looks out for it: see `linger`.
+    pub arrived: AtomicBool,
+}
+
+impl<C> Wakeup<C> {
+    pub fn new(inbox: Arc<Inbox<C>>, id: u64) -> Self {
+        let [queued, arrived] = [(); 2].map(|()| AtomicBool::new(false));
+        Self { inbox, id, queued, arrived }
+    }
 }
 
 impl<C: Send + 'static> Wake for Wakeup<C> {
@@ -175,6 +229,7 @@ impl<C: Send + 'static> Wake for Wakeup<C> {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             self.inbox.push(Entry::Ready(self.id));
+            self.arrived.store(true, Ordering::Release);
         }
     }
 }
@@ -212,12 +267,35 @@ mod tests {
     }
 
     #[test]
+    fn nobody_rings_for_who_stays() {
+        let inbox = Arc::new(Inbox::<()>::new().unwrap());
+        let wakeup = Arc::new(Wakeup::new(Arc::clone(&inbox), 7));
+        assert!(inbox.stay() && !inbox.stay());
+        Waker::from(Arc::clone(&wakeup)).wake();
+        assert!(wakeup.arrived.load(Ordering::Relaxed));
+        assert_eq!(inbox.mark.load(Ordering::Relaxed), RUNG);
+        inbox.push(Entry::Ready(8));
+        inbox.push(Entry::Call(()));
+        inbox.forget(7);
+        assert_eq!(inbox.take(), Some(2));
+        assert_eq!((inbox.pop_ready(), inbox.pop_ready()), (Some(8), None)); // a call is next
+        assert!(!inbox.is_empty());
+
+        // Who asks for an answer gets one: the reader has to come.
+        assert!(inbox.stay());
+        inbox.ask();
+        assert_eq!(inbox.take(), None);
+        inbox.toll();
+        assert_eq!((inbox.answer(), inbox.answers()), (1, 1));
+        assert!(inbox.stay());
+    }
+
+    #[test]
     fn many_wakes_of_many_futures_are_answered_once() {
         let inbox = Arc::new(Inbox::<()>::new().unwrap());
         std::thread::scope(|scope| {
             for id in 0..8 {
-                let wakeup =
-                    Wakeup { inbox: Arc::clone(&inbox), id, queued: AtomicBool::new(false) };
+                let wakeup = Wakeup::new(Arc::clone(&inbox), id);
                 let waker = Waker::from(Arc::new(wakeup));
                 scope.spawn(move || (0..100).for_each(|_| waker.wake_by_ref()));
             }

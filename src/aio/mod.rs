@@ -9,6 +9,7 @@ pub mod channel;
 pub mod files;
 pub mod http;
 pub mod inbox;
+pub mod linger;
 pub mod net;
 pub mod runtime;
 pub mod watch;

@@ -18,13 +18,13 @@ const RINGS: u32 = 4;
 
 /// A loop's inbox, as the watch sees it.
 pub trait Rung: Send + Sync {
-    fn ring(self: Arc<Self>);
+    fn ring(&self);
     fn answers(&self) -> u64;
 }
 
 impl<C: Send + 'static> Rung for super::inbox::Inbox<C> {
-    fn ring(self: Arc<Self>) {
-        Self::ring(&self);
+    fn ring(&self) {
+        self.ask();
     }
 
     fn answers(&self) -> u64 {
@@ -94,7 +94,7 @@ impl Watch {
             }
         }
         self.sent = Some((now, answers));
-        Arc::clone(rung).ring();
+        rung.ring();
         news
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     impl Rung for Fake {
-        fn ring(self: Arc<Self>) {
+        fn ring(&self) {
             if !self.stands.load(Ordering::SeqCst) {
                 self.answers.fetch_add(1, Ordering::SeqCst);
             }
