@@ -373,12 +373,14 @@ def test_a_reset_is_told(drive):
         async with connected() as (reader, writer, _, other):
             reading = asyncio.ensure_future(reader.read(1))
             await asyncio.sleep(0)
+            assert reader.exception() is None
             port = writer.get_extra_info("peername")[1]
             reset(other)
             with pytest.raises(ConnectionResetError, match=str(port)):
                 await reading
             with pytest.raises(ConnectionResetError):
                 await reader.readline()
+            assert isinstance(reader.exception(), ConnectionResetError)
 
             async def write_on():
                 while True:

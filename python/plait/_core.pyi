@@ -1576,6 +1576,10 @@ class StreamReader:
         """
         Is the end reached, and nothing left to read?
         """
+    def exception(self, /) -> BaseException | None:
+        """
+        What reading failed with, if it did: the next read raises it.
+        """
     def read(self, /, n: SupportsIndex = ...) -> StreamOperation:
         """
         Up to n bytes, as soon as there are some; b"" at the end; n = -1: all up to the end.

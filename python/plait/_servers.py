@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import errno
 import os
 import socket
 import stat
@@ -28,6 +29,9 @@ Connected: TypeAlias = (
 
 # How long a server that has no descriptor left for a connection waits for one, in seconds.
 SHORTAGE_PAUSE = 1.0
+
+# What a machine has run out of: no fault of the address.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Server:
@@ -381,7 +385,10 @@ async def _bind_all(
         for kind, address in addresses:
             try:
                 sock = socket.socket(kind, socket.SOCK_STREAM)
-            except OSError:
+            except OSError as error:
+                if error.errno in SHORTAGES:
+                    text = f"error while attempting to bind on address {address}: {error.strerror}"
+                    raise OSError(error.errno, text) from None
                 continue  # a machine without IPv6
             stack.enter_context(contextlib.closing(sock))
             if reuse_address:

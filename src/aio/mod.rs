@@ -6,6 +6,7 @@
 //! never touch Python.
 
 pub mod channel;
+pub mod coding;
 pub mod files;
 pub mod http;
 pub mod inbox;
