@@ -518,6 +518,27 @@ def test_a_socket_can_be_handed_over(drive):
     drive(main())
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_a_servers_socket_may_be_given_and_looked_at(drive, family, tmp_path):
+    async def main():
+        unix = family == socket.AF_UNIX
+        sock = socket.socket(family)
+        sock.bind(str(tmp_path / "s") if unix else (HOST, 0))
+        start = aio.start_unix_server if unix else aio.start_server
+        async with await start(echo, sock=sock) as server:
+            opening = aio.open_unix_connection if unix else aio.open_connection
+            where = [sock.getsockname()] if unix else sock.getsockname()
+            reader, writer = await opening(*where)
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+            writer.close()
+        assert (sock.fileno(), server.sockets) == (-1, ())
+        with pytest.raises(OSError):  # noqa: PT011 (refused, or no such file)
+            await opening(*where)
+
+    drive(main())
+
+
 def test_names_of_this_machine(drive):
     async def main():
         async with await aio.start_server(echo, "localhost", 0) as server:
