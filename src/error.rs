@@ -117,7 +117,9 @@ pub enum AioError {
     Connection { url: String, reason: String, cause: Broken },
     #[error("GET {url}: the body is larger than {largest} bytes; max_size=None lets it be")]
     TooLarge { url: String, largest: usize },
-    #[error("GET {url}: status and headers are larger than {largest} bytes")]
+    #[error(
+        "GET {url}: status and headers are larger than {largest} bytes, or Content-Length is beyond all limits"
+    )]
     HeadTooLarge { url: String, largest: usize },
     #[error("GET {url} took longer than {seconds} s")]
     Timeout { url: String, seconds: f64 },

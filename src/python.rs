@@ -3,8 +3,10 @@
 
 use crate::os::{Flag, Woken};
 use crate::parallel::pool::Cancel;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use rayon::ThreadPool;
+use std::ffi::c_ulong;
 
 /// Runs `job` on a rayon pool with the GIL released, and lets signals through: when a
 /// Python signal handler raises (^C), `cancel` is set, the job is waited for, and the
@@ -80,4 +82,22 @@ pub fn above_python<T>(body: impl FnOnce() -> T) -> T {
         Some(result) => result,
         None => unreachable!("run() has set it"),
     }
+}
+
+/// Has a thread of Python's raise this class of exception when it next runs Python code; `None`:
+/// takes that back. Runs no Python code.
+#[allow(unsafe_code, reason = "PyO3 has no binding for asynchronous exceptions")]
+pub fn raise_in(_py: Python<'_>, thread: c_ulong, class: Option<&Py<PyAny>>) {
+    let class = class.map_or(std::ptr::null_mut(), Py::as_ptr);
+    // SAFETY: the caller is attached; a class or null, of which it takes its own reference. A
+    // thread that does not exist is ignored.
+    unsafe { ffi::PyThreadState_SetAsyncExc(thread.cast_signed(), class) };
+}
+
+/// Has this thread raise an error of this class after what must not fail now.
+#[allow(unsafe_code, reason = "PyO3 has no binding for the thread's ident")]
+pub fn raise_soon(py: Python<'_>, error: &PyErr) {
+    // SAFETY: it needs nothing.
+    let here = unsafe { ffi::PyThread_get_thread_ident() };
+    raise_in(py, here, Some(error.get_type(py).as_any().as_unbound()));
 }

@@ -397,3 +397,80 @@ def test_a_child_forked_in_a_coroutine_uses_a_loop_of_its_own(drive: Drive) -> N
         return os.waitstatus_to_exitcode(status)
 
     assert drive(main()) == 22
+
+
+def test_awaits_that_are_over_in_a_moment_let_the_loop_go_round(drive: Drive) -> None:
+    async def main() -> None:
+        rounds = 0
+
+        def count() -> None:
+            nonlocal rounds
+            rounds += 1
+            handle[0] = loop.call_later(0, count)
+
+        loop = asyncio.get_running_loop()
+        handle = [loop.call_later(0, count)]
+        for n in range(400):
+            assert await aio.to_thread(int, n) == n
+        handle[0].cancel()
+        assert rounds >= 400 // 20
+
+    drive(main())
+
+
+def test_two_tasks_take_turns_and_a_third_is_not_forgotten(drive: Drive) -> None:
+    """Whoever wakes a task of its own loop goes through no descriptor, and no queue is jumped."""
+
+    async def main() -> None:
+        there, back = aio.Channel[int](1), aio.Channel[int](1)
+        turns: list[str] = []
+
+        async def echo() -> None:
+            async for n in there:
+                turns.append("echo")
+                await back.send_async(n + 1)
+
+        async def third() -> None:
+            while not there.closed:
+                turns.append("third")
+                await asyncio.sleep(0)
+
+        others = [asyncio.create_task(echo()), asyncio.create_task(third())]
+        for n in range(300):
+            await there.send_async(n)
+            assert await back.recv_async() == n + 1
+        there.close()
+        await asyncio.gather(*others)
+        assert turns.count("echo") == 300
+        assert turns.count("third") >= 300
+
+    drive(main())
+
+
+def test_messages_between_tasks_survive_cancels_of_either(drive: Drive) -> None:
+    async def main() -> None:
+        rnd = random.Random(5)
+        channel, got = aio.Channel[int](1), []
+
+        async def receive() -> None:
+            got.append(await channel.recv_async())
+
+        sent = 0
+        for _ in range(300):
+            receivers = [asyncio.create_task(receive()) for _ in range(rnd.randint(1, 3))]
+            await asyncio.sleep(0)
+            for _ in range(rnd.randint(0, len(receivers))):
+                await channel.send_async(sent)
+                sent += 1
+            for one in receivers:
+                if rnd.random() < 0.5:
+                    one.cancel()
+            await asyncio.sleep(0)
+            for one in receivers:
+                one.cancel()
+            await asyncio.gather(*receivers, return_exceptions=True)
+            while len(channel):
+                got.append(await channel.recv_async())
+        assert sorted(got) == list(range(sent))
+
+    drive(main())

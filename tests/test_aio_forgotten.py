@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import sys
 import warnings
 
+import plait
 import pytest
 from plait import aio
 
@@ -51,6 +53,34 @@ def test_a_receive_that_is_forgotten():
         return dropped(lambda: channel.recv_async())
 
     assert asyncio.run(main()) == ["plait awaitable 'recv_async' was never awaited"]
+
+
+@pytest.mark.parametrize(
+    ("make", "method"),
+    [
+        (plait.Lock, "acquire_async"),
+        (plait.RLock, "acquire_async"),
+        (plait.Semaphore, "acquire_async"),
+        (plait.RWLock, "acquire_read_async"),
+        (plait.RWLock, "acquire_write_async"),
+        (plait.Event, "wait_async"),
+        (lambda: plait.Barrier(2), "wait_async"),
+        (plait.Condition, "wait_async"),
+        (plait.Queue, "get_async"),
+        (plait.Queue, "join_async"),
+    ],
+)
+def test_a_wait_that_is_forgotten(make, method):
+    async def main():
+        primitive = make()
+        told = dropped(lambda: getattr(primitive, method)())
+        if hasattr(primitive, "__aenter__"):
+            async with primitive:  # it took nothing
+                pass
+        return told
+
+    (told,) = asyncio.run(main())
+    assert re.fullmatch(rf"(plait awaitable|coroutine) '(\w+\.)?{method}' was never awaited", told)
 
 
 def test_nothing_is_told_of_what_was_begun_or_given_up():

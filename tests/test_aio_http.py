@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import itertools
 import os
 import shutil
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,20 @@ async def endless_body(reader, writer):
         await writer.drain()
 
 
+async def endless_length(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n")
+
+
+async def bomb(reader, writer):
+    body = gzip.compress(bytes(200_000))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+
+
+async def no_gzip(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nzip?")
+
+
 BAD = {
     "stall": (stall, TimeoutError, r"longer than 0\.1 s"),
     "trickle": (trickle, TimeoutError, r"longer than 0\.1 s"),
@@ -100,6 +116,9 @@ BAD = {
     "break off": (break_off, ConnectionError, "failed"),
     "long head": (long_head, asyncio.LimitOverrunError, "headers are larger than 131072"),
     "large body": (large_body, asyncio.LimitOverrunError, "larger than 100000 bytes"),
+    "endless length": (endless_length, ConnectionError, "Content-Length is no number"),
+    "bomb": (bomb, asyncio.LimitOverrunError, "larger than 100000 bytes"),
+    "no gzip": (no_gzip, ConnectionError, "not what its Content-Encoding says: Gzip"),
     "endless body": (endless_body, asyncio.LimitOverrunError, "larger than 100000 bytes"),
 }
 
@@ -139,6 +158,59 @@ def test_headers_are_sent():
         for bad in ({"a b": "c"}, {"a": "b\r\nc: d"}):
             with pytest.raises(ValueError, match="header"):
                 aio.http_get(url, headers=bad)
+
+    run(main())
+
+
+def test_bodies_are_decoded_unless_the_caller_asks_for_a_coding():
+    text = bytes(range(256)) * 100
+    deflate = zlib.compressobj(wbits=-15)
+    coded = {
+        "gzip": gzip.compress(text),
+        "deflate": zlib.compress(text),
+        "deflate, gzip": gzip.compress(deflate.compress(text) + deflate.flush()),
+        "br": b"whatever",
+    }
+
+    async def main():
+        async def answer(reader, writer):
+            body = coded[kind]
+            writer.write(f"HTTP/1.1 200 OK\r\nContent-Encoding: {kind}\r\n".encode())
+            writer.write(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+        async with answering(answer) as (url, requests):
+            for kind in coded:
+                page = await aio.http_get(url, max_size=len(text))
+                assert page.body == (text if kind != "br" else coded["br"])
+                assert page.headers["content-encoding"] == kind
+                assert b"\r\naccept-encoding: gzip, deflate\r\n" in requests[-1].lower()
+                page = await aio.http_get(url, headers={"Accept-Encoding": kind})
+                assert page.body == coded[kind]
+                assert requests[-1].lower().count(b"accept-encoding") == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/caf\u00e9?a=b%20c".encode(), b"/caf%C3%A9?a=b%20c"),
+        (b"/caf\xe9 au lait", b"/caf%E9%20au%20lait"),
+    ],
+)
+def test_letters_in_a_location_are_quoted(location, path):
+    async def main():
+        async def answer(reader, writer):
+            if len(requests) == 1:
+                writer.write(b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n")
+                writer.write(b"Content-Length: 0\r\n\r\n")
+            else:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        async with answering(answer) as (url, requests):
+            page = await aio.http_get(url, follow_redirects=True)
+            assert requests[1].split()[1] == path
+            assert page.url == url + path.decode()
 
     run(main())
 
@@ -335,7 +407,12 @@ from plait import aio
 async def main():
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))), limit))
-    for make in (lambda: aio.sleep(0.001), lambda: aio.open_connection("127.0.0.1", 1)):
+    makes = [
+        lambda: aio.sleep(0.001),
+        lambda: aio.open_connection("127.0.0.1", 1),
+        lambda: aio.start_server(print, "127.0.0.1", 0),
+    ]
+    for make in makes:
         try:
             await make()
         except OSError as error:

@@ -373,12 +373,14 @@ def test_a_reset_is_told(drive):
         async with connected() as (reader, writer, _, other):
             reading = asyncio.ensure_future(reader.read(1))
             await asyncio.sleep(0)
+            assert reader.exception() is None
             port = writer.get_extra_info("peername")[1]
             reset(other)
             with pytest.raises(ConnectionResetError, match=str(port)):
                 await reading
             with pytest.raises(ConnectionResetError):
                 await reader.readline()
+            assert isinstance(reader.exception(), ConnectionResetError)
 
             async def write_on():
                 while True:
@@ -512,6 +514,27 @@ def test_a_socket_can_be_handed_over(drive):
             writer.close()
             await writer.wait_closed()
             assert theirs.recv(1) == b""
+
+    drive(main())
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_a_servers_socket_may_be_given_and_looked_at(drive, family, tmp_path):
+    async def main():
+        unix = family == socket.AF_UNIX
+        sock = socket.socket(family)
+        sock.bind(str(tmp_path / "s") if unix else (HOST, 0))
+        start = aio.start_unix_server if unix else aio.start_server
+        async with await start(echo, sock=sock) as server:
+            opening = aio.open_unix_connection if unix else aio.open_connection
+            where = [sock.getsockname()] if unix else sock.getsockname()
+            reader, writer = await opening(*where)
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+            writer.close()
+        assert (sock.fileno(), server.sockets) == (-1, ())
+        with pytest.raises(OSError):  # noqa: PT011 (refused, or no such file)
+            await opening(*where)
 
     drive(main())
 

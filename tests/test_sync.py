@@ -722,10 +722,12 @@ def test_awaitables_that_nobody_awaits_take_nothing() -> None:
     lock = plait.Lock()
 
     async def main() -> None:
-        lock.acquire_async()
+        with pytest.warns(RuntimeWarning, match="'acquire_async' was never awaited"):
+            lock.acquire_async()
         awaitable = lock.acquire_async()
         assert not lock.locked()
-        del awaitable
+        with pytest.warns(RuntimeWarning, match="'acquire_async' was never awaited"):
+            del awaitable
         started = lock.acquire_async().start()  # type: ignore[attr-defined]
         assert lock.locked()
         del started

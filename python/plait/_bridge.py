@@ -8,7 +8,7 @@ from asyncio.log import logger
 
 from . import _core
 
-__all__ = ["attach", "bridge_of", "loops"]
+__all__ = ["attach", "bridge_of", "call_back", "loops", "step_ready"]
 
 # Those that have a bridge.
 loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
@@ -43,6 +43,18 @@ def _bridge_of(loop: asyncio.AbstractEventLoop) -> tuple[_core.Bridge, bool]:
     if kept is new:
         loops.add(loop)
     return kept, kept is new
+
+
+def call_back(awaitable: _core.Awaitable) -> None:
+    """Call who waits for an awaitable that a task of the same loop ended."""
+    callbacks = awaitable.take_callbacks()
+    if len(callbacks) == 1:
+        callback, context = callbacks[0]
+        context.run(callback, awaitable)
+        return
+    loop = awaitable.get_loop()
+    for callback, context in callbacks:  # one that raises must not keep the next from it
+        loop.call_soon(callback, awaitable, context=context)
 
 
 def step_ready(bridge: _core.Bridge, keeper: _core.BridgeKeeper | None) -> None:

@@ -137,6 +137,10 @@ class Awaitable:
         """
         Starts it now, without waiting for it.
         """
+    def take_callbacks(self, /) -> list[tuple[Any, Any]]:
+        """
+        What `plait._bridge.call_back` is to call, each with its context.
+        """
     def throw(self, /, typ: Any, val: Any | None = None, tb: Any | None = None) -> None: ...
 
 @disjoint_base
@@ -1571,6 +1575,10 @@ class StreamReader:
     def at_eof(self, /) -> bool:
         """
         Is the end reached, and nothing left to read?
+        """
+    def exception(self, /) -> BaseException | None:
+        """
+        What reading failed with, if it did: the next read raises it.
         """
     def read(self, /, n: SupportsIndex = ...) -> StreamOperation:
         """

@@ -30,8 +30,9 @@ def http_get(
     Args:
         url: ``http://host[:port]/path`` or ``https://…``.
         timeout: seconds for the whole request; None: no limit.
-        headers: names and values to be sent.
-        max_size: bytes that the body may have; None: any number.
+        headers: names and values to be sent. Unless there is an ``Accept-Encoding`` among them,
+            bodies in gzip or deflate are asked for, and decoded.
+        max_size: bytes that the body may have, decoded; None: any number.
         follow_redirects: go where the server says, at most 10 times; ``url`` of the response
             tells where it ended.
         ssl: for https: True trusts whom the system trusts; an `ssl.SSLContext`, or `TLS`.
@@ -43,7 +44,8 @@ def http_get(
 
     Raises:
         ValueError: ``url`` is not such a URL, or another argument is not as above.
-        ConnectionError: the server cannot be reached, breaks off, or doesn't speak HTTP.
+        ConnectionError: the server cannot be reached, breaks off, or doesn't speak HTTP; or the
+            body can't be decoded.
         socket.gaierror: there is no such host.
         ssl.SSLCertVerificationError: the server is not who it should be.
         asyncio.LimitOverrunError: the body is larger than ``max_size``, or status and headers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import errno
 import os
 import socket
 import stat
@@ -29,6 +30,9 @@ Connected: TypeAlias = (
 # How long a server that has no descriptor left for a connection waits for one, in seconds.
 SHORTAGE_PAUSE = 1.0
 
+# What a machine has run out of: no fault of the address.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 
 class Server:
     """A server that `start_server` made: `asyncio.Server`'s interface.
@@ -47,6 +51,8 @@ class Server:
     ) -> None:
         self._connected = connected
         self._waiting = list(listening)  # until it is started
+        # The caller's own, which can be looked at until the server is closed.
+        self._given: socket.socket | None = None
         self._doors: list[_core.Door] = []
         self._limit = limit
         self._settings = settings
@@ -119,6 +125,8 @@ class Server:
         for sock in self._waiting:
             sock.close()
         self._waiting.clear()
+        if self._given is not None:
+            self._given.close()
         for door in self._doors:
             self._sockets.shut(door)
         self._doors.clear()
@@ -229,7 +237,7 @@ async def start_server(
         limit: bytes that ``readline`` and ``readuntil`` accept at most.
         family: `socket.AF_INET` or `AF_INET6`: use only these addresses.
         flags: ``AI_*`` flags for the name's look-up.
-        sock: a bound socket to be taken over, in place of ``host`` and ``port``.
+        sock: a bound socket, in place of ``host`` and ``port``; closing the server closes it.
         backlog: how many connections may wait to be accepted.
         ssl: ``TLS(certfile=…, keyfile=…)``; an SSLContext doesn't tell its certificate.
         reuse_address: listen where connections have just ended; None: yes.
@@ -267,8 +275,8 @@ async def start_server(
             raise ValueError("give host and port or sock, not both")
         if sock.type != socket.SOCK_STREAM:
             raise ValueError(f"A Stream Socket was expected, got {sock!r}")
-        listening = [sock]
-    return _serve(
+        listening = [sock.dup()]
+    server = _serve(
         client_connected_cb,
         listening,
         backlog,
@@ -277,6 +285,8 @@ async def start_server(
         ssl_handshake_timeout,
         start_serving,
     )
+    server._given = sock
+    return server
 
 
 async def start_unix_server(
@@ -296,7 +306,7 @@ async def start_unix_server(
         client_connected_cb: as for `start_server`.
         path: the file to make; a socket that is there is replaced, and it stays when the
             server is closed. Bytes or text that begin with a zero: an abstract name.
-        sock: a bound socket to be taken over, in place of ``path``.
+        sock: a bound socket, in place of ``path``; closing the server closes it.
         limit, backlog, ssl, ssl_handshake_timeout, start_serving: as for `start_server`.
 
     Returns:
@@ -320,10 +330,20 @@ async def start_unix_server(
         raise ValueError("give path or sock, and not both")
     if sock is None:
         assert path is not None
-        sock = _bind_path(os.fsencode(path))
-    return _serve(
-        client_connected_cb, [sock], backlog, limit, settings, ssl_handshake_timeout, start_serving
+        listening = _bind_path(os.fsencode(path))
+    else:
+        listening = sock.dup()
+    server = _serve(
+        client_connected_cb,
+        [listening],
+        backlog,
+        limit,
+        settings,
+        ssl_handshake_timeout,
+        start_serving,
     )
+    server._given = sock
+    return server
 
 
 def _serve(
@@ -381,7 +401,10 @@ async def _bind_all(
         for kind, address in addresses:
             try:
                 sock = socket.socket(kind, socket.SOCK_STREAM)
-            except OSError:
+            except OSError as error:
+                if error.errno in SHORTAGES:
+                    text = f"error while attempting to bind on address {address}: {error.strerror}"
+                    raise OSError(error.errno, text) from None
                 continue  # a machine without IPv6
             stack.enter_context(contextlib.closing(sock))
             if reuse_address:

@@ -121,10 +121,11 @@ def gather(*aws: Awaitable[Any], return_exceptions: bool = False) -> Coroutine[A
     ['a', 'b']
     """
     running = asyncio._get_running_loop() is not None
-    aws = tuple(
-        _core.await_future(one) if isinstance(one, _core.BaseFuture) else one for one in aws
-    )
-    if all(type(one) is _core.Awaitable for one in aws):
+    if not _are_ours(aws):
+        aws = tuple(
+            _core.await_future(one) if isinstance(one, _core.BaseFuture) else one for one in aws
+        )
+    if _are_ours(aws):
         native = cast("tuple[_core.Awaitable, ...]", aws)
         group = _core.gather(native, return_exceptions)
         if running:
@@ -137,6 +138,10 @@ def gather(*aws: Awaitable[Any], return_exceptions: bool = False) -> Coroutine[A
             one.start()  # asyncio takes it for a future then, and makes no task for it
     mixed = asyncio.gather(*aws, return_exceptions=return_exceptions)
     return cast("Coroutine[Any, Any, list[Any]]", mixed)
+
+
+def _are_ours(aws: tuple[Awaitable[Any], ...]) -> bool:
+    return set(map(type, aws)) <= {_core.Awaitable}
 
 
 async def _gather_when_awaited(aws: tuple[Awaitable[Any], ...], return_exceptions: bool) -> Any:

@@ -7,10 +7,12 @@
 //! No lock is held while a future is polled or a Python object dropped: either may run
 //! Python code that comes back here.
 
-use super::bridge::{Bridge, Call, Callback};
+use super::bridge::{Bridge, Call, Callback, Running, call_back_soon, polling};
 use super::gather::Group;
 use super::inbox::{Entry, Wakeup};
+use super::linger::Brisk;
 use super::unawaited::never_awaited;
+use crate::python::raise_soon;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -125,6 +127,8 @@ pub(super) struct Inner {
     pub(super) notice: Option<Arc<Notice>>,
     /// What made it, if it is told when nobody awaits it, as of a coroutine.
     pub(super) name: Option<&'static str>,
+    /// What kind of job it is, if another thread may be done with it in a moment.
+    pub(super) brisk: Option<&'static Brisk>,
 }
 
 #[pyclass(frozen, weakref)]
@@ -132,10 +136,12 @@ pub struct Awaitable {
     pub(super) inner: Mutex<Inner>,
 }
 
-/// Who ends an awaitable: a round of the bridge goes on to the callbacks itself.
+/// Who ends an awaitable: a round of the bridge goes on to the callbacks itself; a task of the
+/// same loop has the loop call them soon.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum By {
     Round,
+    Here,
     Other,
 }
 
@@ -224,6 +230,12 @@ impl Awaitable {
         self
     }
 
+    /// A short wait before the loop gets its thread back may be worth it.
+    pub fn brisk(mut self, kind: &'static Brisk) -> Self {
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).brisk = Some(kind);
+        self
+    }
+
     /// It is a group's: that one is told about, not each of its members.
     pub fn hand_over(&self, py: Python<'_>) {
         self.lock(py).name = None;
@@ -239,12 +251,19 @@ impl Awaitable {
         if !matches!(slf.get().lock(py).state, State::New(_)) {
             return Ok(());
         }
-        let (event_loop, bridge) =
+        let running =
             Bridge::of_running_loop(py).inspect_err(|_| slf.get().lock(py).name = None)?; // it was awaited, as it could be
+        Self::begin_on(slf, &running)
+    }
+
+    /// The same, for who knows the running loop.
+    pub fn begin_on(slf: &Bound<'_, Self>, running: &Running<'_>) -> PyResult<()> {
+        let py = slf.py();
+        let (event_loop, bridge) = running;
         let (inbox, id) = (Arc::clone(bridge.get().inbox()), bridge.get().new_id());
-        let wakeup = Arc::new(Wakeup { inbox, id, queued: AtomicBool::new(false) });
+        let wakeup = Arc::new(Wakeup::new(inbox, id));
         let home = Home {
-            event_loop: event_loop.unbind(),
+            event_loop: event_loop.clone().unbind(),
             bridge: bridge.clone().unbind(),
             wakeup: Arc::clone(&wakeup),
         };
@@ -284,13 +303,31 @@ impl Awaitable {
                 let group = Group::new(slf, children, return_exceptions, depth);
                 let group = Bound::new(py, group)?;
                 slf.get().lock(py).state = State::Gathering(group.clone().unbind());
-                Group::begin(&group)?;
+                Group::begin(&group, running)?;
             }
         }
         Ok(())
     }
 
-    fn poll(slf: &Bound<'_, Self>, by: By) {
+    /// Waits for a moment, if it may well be done then.
+    pub(super) fn linger(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let (bridge, event_loop, wakeup, kind) = {
+            let inner = slf.get().lock(py);
+            let (Some(kind), Some(home)) = (inner.brisk, &inner.home) else { return Ok(()) };
+            if !kind.is_worth_it() || !inner.callbacks.is_empty() {
+                return Ok(());
+            }
+            let event_loop = home.event_loop.clone_ref(py);
+            (home.bridge.clone_ref(py), event_loop, Arc::clone(&home.wakeup), kind)
+        };
+        if bridge.get().linger(py, &event_loop, wakeup.id, || kind.wait(&wakeup.arrived))? {
+            Self::poll(slf, By::Other);
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll(slf: &Bound<'_, Self>, by: By) {
         let py = slf.py();
         let (work, wakeup) = {
             let mut inner = slf.get().lock(py);
@@ -301,6 +338,7 @@ impl Awaitable {
             let Some(work) = work.take() else { return };
             (work, wakeup)
         };
+        wakeup.arrived.store(false, Ordering::Relaxed);
         wakeup.queued.store(false, Ordering::Release);
         Self::poll_work(slf, work, wakeup, by);
     }
@@ -309,7 +347,7 @@ impl Awaitable {
     fn poll_work(slf: &Bound<'_, Self>, mut work: Work, wakeup: Arc<Wakeup<Call>>, by: By) -> bool {
         let py = slf.py();
         let waker = Waker::from(wakeup);
-        match work.as_mut().poll(&mut Context::from_waker(&waker)) {
+        match polling(py, || work.as_mut().poll(&mut Context::from_waker(&waker))) {
             Poll::Ready(outcome) => {
                 Self::settle(slf, Settled::from_outcome(py, outcome), by);
                 false
@@ -328,7 +366,7 @@ impl Awaitable {
     /// Ends it, unless it has ended.
     pub fn settle(slf: &Bound<'_, Self>, settled: Settled, by: By) {
         let py = slf.py();
-        let (old, groups, callbacks, waited_for, home) = {
+        let (old, groups) = {
             let mut inner = slf.get().lock(py);
             if matches!(inner.state, State::Done(_)) {
                 let undo = inner.undo.take();
@@ -339,31 +377,43 @@ impl Awaitable {
                 return;
             }
             let old = std::mem::replace(&mut inner.state, State::Done(settled));
-            let groups = std::mem::take(&mut inner.groups);
-            let waited_for = !inner.callbacks.is_empty();
-            let callbacks = match by {
-                By::Round => std::mem::take(&mut inner.callbacks),
-                By::Other => Vec::new(),
-            };
-            let home = inner.home.as_ref();
-            let home = home.map(|home| (home.bridge.clone_ref(py), home.wakeup.id));
-            (old, groups, callbacks, waited_for, home)
+            (old, std::mem::take(&mut inner.groups))
         };
         drop(old); // a future that is cancelled ends here
-        if let Some((bridge, id)) = home {
-            let bridge = bridge.get();
-            match by {
-                By::Other if waited_for => Self::wake(slf, bridge, id),
-                By::Other => bridge.release(py, id),
-                By::Round => {
-                    bridge.schedule(slf, callbacks);
-                    bridge.release(py, id);
-                }
-            }
-        }
+        Self::tell(slf, by);
         for group in groups {
             Group::child_done(group.bind(py), slf, by);
         }
+    }
+
+    /// It is done: goes on to its callbacks.
+    fn tell(slf: &Bound<'_, Self>, by: By) {
+        let py = slf.py();
+        let (bridge, id, event_loop, callbacks, waited_for) = {
+            let mut inner = slf.get().lock(py);
+            let Some(home) = &inner.home else { return };
+            let event_loop = (by == By::Here).then(|| home.event_loop.clone_ref(py));
+            let (bridge, id) = (home.bridge.clone_ref(py), home.wakeup.id);
+            let waited_for = !inner.callbacks.is_empty();
+            let callbacks = match by {
+                By::Round => std::mem::take(&mut inner.callbacks),
+                By::Here | By::Other => Vec::new(),
+            };
+            (bridge, id, event_loop, callbacks, waited_for)
+        };
+        let bridge = bridge.get();
+        match event_loop {
+            None if by == By::Other && waited_for => return Self::wake(slf, bridge, id),
+            None => bridge.schedule(slf, callbacks),
+            Some(event_loop) if waited_for => {
+                if let Err(error) = call_back_soon(slf, &event_loop) {
+                    raise_soon(py, &error); // of a signal's handler, before or after it was done
+                    return Self::wake(slf, bridge, id); // once too often does no harm
+                }
+            }
+            Some(_) => {}
+        }
+        bridge.release(py, id);
     }
 
     /// Has the next round call the callbacks.
@@ -372,22 +422,12 @@ impl Awaitable {
         bridge.inbox().push(Entry::Ready(id));
     }
 
-    /// A round got its id: polls it, or goes on to its callbacks.
-    pub fn step(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        let finished = {
-            let mut inner = slf.get().lock(py);
-            let done = matches!(inner.state, State::Done(_));
-            let callbacks = if done { std::mem::take(&mut inner.callbacks) } else { Vec::new() };
-            let home = inner.home.as_ref().filter(|_| done);
-            home.map(|home| (home.bridge.clone_ref(py), home.wakeup.id, callbacks))
-        };
-        match finished {
-            Some((bridge, id, callbacks)) => {
-                bridge.get().schedule(slf, callbacks);
-                bridge.get().release(py, id);
-            }
-            None => Self::poll(slf, By::Round),
+    /// Its id was in the inbox: polls it, or goes on to its callbacks.
+    pub fn step(slf: &Bound<'_, Self>, by: By) {
+        if slf.get().is_done(slf.py()) {
+            Self::tell(slf, by);
+        } else {
+            Self::poll(slf, by);
         }
     }
 
@@ -494,6 +534,7 @@ impl Inner {
             looked_at: false,
             notice: None,
             name: None,
+            brisk: None,
         }
     }
 }

@@ -5,18 +5,20 @@
 //! was ready when it began, and in time: neither futures that are ready at once again nor
 //! thousands that are ready together must starve the loop's other work.
 
-use super::awaitable::Awaitable;
-use super::inbox::{Entry, Inbox};
-use crate::python::above_python;
+use super::awaitable::{Awaitable, By};
+use super::inbox::{Bell, Entry, Inbox, hold};
+use super::linger::IN_A_ROW;
+use crate::parallel::cpus::cpu_count;
+use crate::python::{above_python, raise_soon};
 use hashbrown::HashMap;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::{MutexExt, PyOnceLock};
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,9 @@ pub type Callback = (Py<PyAny>, Py<PyAny>);
 pub type Due = (Py<PyAny>, Py<PyAny>, Py<PyAny>);
 /// Made by any thread, run on the loop's, where it says what to call.
 pub type Call = Box<dyn FnOnce(Python<'_>) -> PyResult<Due> + Send>;
+
+/// A loop and its bridge.
+pub type Running<'py> = (Bound<'py, PyAny>, Bound<'py, Bridge>);
 
 /// The loop goes round after so long, even if more is ready.
 const ROUND: Duration = Duration::from_millis(5);
@@ -37,6 +42,10 @@ pub struct Bridge {
     inbox: Arc<Inbox<Call>>,
     agenda: Mutex<Agenda>,
     last_id: AtomicU64,
+    /// A task of the loop wakes others, and their futures are polled.
+    steps_here: AtomicBool,
+    /// How many awaits in a row have lingered, so that the loop did not go round.
+    pub lingered: AtomicU32,
 }
 
 #[derive(Default)]
@@ -50,7 +59,7 @@ struct Agenda {
 
 impl Bridge {
     /// The running loop and its bridge, made on the loop's first await.
-    pub fn of_running_loop(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, Self>)> {
+    pub fn of_running_loop(py: Python<'_>) -> PyResult<Running<'_>> {
         static ATTACH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let event_loop = running_loop(py)?.ok_or_else(|| {
             PyRuntimeError::new_err("no running event loop; await this inside a coroutine")
@@ -76,13 +85,51 @@ impl Bridge {
         self.agenda(awaitable.py()).waiting.insert(id, kept);
     }
 
+    fn waiting(&self, py: Python<'_>, id: u64) -> Option<Py<Awaitable>> {
+        self.agenda(py).waiting.get(&id).map(|found| found.clone_ref(py))
+    }
+
     pub fn release(&self, py: Python<'_>, id: u64) {
         let released = self.agenda(py).waiting.remove(&id);
         drop(released); // after the lock: dropping may run Python code
     }
 
+    /// Waits, detached, for the wake-up of the one future that its loop has to wait for, unless
+    /// the loop has something else to do; true: it came. (Other loops than asyncio's don't tell
+    /// what they have to do; they go round all the same before long.)
+    pub fn linger(
+        &self,
+        py: Python<'_>,
+        event_loop: &Py<PyAny>,
+        id: u64,
+        wait: impl FnOnce() -> bool + Send,
+    ) -> PyResult<bool> {
+        if cpu_count() < 2
+            || self.lingered.fetch_add(1, Ordering::Relaxed) >= IN_A_ROW
+            || self.agenda(py).waiting.len() > 1
+        {
+            return Ok(false);
+        }
+        let others = event_loop.bind(py).getattr_opt(intern!(py, "_ready"))?;
+        if others.is_some_and(|others| others.len().is_ok_and(|count| count > 0))
+            || !self.inbox.stay()
+        {
+            return Ok(false);
+        }
+        let came = py.detach(wait);
+        if came {
+            self.inbox.forget(id);
+        }
+        match self.inbox.take() {
+            None => self.inbox.toll(),
+            Some(0) => {}
+            Some(_) => self.inbox.ring(), // for others
+        }
+        Ok(came)
+    }
+
     /// Has the loop's thread run this; from any thread, attached or not.
-    pub fn post(inbox: &Inbox<Call>, call: Call) {
+    pub fn post(inbox: &Arc<Inbox<Call>>, call: Call) {
         inbox.push(Entry::Call(call));
     }
 
@@ -140,12 +187,105 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     Ok((!found.is_none()).then_some(found))
 }
 
+/// Runs this, which may wake tasks and runs no Python code. Those of the running loop are woken
+/// without a system call: the loop is on this very thread, so it is not asleep.
+pub fn waking<R>(py: Python<'_>, run: impl FnOnce() -> R) -> R {
+    ringing(py, true, run)
+}
+
+/// The same, for a future that is polled, and which may wake itself: whom it wakes goes on after
+/// what is ready already.
+pub fn polling<R>(py: Python<'_>, poll: impl FnOnce() -> R) -> R {
+    ringing(py, false, poll)
+}
+
+fn ringing<R>(py: Python<'_>, at_once: bool, run: impl FnOnce() -> R) -> R {
+    if !runs_loops() {
+        return run();
+    }
+    let (value, bell) = hold(run);
+    if let Some(bell) = bell {
+        match above_python(|| ring_here(py, &bell, at_once)) {
+            Ok(true) => {}
+            Ok(false) => bell.toll(),
+            Err(error) => {
+                bell.toll();
+                raise_soon(py, &error); // what a signal's handler raised; the value is not lost
+            }
+        }
+    }
+    value
+}
+
+/// Has the running loop go on with what rang the bell, if that is its own. At once: futures
+/// are polled now, and who waits for them is called soon; else the loop makes a round.
+#[cold]
+fn ring_here(py: Python<'_>, bell: &Arc<dyn Bell>, at_once: bool) -> PyResult<bool> {
+    let Some(event_loop) = running_loop(py)? else { return Ok(false) };
+    let Some(bridge) = event_loop.getattr_opt(intern!(py, "_plait_bridge"))? else {
+        return Ok(false);
+    };
+    let bridge = bridge.cast::<Bridge>()?;
+    let this = bridge.get();
+    if !std::ptr::addr_eq(Arc::as_ptr(&this.inbox), Arc::as_ptr(bell)) {
+        return Ok(false);
+    }
+    // In debug mode the loop times what it calls, and is to name it: a round does.
+    if at_once && !this.steps_here.swap(true, Ordering::Relaxed) {
+        let is_debug = event_loop.call_method0(intern!(py, "get_debug"));
+        let ready = is_debug.and_then(|debug| debug.is_truthy()).map(|debug| match debug {
+            true => None,
+            false => this.inbox.take(),
+        });
+        let count = ready.inspect_err(|_| this.steps_here.store(false, Ordering::Relaxed))?;
+        if let Some(count) = count {
+            for id in (0..count).map_while(|_| this.inbox.pop_ready()) {
+                if let Some(awaitable) = this.waiting(py, id) {
+                    Awaitable::step(awaitable.bind(py), By::Here);
+                }
+            }
+            this.steps_here.store(false, Ordering::Relaxed);
+            if !this.inbox.is_empty() {
+                this.inbox.ring(); // a call, or what came meanwhile
+            }
+            return Ok(true);
+        }
+        this.steps_here.store(false, Ordering::Relaxed);
+    }
+    let step = function_of_bridge(py, intern!(py, "step_ready"))?;
+    event_loop.call_method1(intern!(py, "call_soon"), (step, bridge, py.None()))?;
+    Ok(true)
+}
+
+fn function_of_bridge<'py>(
+    py: Python<'py>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || py.import("plait._bridge").map(Bound::unbind))?;
+    module.bind(py).getattr(name)
+}
+
+/// Has the loop call back who waits for this, after what is ready already; on its own thread.
+pub fn call_back_soon(awaitable: &Bound<'_, Awaitable>, event_loop: &Py<PyAny>) -> PyResult<()> {
+    let py = awaitable.py();
+    let call_back = function_of_bridge(py, intern!(py, "call_back"))?;
+    event_loop.bind(py).call_method1(intern!(py, "call_soon"), (call_back, awaitable))?;
+    Ok(())
+}
+
 #[pymethods]
 impl Bridge {
     #[new]
     fn new() -> PyResult<Self> {
         let inbox = Arc::new(Inbox::new().map_err(|error| crate::error::os_error(&error))?);
-        Ok(Self { inbox, agenda: Mutex::default(), last_id: AtomicU64::new(0) })
+        Ok(Self {
+            inbox,
+            agenda: Mutex::default(),
+            last_id: AtomicU64::new(0),
+            steps_here: AtomicBool::new(false),
+            lingered: AtomicU32::new(0),
+        })
     }
 
     /// The descriptor that the loop watches; -1 after the loop was closed.
@@ -162,6 +302,7 @@ impl Bridge {
     /// Begins a round: takes the wake-up.
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         let ready = slf.get().inbox.answer();
+        slf.get().lingered.store(0, Ordering::Relaxed);
         let mut agenda = slf.get().agenda(slf.py());
         agenda.budget = ready;
         agenda.ends = Some(Instant::now() + ROUND);
@@ -175,9 +316,8 @@ impl Bridge {
             match self.next_entry(py)? {
                 Ok(due) => return Some(due),
                 Err(Entry::Ready(id)) => {
-                    let waits = self.agenda(py).waiting.get(&id).map(|found| found.clone_ref(py));
-                    if let Some(awaitable) = waits {
-                        Awaitable::step(awaitable.bind(py));
+                    if let Some(awaitable) = self.waiting(py, id) {
+                        Awaitable::step(awaitable.bind(py), By::Round);
                     }
                 }
                 Err(Entry::Call(call)) => match above_python(|| call(py)) {

@@ -1,6 +1,7 @@
 //! What Python sees of a channel; `plait.aio.Channel` documents it.
 
 use super::awaitable::{Awaitable, Eager, Start, Undo, Work};
+use super::bridge::waking;
 use super::channel::{Channel, Gone};
 use crate::sync::face::{Seconds, task_party, wait};
 use crate::sync::party::Party;
@@ -40,7 +41,7 @@ fn deadline(timeout: Option<Seconds>) -> Option<std::time::Instant> {
 
 impl BaseChannel {
     fn receive(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
-        if let Some(message) = self.channel.try_receive()? {
+        if let Some(message) = waking(py, || self.channel.try_receive())? {
             return Ok(message);
         }
         let receive = self.channel.receive(Party::this_thread(), timeout.is_some());
@@ -63,8 +64,8 @@ struct Receiving {
 }
 
 impl Eager for Receiving {
-    fn at_once(&self, _py: Python<'_>) -> Option<Py<PyAny>> {
-        self.channel.try_receive().ok().flatten() // a closed one is found closed by the work
+    fn at_once(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        waking(py, || self.channel.try_receive()).ok().flatten() // a closed one is found closed by the work
     }
 
     fn work(self: Box<Self>) -> (Work, Undo) {
@@ -98,12 +99,12 @@ impl BaseChannel {
             wait(py, reserve, deadline(timeout))?
                 .ok_or_else(|| PyTimeoutError::new_err("no place became free in time"))??;
         }
-        self._fill(value)
+        self._fill(py, value)
     }
 
     /// Puts a message in if there is a place.
-    fn try_send(&self, value: Py<PyAny>) -> PyResult<()> {
-        if self._send_at_once(value)? { Ok(()) } else { Err(Full::new_err(())) }
+    fn try_send(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<()> {
+        if self._send_at_once(py, value)? { Ok(()) } else { Err(Full::new_err(())) }
     }
 
     /// Waits for a place, which is to be filled.
@@ -116,15 +117,15 @@ impl BaseChannel {
     }
 
     /// Puts a message in, if there is a place: whether there was.
-    fn _send_at_once(&self, value: Py<PyAny>) -> PyResult<bool> {
+    fn _send_at_once(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<bool> {
         if !self.channel.try_reserve() {
             return Ok(false);
         }
-        self._fill(value).map(|()| true)
+        self._fill(py, value).map(|()| true)
     }
 
-    fn _fill(&self, value: Py<PyAny>) -> PyResult<()> {
-        self.channel.fill(value).map_err(|_| closed_for_sending())
+    fn _fill(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<()> {
+        waking(py, || self.channel.fill(value)).map_err(|_| closed_for_sending())
     }
 
     /// Takes the oldest message; waits for one, so many seconds at most.
@@ -134,8 +135,8 @@ impl BaseChannel {
     }
 
     /// Takes the oldest message, if there is one.
-    fn try_recv(&self) -> PyResult<Py<PyAny>> {
-        self.channel.try_receive()?.ok_or_else(|| Empty::new_err(()))
+    fn try_recv(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        waking(py, || self.channel.try_receive())?.ok_or_else(|| Empty::new_err(()))
     }
 
     /// Takes the oldest message, in a coroutine.
@@ -144,8 +145,8 @@ impl BaseChannel {
     }
 
     /// Ends it for senders, and for receivers once it is empty.
-    fn close(&self) {
-        self.channel.close();
+    fn close(&self, py: Python<'_>) {
+        waking(py, || self.channel.close());
     }
 
     #[getter]

@@ -4,6 +4,7 @@ pub use super::awaitable::Awaitable;
 pub use super::bridge::{Bridge, BridgeKeeper};
 
 use super::awaitable::Start;
+use super::linger::Brisk;
 use super::net::settings::TlsSettings;
 use super::{files, http, runtime};
 use crate::thread::face::submit;
@@ -45,12 +46,14 @@ pub fn gather(
 /// `call()` on a thread of the crew.
 #[pyfunction]
 pub fn to_thread(call: Py<PyAny>) -> Awaitable {
+    static KIND: Brisk = Brisk::new();
     Awaitable::of(async move {
         let outcome = Python::attach(|py| submit(py, call))?;
         let lost = |_| PyRuntimeError::new_err("the thread that ran this call was ended");
         outcome.await.map_err(lost)?
     })
     .named("to_thread")
+    .brisk(&KIND)
 }
 
 /// `timeout`: seconds for the whole request; `max_size`: bytes of the body. None: no limit.
@@ -89,6 +92,7 @@ pub fn http_get(
 /// The bytes of a file.
 #[pyfunction]
 pub fn read_file(path: PathBuf) -> Awaitable {
+    static KIND: Brisk = Brisk::new();
     Awaitable::of(async move {
         let bytes = files::read(path.clone()).await?;
         Python::attach(|py| match bytes {
@@ -97,6 +101,7 @@ pub fn read_file(path: PathBuf) -> Awaitable {
         })
     })
     .named("read_file")
+    .brisk(&KIND)
 }
 
 /// Makes a file of bytes, or replaces what is in it; the number of bytes.

@@ -2,6 +2,7 @@
 //! no callback for each. Semantics are `asyncio.gather`'s.
 
 use super::awaitable::{Awaitable, By, Settled, Start, cancelled_error};
+use super::bridge::Running;
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -59,7 +60,7 @@ impl Group {
 
     /// Starts the children, in order. One that waits on another loop ends the group: it could
     /// not tell this one's thread that it is done.
-    pub fn begin(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn begin(slf: &Bound<'_, Self>, running: &Running<'_>) -> PyResult<()> {
         let (py, group) = (slf.py(), slf.get());
         let top = group.top.bind(py);
         if group.children.iter().any(|child| child.get().waits_elsewhere(py, top.get())) {
@@ -71,7 +72,7 @@ impl Group {
         }
         for child in &group.children {
             let child = child.bind(py);
-            Awaitable::begin(child)?;
+            Awaitable::begin_on(child, running)?;
             if !child.get().join(slf) {
                 Self::child_done(slf, child, By::Other);
             }

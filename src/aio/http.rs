@@ -1,10 +1,12 @@
 //! A small HTTP/1.1 client: GET over http:// and https://, connections kept for each host.
 
+use super::coding::{ACCEPTED, Undecodable, codings, decode};
 use super::net::resolve::{NoAddress, Query, on_a_thread};
 use crate::error::{AioError, Broken};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
-use hyper::header::{AUTHORIZATION, COOKIE, LOCATION, PROXY_AUTHORIZATION};
+use hyper::header::PROXY_AUTHORIZATION;
+use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HeaderValue, LOCATION};
 use hyper::{HeaderMap, Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -31,6 +33,9 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// How long the addresses of one family are tried before those of the other are tried too.
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// A body of so many bytes is decoded on the runtime's own threads, a larger one beside them.
+const SMALL: usize = 4096;
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -126,10 +131,9 @@ pub async fn get(client: Client, wish: Wish) -> Result<Page, AioError> {
 async fn follow(client: Client, mut wish: Wish) -> Result<Page, AioError> {
     for _ in 0..=MOST_REDIRECTS {
         let page = fetch(&client, &wish).await?;
-        let location = page.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let next = match (page.status, location) {
+        let next = match (page.status, page.headers.get(LOCATION)) {
             (301 | 302 | 303 | 307 | 308, Some(location)) if wish.follow => {
-                parse(&join(&wish.uri, location))?
+                parse(&join(&wish.uri, &quoted(location.as_bytes())))?
             }
             _ => return Ok(page),
         };
@@ -143,6 +147,18 @@ async fn follow(client: Client, mut wish: Wish) -> Result<Page, AioError> {
     }
     let reason = format!("it is redirected more than {MOST_REDIRECTS} times");
     Err(AioError::Connection { url: wish.uri.to_string(), reason, cause: Broken::Otherwise })
+}
+
+/// What a URL can't have is quoted, as browsers do: some servers send letters as they are.
+fn quoted(location: &[u8]) -> String {
+    let mut quoted = String::with_capacity(location.len());
+    for &byte in location.trim_ascii() {
+        match byte {
+            b'!'..=b'~' => quoted.push(char::from(byte)),
+            other => quoted.push_str(&format!("%{other:02X}")),
+        }
+    }
+    quoted
 }
 
 /// Where a `Location` leads to.
@@ -169,6 +185,10 @@ async fn fetch(client: &Client, wish: &Wish) -> Result<Page, AioError> {
     let mut request = Request::new(Empty::new());
     *request.uri_mut() = wish.uri.clone();
     *request.headers_mut() = wish.headers.clone();
+    let decodes = !wish.headers.contains_key(ACCEPT_ENCODING); // else it is the caller's business
+    if decodes {
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
+    }
     let response = client.request(request).await.map_err(|error| failed(&url, &error))?;
     let (head, body) = response.into_parts();
     let body = match wish.largest {
@@ -184,7 +204,32 @@ async fn fetch(client: &Client, wish: &Wish) -> Result<Page, AioError> {
             Err(error) => return Err(failed(&url, &*error)),
         },
     };
+    let body = if decodes { decoded(&url, body, &head.headers, wish.largest).await? } else { body };
     Ok(Page { status: head.status.as_u16(), headers: head.headers, body, url })
+}
+
+async fn decoded(
+    url: &str,
+    body: Bytes,
+    headers: &HeaderMap,
+    largest: Option<usize>,
+) -> Result<Bytes, AioError> {
+    let codings = codings(headers);
+    let outcome = if codings.is_empty() || body.len() <= SMALL {
+        decode(body, &codings, largest)
+    } else {
+        let work = tokio::task::spawn_blocking(move || decode(body, &codings, largest));
+        work.await.map_err(|error| AioError::Panicked(error.to_string()))?
+    };
+    let url = url.to_owned();
+    outcome.map_err(|error| match error {
+        Undecodable::TooLarge(largest) => AioError::TooLarge { url, largest },
+        Undecodable::Broken(coding, error) => {
+            let reason =
+                format!("the body is not what its Content-Encoding says: {coding:?}: {error}");
+            AioError::Connection { url, reason, cause: Broken::Otherwise }
+        }
+    })
 }
 
 /// The innermost error says what went wrong; the outer ones only where.
@@ -204,7 +249,10 @@ fn failed(url: &str, error: &(dyn Error + 'static)) -> AioError {
         }
     }
     let reason = innermost.to_string();
-    let reason = reason.split(" (os error").next().unwrap_or_default().to_owned();
+    let reason = match reason.split(" (os error").next().unwrap_or_default() {
+        "invalid content-length parsed" => "its Content-Length is no number of bytes".to_owned(),
+        reason => reason.to_owned(),
+    };
     AioError::Connection { url: url.to_owned(), reason, cause: found.unwrap_or(Broken::Otherwise) }
 }
 
@@ -239,6 +287,12 @@ mod tests {
             let message = parse(url).unwrap_err().to_string();
             assert!(message.contains(part) && message.contains(url), "{message}");
         }
+    }
+
+    #[test]
+    fn locations_are_quoted() {
+        assert_eq!(quoted("/caf\u{e9} au%20lait?a=b#c".as_bytes()), "/caf%C3%A9%20au%20lait?a=b#c");
+        assert_eq!(quoted(b" /caf\xe9\t"), "/caf%E9");
     }
 
     #[test]

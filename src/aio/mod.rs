@@ -6,9 +6,11 @@
 //! never touch Python.
 
 pub mod channel;
+pub mod coding;
 pub mod files;
 pub mod http;
 pub mod inbox;
+pub mod linger;
 pub mod net;
 pub mod runtime;
 pub mod watch;

@@ -3,6 +3,7 @@
 
 use super::awaitable::Awaitable;
 use super::bridge::Bridge;
+use super::linger::Brisk;
 use super::runtime;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -18,11 +19,13 @@ pub fn probe_ready(py: Python<'_>) -> Awaitable {
 /// One that a task on tokio's threads ends.
 #[pyfunction]
 pub fn probe_spawned(py: Python<'_>) -> Awaitable {
+    static KIND: Brisk = Brisk::new();
     let none = py.None();
     Awaitable::of(async move {
         runtime::spawn(std::future::ready(()))?.await?;
         Ok(none)
     })
+    .brisk(&KIND)
 }
 
 /// Has a task on tokio's threads make so many calls of `callback()` on the bridge's loop.

@@ -1,7 +1,7 @@
 //! What Python calls on an awaitable: a coroutine's methods and a future's.
 
 use super::awaitable::{Awaitable, By, Inner, Settled, Start, State, cancelled_error};
-use super::bridge::running_loop;
+use super::bridge::{Callback, running_loop};
 use super::gather::Group;
 use crate::python::above_python;
 use pyo3::exceptions::asyncio::InvalidStateError;
@@ -58,6 +58,10 @@ impl Awaitable {
             AtOnce::Waits => {}
         }
         above_python(|| Self::begin(&slf))?;
+        if let Some(outcome) = slf.get().take(py) {
+            return outcome.map(Step::Ends);
+        }
+        above_python(|| Self::linger(&slf))?;
         if let Some(outcome) = slf.get().take(py) {
             return outcome.map(Step::Ends);
         }
@@ -241,6 +245,11 @@ impl Awaitable {
             Self::wake(&slf, bridge.get(), id);
         }
         Ok(())
+    }
+
+    /// What `plait._bridge.call_back` is to call, each with its context.
+    fn take_callbacks(&self, py: Python<'_>) -> Vec<Callback> {
+        std::mem::take(&mut self.lock(py).callbacks)
     }
 
     /// How many were removed.

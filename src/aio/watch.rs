@@ -22,9 +22,9 @@ pub trait Rung: Send + Sync {
     fn answers(&self) -> u64;
 }
 
-impl<C: Send> Rung for super::inbox::Inbox<C> {
+impl<C: Send + 'static> Rung for super::inbox::Inbox<C> {
     fn ring(&self) {
-        self.ring();
+        self.ask();
     }
 
     fn answers(&self) -> u64 {

@@ -104,6 +104,13 @@ def test_synchronization(tmp_path: Path, suite: str, at_least: int) -> None:
     assert ours <= {entry["test"] for entry in SKIPS.get(suite, [])}
 
 
+@pytest.mark.timeout(300)
+def test_streams(tmp_path: Path) -> None:
+    needs("test.test_asyncio")
+    ran, _ = run("on_plait_streams", tmp_path)
+    assert ran > 60
+
+
 @pytest.mark.parametrize("entry", [e for entries in SKIPS.values() for e in entries], ids=str)
 def test_what_is_skipped_has_a_reason_and_a_replacement(entry: dict[str, Any]) -> None:
     assert entry["reason"]

@@ -1,5 +1,6 @@
 //! A stream's receiving end.
 
+use super::address::fault_error;
 use super::goal::Goal;
 use super::handle::{Handle, describe, with_bytes};
 use super::op::{Ask, Op};
@@ -70,6 +71,13 @@ impl StreamReader {
     /// Up to and with a newline, or up to the end.
     fn readline(&self, py: Python<'_>) -> Op {
         self.op(py, Goal::Line { limit: self.limit })
+    }
+
+    /// What reading failed with, if it did: the next read raises it.
+    fn exception(&self, py: Python<'_>) -> Option<PyErr> {
+        let stream = self.handle.stream();
+        let fault = stream.read_fault()?;
+        Some(fault_error(py, &fault, stream.peer.as_ref(), false))
     }
 
     /// Is the end reached, and nothing left to read?

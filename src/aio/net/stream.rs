@@ -215,6 +215,11 @@ impl<W> Stream<W> {
         Step::Wait
     }
 
+    /// What reading failed with.
+    pub fn read_fault(&self) -> Option<Fault> {
+        locked(&self.inner).pipe.read_fault.clone()
+    }
+
     /// Is the end of the stream reached, with all bytes taken?
     pub fn at_eof(&self) -> bool {
         let mut inner = locked(&self.inner);

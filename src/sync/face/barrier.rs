@@ -152,7 +152,8 @@ impl PyBarrier {
         Ok(Awaitable::of(async move {
             let index = meeting.await?;
             Python::attach(|py| Ok(index.into_pyobject(py)?.into_any().unbind()))
-        }))
+        })
+        .named("wait_async"))
     }
 
     /// Make it as new; who waits gets `threading.BrokenBarrierError`.

@@ -216,10 +216,12 @@ impl PyCondition {
         let (lock, waiters) = (self.under.get()?.engine(py)?, Arc::clone(&self.waiters));
         let (party, value, notice) = (task_party(py)?, truth(py), Arc::<Notice>::default());
         let given = Arc::clone(&notice);
-        Ok(self.deferring(notice, async move {
-            wait_once(&lock, &waiters, party, &given).await?;
-            Ok(value)
-        }))
+        Ok(self
+            .deferring(notice, async move {
+                wait_once(&lock, &waiters, party, &given).await?;
+                Ok(value)
+            })
+            .named("wait_async"))
     }
 
     /// Wait in a coroutine until ``predicate()``, a plain function, is true; gives its value.
@@ -227,22 +229,24 @@ impl PyCondition {
         let (lock, waiters) = (self.under.get()?.engine(py)?, Arc::clone(&self.waiters));
         let (party, notice) = (task_party(py)?, Arc::<Notice>::default());
         let given = Arc::clone(&notice);
-        Ok(self.deferring(notice, async move {
-            loop {
-                let found = Python::attach(|py| {
-                    let value = above_python(|| predicate.call0(py))?;
-                    Ok::<_, PyErr>(value.is_truthy(py)?.then_some(value))
-                })?;
-                if let Some(value) = found {
-                    return Ok(value);
+        Ok(self
+            .deferring(notice, async move {
+                loop {
+                    let found = Python::attach(|py| {
+                        let value = above_python(|| predicate.call0(py))?;
+                        Ok::<_, PyErr>(value.is_truthy(py)?.then_some(value))
+                    })?;
+                    if let Some(value) = found {
+                        return Ok(value);
+                    }
+                    wait_once(&lock, &waiters, party, &given).await?;
+                    if given.is_closed() {
+                        // It was notified, and tells the next as its value comes to nobody.
+                        return Ok(Python::attach(|py| py.None()));
+                    }
                 }
-                wait_once(&lock, &waiters, party, &given).await?;
-                if given.is_closed() {
-                    // It was notified, and tells the next as its value comes to nobody.
-                    return Ok(Python::attach(|py| py.None()));
-                }
-            }
-        }))
+            })
+            .named("wait_for_async"))
     }
 
     /// Notify the first ``n`` who wait, threads or tasks.

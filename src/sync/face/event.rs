@@ -80,7 +80,7 @@ impl PyEvent {
     /// Wait in a coroutine until the flag is set; gives True.
     fn wait_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
         let acquire = Acquire::new(Arc::clone(&self.event), task_party(py)?, (), false);
-        Ok(acquired(acquire, truth(py), || ()))
+        Ok(acquired(acquire, truth(py), || ()).named("wait_async"))
     }
 
     #[getter]

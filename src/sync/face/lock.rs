@@ -109,7 +109,7 @@ impl PyLock {
     ///
     /// Cancelling the task leaves the line; a lock that it had been handed goes to the next.
     fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        Ok(take_async(&self.lock, task_party(py)?, truth(py)))
+        Ok(take_async(&self.lock, task_party(py)?, truth(py)).named("acquire_async"))
     }
 
     /// Let the lock go; any thread or task may.

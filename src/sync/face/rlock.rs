@@ -117,7 +117,7 @@ impl PyRLock {
 
     /// Take the lock for the task that calls this: ``await lock.acquire_async()`` gives True.
     fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        Ok(enter_async(&self.lock, task_party(py)?, truth(py)))
+        Ok(enter_async(&self.lock, task_party(py)?, truth(py)).named("acquire_async"))
     }
 
     /// Undo one `acquire` of this thread, or one `acquire_async` of this task.

@@ -136,12 +136,14 @@ impl PyRWLock {
 
     /// Take it for reading, for the task that calls this; gives True.
     fn acquire_read_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        Ok(take_async(&self.lock, task_party(py)?, Access::Read, truth(py)))
+        let take = take_async(&self.lock, task_party(py)?, Access::Read, truth(py));
+        Ok(take.named("acquire_read_async"))
     }
 
     /// Take it for writing, for the task that calls this; gives True.
     fn acquire_write_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        Ok(take_async(&self.lock, task_party(py)?, Access::Write, truth(py)))
+        let take = take_async(&self.lock, task_party(py)?, Access::Write, truth(py));
+        Ok(take.named("acquire_write_async"))
     }
 
     /// Undo one `acquire_read` of this thread or task.

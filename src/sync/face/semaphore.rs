@@ -118,7 +118,7 @@ impl PySemaphore {
 
     /// Take a permit in a coroutine: ``await semaphore.acquire_async()`` gives True.
     fn acquire_async(&self, py: Python<'_>) -> PyResult<Awaitable> {
-        self.take_async(py, truth(py))
+        Ok(self.take_async(py, truth(py))?.named("acquire_async"))
     }
 
     /// Give back a permit, or ``n`` of them.

@@ -6,13 +6,11 @@
 //! the lock that a task takes to begin and to end; when that task has ended, one that was not
 //! delivered is taken back. For a task further out it waits until that is the innermost again.
 
-#![allow(unsafe_code, reason = "PyO3 has no binding for asynchronous exceptions")]
-
 use super::engine::Pool;
 use crate::context;
 use crate::error::locked;
 use crate::future::Core;
-use pyo3::ffi;
+use crate::python::raise_in;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::cell::RefCell;
@@ -55,14 +53,12 @@ impl Blank {
 }
 
 struct Frame {
-    core: *const Core,
+    /// Its address, to be compared.
+    core: usize,
     stop: Stop,
     /// Whether the pool was told that this task blocks its thread.
     blocks: bool,
 }
-
-// SAFETY: the pointer is only compared.
-unsafe impl Send for Frame {}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
@@ -109,7 +105,7 @@ impl Here {
     }
 
     pub fn begin(&self, core: &Arc<Core>) {
-        let frame = Frame { core: Arc::as_ptr(core), stop: Stop::No, blocks: false };
+        let frame = Frame { core: Arc::as_ptr(core).addr(), stop: Stop::No, blocks: false };
         locked(&self.frames).push(frame);
     }
 
@@ -137,7 +133,7 @@ impl Here {
         let mut frames = locked(&self.frames);
         let last = frames.len();
         let found =
-            frames.iter_mut().enumerate().find(|(_, frame)| frame.core == Arc::as_ptr(core));
+            frames.iter_mut().enumerate().find(|(_, frame)| frame.core == Arc::as_ptr(core).addr());
         let Some((index, frame)) = found else { return false };
         if frame.stop == Stop::No {
             frame.stop = Stop::Wanted;
@@ -156,10 +152,7 @@ impl Here {
     }
 
     fn send(&self, error: Option<&Py<PyAny>>) {
-        let error = error.map_or(std::ptr::null_mut(), Py::as_ptr);
-        // SAFETY: all callers are attached; a class or null, of which it takes its own
-        // reference. It runs no Python code.
-        unsafe { ffi::PyThreadState_SetAsyncExc(self.ident.cast_signed(), error) };
+        Python::attach(|py| raise_in(py, self.ident, error));
     }
 }
 
