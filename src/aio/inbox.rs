@@ -4,9 +4,10 @@
 //! `push` queues an entry, then makes the pipe readable unless the reader is to come anyway; the
 //! reader clears that mark before it looks at the queue. No wake-up is missed: both sides change
 //! the mark by one read-modify-write (AcqRel), so a pusher that found it set did its push before
-//! the reader's, and the reader sees the entry. A byte is written once for each time that the
-//! mark says so, and read as often, so neither side can block for longer than the other needs
-//! between mark and byte.
+//! the reader's, and the reader sees the entry. The byte and its bit in the mark change together,
+//! under the pipe's lock: there is one at most, it is read by who takes the bit, and neither side
+//! ever blocks. (A reader that found the bit before the byte would wait for the byte with the lock
+//! that the writer needs; a second byte would leave the pipe readable for ever.)
 //!
 //! A task that wakes another one of its own loop needs no system call to get the loop's ear:
 //! `hold` keeps the bell from being rung, and leaves it to its caller, who knows the loop and
@@ -25,7 +26,7 @@ use std::task::Wake;
 
 /// The reader is to come.
 const RUNG: u8 = 1;
-/// A byte is in the pipe, or about to be.
+/// A byte is in the pipe.
 const BYTE: u8 = 2;
 /// Somebody wants to see an answer, not only that what is here is looked at.
 const ASKED: u8 = 4;
@@ -56,12 +57,14 @@ impl<C> Inbox<C> {
     /// Called when the reader comes: takes the wake-up, and gives the number of entries that came
     /// with it. Those that come later ring again.
     pub fn answer(&self) -> usize {
+        let pipe = locked(&self.pipe);
         if self.mark.swap(0, Ordering::AcqRel) & BYTE != 0
-            && let Some((reader, _)) = &*locked(&self.pipe)
+            && let Some((reader, _)) = &*pipe
         {
             let interrupted = |error: std::io::Error| error.kind() == ErrorKind::Interrupted;
             while (&*reader).read(&mut [0]).is_err_and(interrupted) {}
         }
+        drop(pipe);
         self.answers.fetch_add(1, Ordering::Release);
         locked(&self.entries).len()
     }
@@ -160,8 +163,10 @@ pub trait Bell: Send + Sync {
 
 impl<C: Send> Bell for Inbox<C> {
     fn toll(&self) {
-        self.mark.fetch_or(BYTE, Ordering::AcqRel);
-        if let Some((_, writer)) = &*locked(&self.pipe) {
+        let pipe = locked(&self.pipe);
+        if self.mark.fetch_or(BYTE, Ordering::AcqRel) & BYTE == 0
+            && let Some((_, writer)) = &*pipe
+        {
             // It fails only when the pipe has no reader, and we hold it.
             let _ = (&*writer).write(&[1]);
         }
@@ -264,6 +269,40 @@ mod tests {
         assert_eq!(one.mark.load(Ordering::Relaxed), RUNG | BYTE);
         one.push(Entry::Call(()));
         assert_eq!(one.answer(), 4);
+    }
+
+    #[test]
+    fn there_is_one_byte_at_most() {
+        let inbox = Arc::new(Inbox::<()>::new().unwrap());
+        assert!(inbox.stay()); // as one that is about to ring
+        assert_eq!(inbox.answer(), 0); // the reader came for another reason
+        inbox.toll();
+        inbox.push(Entry::Call(()));
+        assert_eq!(inbox.answer(), 1);
+        assert!(!has_byte(&inbox));
+    }
+
+    #[test]
+    fn rings_and_answers_at_once_leave_nothing_in_the_pipe() {
+        let inbox = Arc::new(Inbox::<()>::new().unwrap());
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..3000).for_each(|_| inbox.ring()));
+            }
+            for _ in 0..20_000 {
+                inbox.answer();
+            }
+        });
+        inbox.answer();
+        assert!(!has_byte(&inbox));
+    }
+
+    /// Whether a byte is in the pipe, which is closed.
+    fn has_byte(inbox: &Inbox<()>) -> bool {
+        let (mut reader, writer) = locked(&inbox.pipe).take().unwrap();
+        drop(writer);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap() > 0
     }
 
     #[test]
