@@ -58,6 +58,9 @@ impl Drop for SetOnDrop<'_> {
 /// aborts the process. (pyo3-ffi guards the calls that take the GIL, but not those that run
 /// Python, which may take it again at any time.) So the unwinding meets `Hang` first, and the
 /// thread waits for the process to end, as threads do of themselves since 3.14.
+///
+/// What `body` itself owns is dropped on the way to `Hang`, without the GIL: objects of Python's
+/// that the call needs are to be owned outside, and `body` to do little more than the call.
 pub fn above_python<T>(body: impl FnOnce() -> T) -> T {
     struct Hang;
 

@@ -13,9 +13,10 @@ use crate::os::is_main_thread;
 use crate::python::above_python;
 use crate::sync::party::Party;
 use pyo3::exceptions::PyException;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -172,8 +173,20 @@ fn all(py: Python<'_>, state: &State) -> Vec<Record> {
     parties.iter().map(|wait| record(py, state, wait.entry.party)).collect()
 }
 
-fn words<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import("plait._deadlocks")?.getattr(name)
+/// Calls a function of `plait._deadlocks`. A thread that is ended within, at exit, unwinds
+/// without the GIL as far as `above_python`: nothing that is Python's may be dropped there, so
+/// function and arguments are this frame's.
+fn ask<'py>(
+    py: Python<'py>,
+    name: &Bound<'py, PyString>,
+    arguments: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = intern!(py, "plait._deadlocks");
+    let imported = || above_python(|| py.import(module)).map(Bound::unbind);
+    let function = MODULE.get_or_try_init(py, imported)?.bind(py).getattr(name)?;
+    let arguments = arguments.into_pyobject(py)?;
+    above_python(|| function.call1(&arguments))
 }
 
 /// What has come of a wait that may never end.
@@ -208,7 +221,7 @@ fn find<'py>(
             Verdict::Never(parties) => {
                 let records: Vec<Record> = waits()
                     .with(|state| parties.iter().map(|party| record(py, state, *party)).collect());
-                let error = words(py, "of_cycle")?.call1((records, guard.party.word()))?;
+                let error = ask(py, intern!(py, "of_cycle"), (records, guard.party.word()))?;
                 if error.is_none() {
                     return Ok(None);
                 }
@@ -230,7 +243,7 @@ fn find_homes(py: Python<'_>) -> PyResult<Homes> {
         let loops = threads.filter_map(|wait| wait.entry.tag.event_loop.as_ref());
         loops.map(|event_loop| event_loop.clone_ref(py)).collect()
     });
-    let found = words(py, "tasks_of")?.call1((blocked,))?;
+    let found = ask(py, intern!(py, "tasks_of"), (blocked,))?;
     let homes: Vec<(usize, usize)> = found.extract()?;
     Ok(homes.into_iter().map(|(task, home)| (Party::task(task), home)).collect())
 }
@@ -240,7 +253,7 @@ fn find_alone<'py>(py: Python<'py>, guard: &Guard<'_>) -> PyResult<Option<Bound<
     let found = if guard.party.is_task() { None } else { alone(py, Some(guard.party))? };
     // Loops have more to do just now: they are looked at again once that is done.
     if found.is_none() && (guard.party.is_task() || is_due(&ASKED)) {
-        words(py, "look_soon")?.call1((LOOK.as_secs_f64(),))?;
+        ask(py, intern!(py, "look_soon"), (LOOK.as_secs_f64(),))?;
     }
     Ok(found.map(|(error, _)| error))
 }
@@ -272,10 +285,10 @@ fn alone<'py>(
         return Ok(None); // it will, and have this looked at again
     }
     let records = PyList::new(py, records)?;
-    if !words(py, "is_quiet")?.call1((seats, &records))?.extract::<bool>()? {
+    if !ask(py, intern!(py, "is_quiet"), (seats, &records))?.extract::<bool>()? {
         return Ok(None);
     }
-    let error = words(py, "of_all")?.call1((records, party.word()))?;
+    let error = ask(py, intern!(py, "of_all"), (records, party.word()))?;
     let same = waits().with(|state| state.version == version && state.stands_still());
     Ok(same.then_some((error, party)))
 }
