@@ -203,15 +203,18 @@ def test_servers_who_are_not_who_they_should_be(certificates, good):
     lone = certificates.host("localhost", self_signed=True)
 
     async def main():
-        for certificate, text in (
-            (other, "127.0.0.1"),
-            (expired, "xpired"),
-            (lone, "UnknownIssuer"),
+        for certificate, text, code in (
+            (other, "127.0.0.1", 62),  # OpenSSL's numbers
+            (expired, "xpired", 10),
+            (lone, "UnknownIssuer", 20),
         ):
             async with await serve(certificate) as server:
                 with pytest.raises(ssl.SSLCertVerificationError, match=text) as caught:
                     await aio.open_connection(*address_of(server), ssl=aio.TLS(certificates.root))
                 assert str(address_of(server)[1]) in str(caught.value)
+                assert caught.value.verify_code == code
+                assert text in caught.value.verify_message
+                assert caught.value.reason == "CERTIFICATE_VERIFY_FAILED"
                 _, writer = await aio.open_connection(
                     *address_of(server), ssl=aio.TLS(verify=False)
                 )
@@ -285,8 +288,10 @@ def test_a_peer_that_speaks_something_else(certificates, good):
     async def main():
         trusting = aio.TLS(certificates.root)
         async with await aio.start_server(greet, HOST, 0) as server:
-            with pytest.raises(ssl.SSLError):
+            with pytest.raises(ssl.SSLError, match="does not speak TLS") as caught:
                 await aio.open_connection(*address_of(server), ssl=trusting)
+            assert str(address_of(server)) in str(caught.value)
+            assert caught.value.reason == "WRONG_VERSION_NUMBER"
         async with await aio.start_server(lambda _, writer: writer.close(), HOST, 0) as server:
             with pytest.raises(ConnectionResetError):
                 await aio.open_connection(*address_of(server), ssl=trusting)
