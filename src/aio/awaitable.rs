@@ -309,22 +309,25 @@ impl Awaitable {
         Ok(())
     }
 
-    /// Waits for a moment, if it may well be done then.
-    pub(super) fn linger(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Waits for a moment, if it may well be done then. True: it is done, as were several before
+    /// it, and the loop has not gone round for all that time.
+    pub(super) fn linger(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
-        let (bridge, event_loop, wakeup, kind) = {
+        let (bridge, event_loop, wakeup, kind, is_done) = {
             let inner = slf.get().lock(py);
-            let (Some(kind), Some(home)) = (inner.brisk, &inner.home) else { return Ok(()) };
-            if !kind.is_worth_it() || !inner.callbacks.is_empty() {
-                return Ok(());
-            }
+            let (Some(kind), Some(home)) = (inner.brisk, &inner.home) else { return Ok(false) };
             let event_loop = home.event_loop.clone_ref(py);
-            (home.bridge.clone_ref(py), event_loop, Arc::clone(&home.wakeup), kind)
+            let (bridge, wakeup) = (home.bridge.clone_ref(py), Arc::clone(&home.wakeup));
+            (bridge, event_loop, wakeup, kind, matches!(inner.state, State::Done(_)))
         };
-        if bridge.get().linger(py, &event_loop, wakeup.id, || kind.wait(&wakeup.arrived))? {
+        let bridge = bridge.get();
+        if !is_done
+            && kind.is_worth_it()
+            && bridge.linger(py, &event_loop, wakeup.id, || kind.wait(&wakeup.arrived))?
+        {
             Self::poll(slf, By::Other);
         }
-        Ok(())
+        Ok(slf.get().is_done(py) && bridge.is_to_go_round())
     }
 
     pub(super) fn poll(slf: &Bound<'_, Self>, by: By) {

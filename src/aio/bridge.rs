@@ -44,8 +44,8 @@ pub struct Bridge {
     last_id: AtomicU64,
     /// A task of the loop wakes others, and their futures are polled.
     steps_here: AtomicBool,
-    /// How many awaits in a row have lingered, so that the loop did not go round.
-    pub lingered: AtomicU32,
+    /// How many awaits of brisk jobs were over since the loop went round.
+    lingered: AtomicU32,
 }
 
 #[derive(Default)]
@@ -94,9 +94,19 @@ impl Bridge {
         drop(released); // after the lock: dropping may run Python code
     }
 
+    /// Counts an await of a brisk job that was over without the loop's having gone round: whether
+    /// it is the loop's turn now.
+    pub fn is_to_go_round(&self) -> bool {
+        let is_due = self.lingered.fetch_add(1, Ordering::Relaxed) >= IN_A_ROW;
+        if is_due {
+            self.lingered.store(0, Ordering::Relaxed);
+        }
+        is_due
+    }
+
     /// Waits, detached, for the wake-up of the one future that its loop has to wait for, unless
     /// the loop has something else to do; true: it came. (Other loops than asyncio's don't tell
-    /// what they have to do; they go round all the same before long.)
+    /// what they have to do; it is their turn before long.)
     pub fn linger(
         &self,
         py: Python<'_>,
@@ -104,10 +114,7 @@ impl Bridge {
         id: u64,
         wait: impl FnOnce() -> bool + Send,
     ) -> PyResult<bool> {
-        if cpu_count() < 2
-            || self.lingered.fetch_add(1, Ordering::Relaxed) >= IN_A_ROW
-            || self.agenda(py).waiting.len() > 1
-        {
+        if cpu_count() < 2 || self.agenda(py).waiting.len() > 1 {
             return Ok(false);
         }
         let others = event_loop.bind(py).getattr_opt(intern!(py, "_ready"))?;

@@ -57,11 +57,11 @@ impl Awaitable {
             AtOnce::Yields(_) => return Ok(Step::Yields(py.None().into_bound(py))),
             AtOnce::Waits => {}
         }
+        let is_new = matches!(slf.get().lock(py).state, State::New(_));
         above_python(|| Self::begin(&slf))?;
-        if let Some(outcome) = slf.get().take(py) {
-            return outcome.map(Step::Ends);
+        if is_new && above_python(|| Self::linger(&slf))? {
+            return Ok(Step::Yields(py.None().into_bound(py))); // the loop's turn
         }
-        above_python(|| Self::linger(&slf))?;
         if let Some(outcome) = slf.get().take(py) {
             return outcome.map(Step::Ends);
         }
