@@ -166,11 +166,24 @@ class Server:
             return
         try:
             made = self._connected(reader, writer)
+        except Exception as error:
+            self._failed(error, writer)
+            return
         except BaseException:
             writer.close()
             raise
         if asyncio.iscoroutine(made):
             self._run(made, writer)
+
+    def _failed(self, error: BaseException, writer: _core.StreamWriter) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": "Unhandled exception in client_connected_cb",
+                "exception": error,
+                "transport": writer,
+            }
+        )
+        writer.close()
 
     def _look_again(self) -> None:
         for door in self._doors:
@@ -197,14 +210,7 @@ class Server:
             if isinstance(error, (SystemExit, KeyboardInterrupt)):
                 writer.close()  # the loop raises it
             elif error is not None:
-                self._loop.call_exception_handler(
-                    {
-                        "message": "Unhandled exception in client_connected_cb",
-                        "exception": error,
-                        "transport": writer,
-                    }
-                )
-                writer.close()
+                self._failed(error, writer)
 
         task = self._loop.create_task(work)
         self._tasks.add(task)

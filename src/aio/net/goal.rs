@@ -2,6 +2,7 @@
 //! errors are those of `asyncio.StreamReader`.
 
 use memchr::memmem;
+use std::cmp::Reverse;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
@@ -55,7 +56,7 @@ impl Goal {
     }
 }
 
-/// The separator that ends first.
+/// The separator that ends first; of those that end there the shortest.
 fn seek(
     buffer: &[u8],
     separators: &[impl AsRef<[u8]>],
@@ -68,7 +69,7 @@ fn seek(
         let at = *scanned + memmem::find(&buffer[*scanned..], separator)?;
         Some((at + separator.len(), at))
     });
-    if let Some((end, start)) = ends.min() {
+    if let Some((end, start)) = ends.min_by_key(|&(end, start)| (end, Reverse(start))) {
         if start > limit {
             return Some(Found::Overrun { found: true, consumed: start });
         }
@@ -117,6 +118,8 @@ mod tests {
         let goal = until(&["--", "-x-"], 100);
         assert_eq!(look(&goal, b"a-x--", false), Some(Found::Take(4)));
         assert_eq!(look(&goal, b"a-", true), Some(Found::Incomplete { expected: None }));
+        let shorter = Some(Found::Overrun { found: true, consumed: 9 });
+        assert_eq!(look(&until(&["ome dataA", "A"], 3), b"some dataA", false), shorter);
     }
 
     #[test]
