@@ -108,7 +108,7 @@ def test_synchronization(tmp_path: Path, suite: str, at_least: int) -> None:
 def test_streams(tmp_path: Path) -> None:
     needs("test.test_asyncio")
     ran, _ = run("on_plait_streams", tmp_path)
-    assert ran > 60
+    assert ran > 35  # 3.12 does not count those that are skipped
 
 
 @pytest.mark.parametrize("entry", [e for entries in SKIPS.values() for e in entries], ids=str)
