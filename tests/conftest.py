@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import select
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+# Who starts us in the background of a script has ^C ignored, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long to wait for what is sure to come, so that only a hang takes as long: seconds.
 PATIENCE = 120.0

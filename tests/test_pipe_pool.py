@@ -27,14 +27,14 @@ ROOT = Path(__file__).parents[1]
 
 # Tests of plait's pool that are not for the one over pipes, by why.
 NOT_PIPED = {
+    "a hundred starts take a while": [
+        "faults/test_pool_hard.py::test_workers_that_are_always_killed_break_the_pool"
+    ],
     "what a signal handler raises in a finalizer, which is Python code here, is only reported": [
         "faults/test_pool_hard.py::test_exceptions_at_random_moments"
     ],
     "workers take longer to start than it leaves them to live": [
         "faults/test_pool_hard.py::test_workers_are_killed_from_outside_at_random"
-    ],
-    "the thread that writes is the one that answers": [
-        "test_pool_output.py::test_a_stdout_that_uses_the_pool"
     ],
 }
 

@@ -1062,7 +1062,8 @@ class ProcessPool:
     def drive(self, /) -> list[tuple[str, int]] | None:
         """
         The driver: waits for something to do, does what is Rust's, and returns what is
-        Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
+        Python's: ("start", 0), ("kill", key), ("bury", key), ("write", 0). None: the pool is
+        finished.
         """
     def ended(self, /, key: SupportsIndex, exitcode: SupportsIndex) -> None:
         """
@@ -1090,6 +1091,11 @@ class ProcessPool:
         """
         Workers that are to be started, or are being started.
         """
+    def next_output(self, /) -> tuple[bool, bytes] | None:
+        """
+        For who does as ("write", 0) says: whether it is for stderr, and the text. None: all is
+        written. Another call follows when it is, to `written`.
+        """
     @property
     def outstanding(self, /) -> int:
         """
@@ -1106,6 +1112,10 @@ class ProcessPool:
     def workers(self, /) -> list[tuple[int, int, bool, int, int, int, int, int]]:
         """
         Of each worker: key, pid, idle, started (ns), tasks, busy, waited (ns), pickled bytes.
+        """
+    def written(self, /) -> None:
+        """
+        What `next_output` returned is written, or was tried to.
         """
 
 @final

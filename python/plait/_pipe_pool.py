@@ -15,9 +15,13 @@ leave. From it: ``("ready",)``, ``("broken", reason)``, ``("output", is_stderr, 
 from __future__ import annotations
 
 import functools
+import os
 import pickle
+import signal
 import time
+from collections import deque
 from multiprocessing import connection
+from threading import get_ident
 from typing import Any
 
 from . import _pool_words
@@ -29,8 +33,9 @@ __all__ = ["KIND", "Pool"]
 
 # How long a worker may take to leave: seconds.
 _LEAVE_S = 5.0
-# Workers in a row that die before they are ready until the pool gives up.
-_FALSE_STARTS = 3
+# Workers in a row that die before they are ready until the pool gives up; that were killed.
+_FALSE_STARTS, _KILLED_STARTS = 3, 100
+_KILLS = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT} if os.name == "posix" else set()
 _CANCELLED = Reason("cancelled")
 
 
@@ -49,6 +54,11 @@ class Pool(Backlog):
         self._false_starts = 0
         self._ear, self._bell = connection.Pipe(duplex=False)
         self._is_rung = False
+        # What workers have printed; whose is being written.
+        self._outputs: deque[tuple[Worker, bool, bytes]] = deque()
+        self._is_writer_called = False
+        self._speaker: Worker | None = None
+        self._writer: int | None = None  # that thread
 
     # ---- workers -----------------------------------------------------------------------------
 
@@ -97,10 +107,11 @@ class Pool(Backlog):
                 self._false_starts = 0
             else:
                 self._false_starts += 1
-                if self._false_starts >= _FALSE_STARTS:
+                count, was_killed = self._false_starts, exitcode in _KILLS
+                if count >= (_KILLED_STARTS if was_killed else _FALSE_STARTS):
                     self.break_down(
-                        f"{_FALSE_STARTS} worker processes in a row ended before they were ready, "
-                        f"the last with exit code {exitcode}; what they printed to stderr says why"
+                        f"{count} worker processes in a row ended before they were ready, the "
+                        f"last with exit code {exitcode}; what they printed to stderr says why"
                     )
         self.call_driver()
 
@@ -138,6 +149,9 @@ class Pool(Backlog):
 
     def _begin(self) -> None:
         """Has the driver look, the first time make one."""
+        if self._writer == get_ident():  # a stdout that uses the pool waits for who speaks, too
+            with self.lock:
+                self._hear_on(self._speaker)
         if not self._is_driven:
             self.helpers.begin()
         else:
@@ -179,11 +193,32 @@ class Pool(Backlog):
             elif source is found.pipe:
                 self._hear(found)
             else:
-                while found.has_mail():
+                while found.has_mail() and not found.is_speaking:
                     self._hear(found)
-                found.is_buried = True
-                duties.append(("bury", found.key))
+                if not found.is_speaking:  # else when that is written
+                    found.is_buried = True
+                    duties.append(("bury", found.key))
         return duties
+
+    def next_output(self) -> tuple[bool, bytes] | None:
+        with self.lock:
+            self._is_writer_called = bool(self._outputs)
+            if not self._outputs:
+                self.call_driver()
+                return None
+            self._speaker, is_stderr, text = self._outputs.popleft()
+            self._writer = get_ident()
+            return is_stderr, text
+
+    def written(self) -> None:
+        with self.lock:
+            self._hear_on(self._speaker)
+            self._speaker = self._writer = None
+            self.call_driver()
+
+    def _hear_on(self, worker: Worker | None) -> None:
+        if worker is not None:
+            worker.is_speaking = any(worker is other for other, *_ in self._outputs)
 
     def _answer_bell(self) -> None:
         with self.lock:
@@ -203,7 +238,9 @@ class Pool(Backlog):
                 self._doom(worker, Reason("died", worker.pid, -9))
             return
         if kind == "output":
-            _pool_words.output(*content)
+            with self.lock:
+                worker.is_speaking = True
+                self._outputs.append((worker, *content))
             return
         with self.lock:
             self._can_start = True
@@ -298,6 +335,9 @@ class Pool(Backlog):
             if worker.doomed is not None and not worker.is_killed:
                 worker.is_killed = True
                 self._duties.append(("kill", worker.key))
+        if self._outputs and not self._is_writer_called:
+            self._is_writer_called = True
+            self._duties.append(("write", 0))
         if self.needed:
             self._duties.append(("start", 0))
         return min(due, default=None), messages
@@ -341,6 +381,7 @@ class Pool(Backlog):
             and not self._inbox
             and not self._workers
             and not self._outcomes
+            and not self._is_writer_called
         )
 
     def workers(self) -> list[tuple[int, int, bool, int, int, int, int, int]]:

@@ -157,6 +157,7 @@ class Worker:
         self.pid = 0
         self._sentinel: int | None = None
         self.is_ready = self.is_deaf = self.is_buried = self.is_killed = False
+        self.is_speaking = False  # what it has printed is not written yet; the rest has to wait
         self.task: Task | None = None
         self.has_begun = False
         self.answered = 0  # items of its task
@@ -178,7 +179,7 @@ class Worker:
 
     def sources(self) -> list[Any]:
         """What may have news of it."""
-        if self._sentinel is None or self.is_buried:
+        if self._sentinel is None or self.is_buried or self.is_speaking:
             return []
         return [self._sentinel] if self.is_deaf else [self._sentinel, self.pipe]
 

@@ -120,6 +120,11 @@ class Helpers:
                 self.core.cannot_start(f"{type(error).__name__}: {error}")
         elif what == "bury":
             self.bury(key)
+        elif what == "write":
+            try:
+                _thread.start_new_thread(_write, (self.core,))
+            except RuntimeError:  # a limit is met
+                _write(self.core)
         else:
             with contextlib.suppress(KeyError, ValueError):  # it has ended meanwhile
                 self.workers[key].kill()
@@ -251,6 +256,19 @@ def _drive(helpers: Helpers) -> None:
                 helpers.do(what, key)
     finally:
         helpers.drivers.discard(me)
+
+
+def _write(core: Any) -> None:
+    """Writes what workers have printed. A thread's: a stdout that nobody reads must not keep the
+    driver from what else it has to do. Here rather than in Rust, where nothing may wait above
+    frames that the interpreter's exit would cut off."""
+    while (found := core.next_output()) is not None:
+        try:
+            _pool_words.output(*found)
+        except BaseException:  # of a stdout of the user's: nobody else is there to be told
+            sys.excepthook(*sys.exc_info())
+        finally:
+            core.written()
 
 
 def _at_exit() -> None:

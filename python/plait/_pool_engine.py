@@ -83,8 +83,15 @@ class Engine(Protocol):
 
     def drive(self) -> list[tuple[str, int]] | None:
         """For the driver's thread: waits for something to do, does its own part, and returns
-        the processes': ("start", 0), ("kill", key), ("bury", key). None: the pool is
+        others': ("start", 0), ("kill", key), ("bury", key), ("write", 0). None: the pool is
         finished."""
+
+    def next_output(self) -> tuple[bool, bytes] | None:
+        """For who does as ("write", 0) says: whether it is for stderr, and the text. None: all
+        is written. Another call follows when it is, to `written`."""
+
+    def written(self) -> None:
+        """What `next_output` returned is written, or was tried to."""
 
     def cannot_start(self, reason: str) -> None:
         """No worker can be started."""

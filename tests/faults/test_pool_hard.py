@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,13 @@ def test_a_worker_killed_while_it_starts_is_replaced(leaves_nothing: None, tmp_p
 
     with plait.ProcessPoolExecutor(1, initializer=begin) as pool:
         assert pool.submit(square, 4).result(PATIENCE) == 16
+
+
+def test_workers_that_are_always_killed_break_the_pool(leaves_nothing: None) -> None:
+    with plait.ProcessPoolExecutor(2, initializer=kill_me) as pool:
+        error = pool.submit(square, 4).exception(PATIENCE)
+    assert isinstance(error, BrokenProcessPool)
+    assert "in a row ended before they were ready, the last with exit code -9" in str(error)
 
 
 # ---- retries -------------------------------------------------------------------------------------

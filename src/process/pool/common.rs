@@ -10,7 +10,7 @@ use super::known::KnownFunctions;
 use super::map::{Map, Plan};
 use super::mapping::generation;
 use super::message::Head;
-use super::state::{Chore, Lender, Output, Task};
+use super::state::{Chore, Lender, Task};
 use crate::error::locked;
 use crate::future::{Core, Source};
 use crate::python::above_python;
@@ -100,11 +100,26 @@ impl Shared {
         self.check_ours()?;
         loop {
             match py.detach(|| self.pool.attend(is_done, deadline)) {
-                Attended::Chores => self.do_chores(py)?,
+                Attended::Chores => {
+                    if deadline.is_none() {
+                        self.write_one(py)?;
+                    }
+                    self.do_chores(py)?;
+                }
                 Attended::Interrupted => py.check_signals()?,
                 attended => return Ok(attended),
             }
         }
+    }
+
+    /// Writes one output, here and not in the writer's thread: a notebook has it in the cell that
+    /// waits. One only: who waits for us shall not wait for a task that prints without end.
+    fn write_one(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(next) = self.engine().next_output() else { return Ok(()) };
+        let written = Written(self);
+        let done = above_python(|| output(py, &self.words, next.is_stderr, &next.text));
+        drop(written);
+        done.or_else(|error| self.call_driver(py).and(Err(error)))
     }
 
     /// Runs what needs Python.
@@ -116,11 +131,6 @@ impl Shared {
     }
 
     fn chores(&self, py: Python<'_>) -> PyResult<()> {
-        // One output only: what waits for us shall not wait for a task that prints without end.
-        if let Some(next) = self.engine().next_output() {
-            let _written = Written { shared: self, output: &next };
-            above_python(|| output(py, &self.words, next.is_stderr, &next.text))?;
-        }
         while let Some(Chore::Publish(ticket)) = self.engine().next_chore() {
             above_python(|| ticket.publish(py))?;
         }
@@ -245,17 +255,14 @@ impl Shared {
     }
 }
 
-/// An output, until it is written, or was tried to.
-struct Written<'a> {
-    shared: &'a Shared,
-    output: &'a Output,
-}
+/// An output that is being written, until it is, or was tried to.
+struct Written<'a>(&'a Shared);
 
 impl Drop for Written<'_> {
     fn drop(&mut self) {
-        if self.shared.engine().written(self.output.worker, self.output.started_ns) {
-            self.shared.pool.board.users.ring();
-            self.shared.pool.call_driver();
+        if self.0.engine().written() {
+            self.0.pool.board.users.ring();
+            self.0.pool.call_driver();
         }
     }
 }

@@ -88,14 +88,16 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
             if is_done() {
                 break Attended::Done;
             }
-            if self.engine.has_duties() {
+            // Who has a deadline can't write: that may take for ever.
+            let may_write = deadline.is_none();
+            if self.engine.has_duties() || !may_write && self.engine.wants_writer() {
                 self.call_driver();
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 break Attended::TimedOut;
             }
-            if self.engine.has_outputs() {
+            if may_write && self.engine.has_outputs() {
                 break Attended::Chores;
             }
             let held = self.engine.may_hold().then_some(nap);
@@ -114,7 +116,7 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
         let leaves = attended != Attended::Chores;
         if self.engine.has_mail()
             || self.engine.has_duties()
-            || leaves && (self.engine.has_chores() || self.engine.has_outputs())
+            || leaves && (self.engine.has_chores() || self.engine.wants_writer())
         {
             self.call_driver();
         }
@@ -128,7 +130,7 @@ impl<R: Receiver, L: Lender> Pool<R, L> {
         loop {
             let calls = self.calls.load(Ordering::SeqCst);
             let next_ns = self.pump();
-            if self.engine.has_chores() || self.engine.has_outputs() || self.engine.has_duties() {
+            if self.engine.has_chores() || self.engine.wants_writer() || self.engine.has_duties() {
                 return true;
             }
             if self.engine.is_finished() {

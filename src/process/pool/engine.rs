@@ -59,7 +59,8 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             last: None,
             chores: VecDeque::new(),
             outputs: VecDeque::new(),
-            writer: None,
+            writing: None,
+            is_writer_called: false,
             duties: VecDeque::new(),
             body: Vec::new(),
         };
@@ -284,6 +285,10 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
 
     pub fn next_duty(&self) -> Option<Duty> {
         let mut state = self.state();
+        if state.wants_writer() {
+            state.is_writer_called = true;
+            return Some(Duty::Write);
+        }
         let start = (state.needed > 0).then_some(Duty::Start);
         state.duties.pop_front().or(start)
     }
@@ -310,20 +315,25 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
     /// The next output; [`written`](Self::written) is to be called when it is. `None`: there is
     /// none, or another thread is at one.
     pub fn next_output(&self) -> Option<Output> {
+        self.state().take_output()
+    }
+
+    /// As [`next_output`](Self::next_output), for who does as [`Duty::Write`] says.
+    pub fn next_output_called(&self) -> Option<Output> {
         let mut state = self.state();
-        if state.writer.is_some() {
-            return None;
-        }
-        let output = state.outputs.pop_front();
-        state.writer = output.as_ref().map(|_| std::thread::current().id());
+        let output = state.take_output();
+        // If another thread is at one now: it goes on, or calls the driver.
+        state.is_writer_called = output.is_some();
         output
     }
 
     /// True: the pool waited for nothing else, or for this with what a worker did before it ended.
-    pub fn written(&self, key: u32, started_ns: u64) -> bool {
+    pub fn written(&self) -> bool {
         let mut state = self.state();
-        state.writer = None;
-        let worker = state.workers.get_mut(&key).filter(|worker| worker.started_ns == started_ns);
+        let Some(writing) = state.writing.take() else { return false };
+        let key = writing.worker;
+        let worker = state.workers.get_mut(&key);
+        let worker = worker.filter(|worker| worker.started_ns == writing.started_ns);
         let exitcode = worker.and_then(|worker| {
             worker.is_speaking = false;
             worker.exitcode.take()
@@ -340,10 +350,15 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
         !self.state().chores.is_empty()
     }
 
-    /// Whether there is an output that somebody should write.
+    /// Whether there is an output that somebody may write.
     pub fn has_outputs(&self) -> bool {
         let state = self.state();
-        !state.outputs.is_empty() && state.writer.is_none()
+        !state.outputs.is_empty() && state.writing.is_none()
+    }
+
+    /// Whether there is an output that nobody is about to write.
+    pub fn wants_writer(&self) -> bool {
+        self.state().wants_writer()
     }
 
     pub fn has_duties(&self) -> bool {
@@ -385,7 +400,8 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             && state.outstanding == 0
             && state.workers.is_empty()
             && state.outputs.is_empty()
-            && state.writer.is_none()
+            && state.writing.is_none()
+            && !state.is_writer_called
     }
 
     pub fn is_burying(&self, key: u32) -> bool {

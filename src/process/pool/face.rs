@@ -21,7 +21,7 @@ use crate::future::{self, Core, Outcome, Source};
 use crate::python::above_python;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType, PyWeakrefReference};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -381,7 +381,8 @@ impl ProcessPool {
     }
 
     /// The driver: waits for something to do, does what is Rust's, and returns what is
-    /// Python's: ("start", 0), ("kill", key), ("bury", key). None: the pool is finished.
+    /// Python's: ("start", 0), ("kill", key), ("bury", key), ("write", 0). None: the pool is
+    /// finished.
     fn drive(&self, py: Python<'_>) -> PyResult<Option<Vec<(&'static str, u32)>>> {
         let goes_on = py.detach(|| self.shared.pool.drive());
         self.shared.do_chores(py)?;
@@ -394,12 +395,30 @@ impl ProcessPool {
                 Duty::Start => ("start", 0),
                 Duty::Kill(key) => ("kill", key),
                 Duty::Bury(key) => ("bury", key),
+                Duty::Write => ("write", 0),
             });
             if duty == Duty::Start {
                 break; // it is told again until that many have been added
             }
         }
         Ok(Some(duties))
+    }
+
+    /// For who does as ("write", 0) says: whether it is for stderr, and the text. None: all is
+    /// written. Another call follows when it is, to `written`.
+    fn next_output<'py>(&self, py: Python<'py>) -> Option<(bool, Bound<'py, PyBytes>)> {
+        let output = self.shared.engine().next_output_called();
+        if output.is_none() {
+            self.shared.pool.call_driver(); // it may have waited for that
+        }
+        output.map(|output| (output.is_stderr, PyBytes::new(py, &output.text)))
+    }
+
+    /// What `next_output` returned is written, or was tried to.
+    fn written(&self) {
+        self.shared.engine().written();
+        self.shared.pool.board.users.ring();
+        self.shared.pool.call_driver();
     }
 
     /// Takes no more tasks; workers leave when all is done, which is left to the driver.

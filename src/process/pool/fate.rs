@@ -20,6 +20,8 @@ const LEAVE_NS: u64 = 5_000_000_000;
 
 /// Workers in a row that die before they are ready until the pool gives up.
 const FALSE_STARTS: u32 = 3;
+/// The same for those that were killed, which says little of the next one.
+const KILLED_STARTS: u32 = 100;
 
 impl<R: Receiver, L: Lender> Engine<R, L> {
     /// A worker's process has ended and was reaped. It is done with when all that it has printed
@@ -55,19 +57,19 @@ impl<R: Receiver, L: Lender> Engine<R, L> {
             state.settle(self.lender(), sent, reason);
         }
         self.lender().reclaim(key);
-        // Killed from outside: that says nothing of the next one.
         let was_killed = matches!(-exitcode, libc::SIGKILL | libc::SIGTERM | libc::SIGINT);
         if was_ready || exitcode == 0 || worker.doomed.is_some() {
             state.false_starts = 0;
         } else if exitcode == TEMPORARY {
             let text = "it met a limit of this user or of the system's processes and threads";
             state.do_without(self.lender(), text);
-        } else if !was_killed {
+        } else {
             state.false_starts += 1;
-            if state.false_starts >= FALSE_STARTS {
+            let count = state.false_starts;
+            if count >= if was_killed { KILLED_STARTS } else { FALSE_STARTS } {
                 let text = format!(
-                    "{FALSE_STARTS} worker processes in a row ended before they were ready, the \
-                     last with exit code {exitcode}; what they printed to stderr says why"
+                    "{count} worker processes in a row ended before they were ready, the last \
+                     with exit code {exitcode}; what they printed to stderr says why"
                 );
                 state.break_down(self.lender(), &text);
             }

@@ -52,7 +52,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
 
     pub(super) fn wants_worker(&self) -> bool {
         self.workers.len() + self.needed < self.max_workers
-            && !self.workers.values().any(|worker| worker.items == 0 && worker.is_usable())
+            && !self.workers.values().any(|worker| worker.items == 0 && worker.is_heard())
     }
 
     pub(super) fn check_open(&self) -> Result<(), Refusal> {
@@ -106,8 +106,10 @@ impl<R: Receiver, L: Lender> State<R, L> {
     pub(super) fn choose(&self) -> Option<u32> {
         // While others are to be started, nobody takes more than one.
         let ahead = if self.needed > 0 { 1 } else { self.ahead() };
+        let all = self.is_within_write();
         let can_take = |worker: &Worker<R, L::Block>| {
-            worker.is_usable() && worker.items < ahead && worker.left != Some(0)
+            let is_heard = worker.is_heard() || all && worker.is_usable();
+            is_heard && worker.items < ahead && worker.left != Some(0)
         };
         // Too little work is not worth waking another one for.
         let little = if self.mean_ns > 0.0 { (LITTLE_NS / self.mean_ns) as usize } else { 0 };
@@ -247,7 +249,7 @@ impl<R: Receiver, L: Lender> State<R, L> {
         let idle: Vec<u32> = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.sent.is_empty() && worker.is_usable())
+            .filter(|(_, worker)| worker.sent.is_empty() && worker.is_heard())
             .map(|(key, _)| *key)
             .collect();
         for to in idle {
@@ -255,14 +257,12 @@ impl<R: Receiver, L: Lender> State<R, L> {
                 .workers
                 .iter()
                 .filter(|(_, worker)| worker.sent.len() > 1 && worker.is_usable())
-                .max_by_key(|(_, worker)| worker.items)
+                .max_by_key(|(_, worker)| (worker.is_speaking, worker.items))
                 .map(|(key, _)| *key);
             let Some(loaded) = found else { return };
             let Some(from) = self.workers.get_mut(&loaded) else { return };
-            let is_stuck = from
-                .link
-                .current()
-                .is_some_and(|(_, _, since)| now_ns().saturating_sub(since) > LONG_NS);
+            let is_long = |(_, _, since)| now_ns().saturating_sub(since) > LONG_NS;
+            let is_stuck = from.is_speaking || from.link.current().is_some_and(is_long);
             if !is_stuck && self.mean_ns > 0.0 && from.items as f64 * self.mean_ns < 2.0 * LITTLE_NS
             {
                 return;

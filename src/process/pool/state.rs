@@ -126,7 +126,15 @@ pub struct Output {
     pub text: Vec<u8>,
 }
 
-/// What concerns the workers' processes, for the driver.
+/// Who is at an output, and whose that is.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) thread: ThreadId,
+    pub(super) worker: u32,
+    pub(super) started_ns: u64,
+}
+
+/// What concerns the workers' processes and what they print, for the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
     /// More workers are wanted.
@@ -134,6 +142,8 @@ pub enum Duty {
     Kill(u32),
     /// Its sentinel says that it has ended: reap it, and call [`Engine::ended`].
     Bury(u32),
+    /// Have a thread call [`Engine::next_output`] until there is none: it may take for ever.
+    Write,
 }
 
 pub struct Worker<R: Receiver, B> {
@@ -190,8 +200,10 @@ pub struct State<R: Receiver, L: Lender> {
     pub(super) last: Option<u32>,
     pub(super) chores: VecDeque<Chore<R>>,
     pub(super) outputs: VecDeque<Output>,
-    /// The thread that is writing one: another would write the next one into it, or before it.
-    pub(super) writer: Option<ThreadId>,
+    /// What is being written: another thread would write the next one into it, or before it.
+    pub(super) writing: Option<Writing>,
+    /// The driver was told to have outputs written, and who does it has not said that it is done.
+    pub(super) is_writer_called: bool,
     pub(super) duties: VecDeque<Duty>,
     pub(super) body: Vec<u8>,
 }
@@ -200,7 +212,24 @@ impl<R: Receiver, L: Lender> State<R, L> {
     /// Whether this thread is in the `write` of what workers print to, which asks the pool for
     /// something: then nothing can wait for that to come back.
     pub(super) fn is_within_write(&self) -> bool {
-        self.writer.is_some_and(|writer| writer == std::thread::current().id())
+        self.writing.as_ref().is_some_and(|it| it.thread == std::thread::current().id())
+    }
+
+    /// The next output, which this thread is to write; `None`: there is none, or another is at
+    /// one.
+    pub(super) fn take_output(&mut self) -> Option<Output> {
+        if self.writing.is_some() {
+            return None;
+        }
+        let output = self.outputs.pop_front()?;
+        let Output { worker, started_ns, .. } = output;
+        self.writing = Some(Writing { thread: std::thread::current().id(), worker, started_ns });
+        Some(output)
+    }
+
+    /// Whether there is an output that nobody is about to write.
+    pub(super) fn wants_writer(&self) -> bool {
+        !self.outputs.is_empty() && self.writing.is_none() && !self.is_writer_called
     }
 }
 
@@ -213,6 +242,11 @@ impl<R: Receiver, B: Copy> Worker<R, B> {
     /// Whether it may be sent tasks.
     pub(super) fn is_usable(&self) -> bool {
         self.leaving_ns.is_none() && self.lives()
+    }
+
+    /// Whether it may be sent tasks, and what it says of them is listened to now.
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_usable() && !self.is_speaking
     }
 
     /// Whether it has not ended, and is not being killed.
