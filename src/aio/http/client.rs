@@ -3,7 +3,7 @@
 use super::line::{Answer, Question, is_stale};
 use super::pool::{Connect, Pool};
 use http_body_util::Empty;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, HOST, HeaderValue};
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{HeaderMap, Request, Uri};
 use std::error::Error;
@@ -27,13 +27,20 @@ impl Client {
         Self { pool: Pool::new(connect) }
     }
 
-    /// Sends one request, and gets the whole answer.
-    pub async fn fetch(&self, uri: &Uri, headers: &HeaderMap, largest: Option<usize>) -> Answer {
+    /// Sends one request, and gets the whole answer. `accepted`: codings of the body.
+    pub async fn fetch(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        accepted: Option<HeaderValue>,
+        largest: Option<usize>,
+    ) -> Answer {
         let nowhere = || Failure::Broken("the URL has no scheme or host".into());
         let scheme = uri.scheme().cloned().ok_or_else(nowhere)?;
         let place = (scheme, uri.authority().cloned().ok_or_else(nowhere)?);
         loop {
-            let request = request(uri, headers).map_err(|error| Failure::Broken(error.into()))?;
+            let request = request(uri, headers, accepted.clone())
+                .map_err(|error| Failure::Broken(error.into()))?;
             let (mut line, is_new) = match self.pool.take(&place) {
                 Some(line) => (line, false),
                 None => self.pool.wait(&place, uri).await.map_err(Failure::Broken)?,
@@ -57,11 +64,18 @@ impl Client {
     }
 }
 
-fn request(uri: &Uri, headers: &HeaderMap) -> Result<Question, hyper::http::Error> {
+fn request(
+    uri: &Uri,
+    headers: &HeaderMap,
+    accepted: Option<HeaderValue>,
+) -> Result<Question, hyper::http::Error> {
     let mut request = Request::new(Empty::new());
     let path = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     *request.headers_mut() = headers.clone();
+    if let Some(accepted) = accepted {
+        request.headers_mut().insert(ACCEPT_ENCODING, accepted);
+    }
     if !headers.contains_key(HOST) {
         let host = uri.host().unwrap_or_default();
         let usual = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };

@@ -139,7 +139,7 @@ fn has_bad_port(uri: &Uri) -> bool {
 
 /// Fetches one page.
 pub async fn get(client: Arc<Client>, wish: Wish) -> Result<Page, AioError> {
-    let (url, timeout) = (wish.uri.to_string(), wish.timeout);
+    let (uri, timeout) = (wish.uri.clone(), wish.timeout);
     let mut fetch = pin!(follow(client, wish));
     let Some(seconds) = timeout else { return fetch.await };
     let duration = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
@@ -147,7 +147,7 @@ pub async fn get(client: Arc<Client>, wish: Wish) -> Result<Page, AioError> {
     poll_fn(|context| match fetch.as_mut().poll(context) {
         Poll::Pending => {
             let too_late = Pin::new(&mut timer).poll(context);
-            too_late.map(|()| Err(AioError::Timeout { url: url.clone(), seconds }))
+            too_late.map(|()| Err(AioError::Timeout { url: uri.to_string(), seconds }))
         }
         ready => ready,
     })
@@ -209,11 +209,8 @@ fn join(base: &Uri, location: &str) -> String {
 async fn fetch(client: &Client, wish: &Wish) -> Result<Page, AioError> {
     let url = wish.uri.to_string();
     let decodes = !wish.headers.contains_key(ACCEPT_ENCODING); // else it is the caller's business
-    let mut headers = wish.headers.clone();
-    if decodes {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
-    }
-    let (head, body) = match client.fetch(&wish.uri, &headers, wish.largest).await {
+    let accepted = decodes.then(|| HeaderValue::from_static(ACCEPTED));
+    let (head, body) = match client.fetch(&wish.uri, &wish.headers, accepted, wish.largest).await {
         Ok(answer) => answer,
         Err(Failure::TooLarge) => {
             return Err(AioError::TooLarge { url, largest: wish.largest.unwrap_or(usize::MAX) });

@@ -32,6 +32,8 @@ pub type Connect = Box<dyn Fn(Uri) -> Coming<Box<dyn Io>> + Send + Sync>;
 
 pub type Place = (Scheme, Authority);
 
+/// A connection that was usable when its watch was last woken, and so still is, as far as is
+/// known on this side.
 struct Kept {
     number: u64,
     line: Line,
@@ -94,11 +96,11 @@ impl Pool {
         locked(&self.state)
     }
 
-    /// A kept connection that is still open, as far as is known here.
+    /// A kept connection.
     pub fn take(&self, place: &Place) -> Option<Line> {
         loop {
-            let mut kept = self.lock().change(place, |host| host.kept.pop())?;
-            if kept.since.elapsed() < KEPT_FOR && kept.line.is_usable(Waker::noop()) {
+            let kept = self.lock().change(place, |host| host.kept.pop())?;
+            if kept.since.elapsed() < KEPT_FOR {
                 return Some(kept.line);
             }
         }
