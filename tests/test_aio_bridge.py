@@ -314,8 +314,8 @@ def test_two_threads_begin_one_awaitable() -> None:
 
 
 def test_a_deep_nest_of_gathers(drive: Drive) -> None:
-    def nested(depth: int) -> Any:
-        nest: Any = aio.sleep(0.001, 1)
+    def nested(depth: int, delay: float = 0.001) -> Any:
+        nest: Any = aio.sleep(delay, 1)
         for _ in range(depth):
             nest = aio.gather(nest)
         return nest
@@ -324,7 +324,7 @@ def test_a_deep_nest_of_gathers(drive: Drive) -> None:
         value = await nested(500)
         for _ in range(500):
             value = value[0]
-        task = asyncio.ensure_future(nested(500))
+        task = asyncio.ensure_future(nested(500, 60))
         await aio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -31,7 +31,7 @@ def http_get(
         url: ``http://host[:port]/path`` or ``https://…``.
         timeout: seconds for the whole request; None: no limit.
         headers: names and values to be sent. Unless there is an ``Accept-Encoding`` among them,
-            bodies in gzip or deflate are asked for, and decoded.
+            bodies in gzip, deflate or br (Brotli) are asked for, and decoded.
         max_size: bytes that the body may have, decoded; None: any number.
         follow_redirects: go where the server says, at most 10 times; ``url`` of the response
             tells where it ended.

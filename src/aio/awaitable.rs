@@ -76,9 +76,14 @@ pub trait Eager: Send + Sync {
     fn work(self: Box<Self>) -> (Work, Undo);
 }
 
+/// Gets the loop.
+pub type MakeWork = Box<dyn FnOnce(&Bound<'_, PyAny>) -> PyResult<Work> + Send>;
+
 /// What starting means.
 pub enum Start {
     Poll(Work),
+    /// What is to be polled belongs to the loop that awaits it.
+    OnLoop(MakeWork),
     Eager(Box<dyn Eager>),
     /// Let the loop go round once, as `asyncio.sleep(0)` does.
     Yield(Py<PyAny>),
@@ -286,6 +291,16 @@ impl Awaitable {
                 start => start,
             }
         };
+        let start = match start {
+            Start::OnLoop(make) => match make(event_loop) {
+                Ok(work) => Start::Poll(work),
+                Err(error) => {
+                    Self::settle(slf, Settled::error(py, error), By::Other);
+                    return Ok(());
+                }
+            },
+            start => start,
+        };
         match start {
             Start::Yield(value) => {
                 // Nobody yields to the loop for it, so it is done in the loop's next round.
@@ -293,7 +308,7 @@ impl Awaitable {
                 slf.get().lock(py).state = State::Waiting(Some(ready));
                 Self::wake(slf, bridge.get(), id);
             }
-            Start::Eager(_) => unreachable!("it is work by now"),
+            Start::Eager(_) | Start::OnLoop(_) => unreachable!("it is work by now"),
             Start::Poll(work) => {
                 if Self::poll_work(slf, work, wakeup, By::Other) {
                     bridge.get().keep(id, slf);

@@ -154,6 +154,25 @@ impl Bridge {
         }
     }
 
+    /// Goes on with what rang this bell, if it is this loop's: polls futures that are ready, and
+    /// gives who waits for them. For a callback of the loop's, which calls those.
+    pub fn answer_here(&self, py: Python<'_>, bell: &Arc<dyn Bell>) -> Vec<Due> {
+        let is_ours = std::ptr::addr_eq(Arc::as_ptr(&self.inbox), Arc::as_ptr(bell));
+        let Some(count) = is_ours.then(|| self.inbox.take()).flatten() else {
+            bell.toll();
+            return Vec::new();
+        };
+        for id in (0..count.min(LOOK)).map_while(|_| self.inbox.pop_ready()) {
+            if let Some(awaitable) = self.waiting(py, id) {
+                Awaitable::step(awaitable.bind(py), By::Round);
+            }
+        }
+        if !self.inbox.is_empty() {
+            self.inbox.ring(); // a call, or more than is good for the loop's other work
+        }
+        std::mem::take(&mut self.agenda(py).due).into()
+    }
+
     /// The next entry of the round; `Ok`: a callback that is due. `None`: the round is over.
     fn next_entry(&self, py: Python<'_>) -> Option<Result<Due, Entry<Call>>> {
         let mut agenda = self.agenda(py);

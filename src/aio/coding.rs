@@ -1,5 +1,6 @@
-//! How a body is coded: gzip and deflate, by flate2.
+//! How a body is coded: gzip and deflate, by flate2, and br, by brotli-decompressor.
 
+use brotli_decompressor::Decompressor;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use hyper::HeaderMap;
 use hyper::body::Bytes;
@@ -7,12 +8,15 @@ use hyper::header::CONTENT_ENCODING;
 use std::io::{self, Read};
 
 /// What a request asks for: all that is decoded here.
-pub const ACCEPTED: &str = "gzip, deflate";
+pub const ACCEPTED: &str = "gzip, deflate, br";
+
+const BROTLI_BUFFER: usize = 4096;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Coding {
     Gzip,
     Deflate,
+    Brotli,
 }
 
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub fn codings(headers: &HeaderMap) -> Vec<Coding> {
     let known = names.map(|name| match name.trim().to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" => Some(Some(Coding::Gzip)),
         "deflate" => Some(Some(Coding::Deflate)),
+        "br" => Some(Some(Coding::Brotli)),
         "identity" | "" => Some(None),
         _ => None,
     });
@@ -51,6 +56,7 @@ pub fn decode(
             Coding::Gzip => Box::new(MultiGzDecoder::new(&body[..])),
             Coding::Deflate if has_zlib_header(&body) => Box::new(ZlibDecoder::new(&body[..])),
             Coding::Deflate => Box::new(DeflateDecoder::new(&body[..])),
+            Coding::Brotli => Box::new(Decompressor::new(&body[..], BROTLI_BUFFER)),
         };
         let mut decoded = Vec::new();
         let most = largest.map_or(u64::MAX, |largest| largest as u64 + 1);
@@ -93,10 +99,15 @@ mod tests {
         let raw = all(DeflateEncoder::new(&text[..], level));
         let both = all(GzEncoder::new(&zlib[..], level));
         let twice = Bytes::from([&gzip[..], &gzip[..]].concat());
-        use Coding::{Deflate, Gzip};
+        // What Google's encoder makes of it.
+        let brotli = Bytes::from_static(
+            b"\x1bk\x07\xf8\x8d\xd4Nws\xa6\xa2\x04\x91\xa3\xeb71\xb7\xb2E\x90a\xd5\x80\x08\x9eFnN\x1c",
+        );
+        use Coding::{Brotli, Deflate, Gzip};
         for (body, codings) in [
             (&gzip, &[Gzip][..]),
             (&zlib, &[Deflate]),
+            (&brotli, &[Brotli]),
             (&raw, &[Deflate]),
             (&both, &[Deflate, Gzip]),
         ] {
@@ -107,6 +118,9 @@ mod tests {
         assert!(matches!(bomb, Err(Undecodable::TooLarge(_))));
         for broken in [gzip.slice(..gzip.len() - 9), Bytes::from_static(b"no gzip")] {
             assert!(matches!(decode(broken, &[Gzip], None), Err(Undecodable::Broken(Gzip, _))));
+        }
+        for broken in [brotli.slice(..20), Bytes::from_static(b"no brotli")] {
+            assert!(matches!(decode(broken, &[Brotli], None), Err(Undecodable::Broken(Brotli, _))));
         }
         assert!(decode(Bytes::new(), &[Gzip], None).unwrap().is_empty());
     }
@@ -122,6 +136,7 @@ mod tests {
         };
         assert_eq!(read(&["deflate, X-GZip"]), [Coding::Deflate, Coding::Gzip]);
         assert_eq!(read(&["deflate", "identity", "gzip"]), [Coding::Deflate, Coding::Gzip]);
-        assert!(read(&["gzip, br"]).is_empty() && read(&[]).is_empty());
+        assert_eq!(read(&["br"]), [Coding::Brotli]);
+        assert!(read(&["gzip, zstd"]).is_empty() && read(&[]).is_empty());
     }
 }

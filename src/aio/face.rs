@@ -5,6 +5,8 @@ pub use super::bridge::{Bridge, BridgeKeeper};
 
 use super::awaitable::Start;
 use super::linger::Brisk;
+#[cfg(unix)]
+use super::net::face::Sockets;
 use super::net::settings::TlsSettings;
 use super::{files, http, runtime};
 use crate::thread::face::submit;
@@ -13,9 +15,12 @@ use hyper::header::{HeaderName, HeaderValue};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(not(unix))]
+use std::sync::LazyLock;
 use std::time::Duration;
 
 #[pyfunction]
@@ -82,11 +87,30 @@ pub fn http_get(
             .append(known, HeaderValue::try_from(&value).map_err(|_| refuse("this value"))?);
     }
     let tls = Arc::clone(&tls.get().settings.client);
-    Ok(Awaitable::of(async move {
-        let page = runtime::spawn(http::get(runtime::client(&tls)?, wish))?.await??;
-        Python::attach(|py| Ok(Py::new(py, Response::new(py, page))?.into_any()))
-    })
-    .named("http_get"))
+    Ok(Awaitable::new(fetching(tls, wish)).named("http_get"))
+}
+
+/// By connections of the loop that it is awaited in.
+#[cfg(unix)]
+fn fetching(tls: Arc<ClientConfig>, wish: http::Wish) -> Start {
+    Start::OnLoop(Box::new(move |event_loop| {
+        let client = Sockets::of(event_loop)?.get().http_client(&tls);
+        Ok(Box::pin(async move { respond(http::get(client, wish).await?) }))
+    }))
+}
+
+/// By connections of the process, on tokio's threads.
+#[cfg(not(unix))]
+fn fetching(tls: Arc<ClientConfig>, wish: http::Wish) -> Start {
+    static CLIENTS: LazyLock<http::clients::Clients> = LazyLock::new(Default::default);
+    Start::Poll(Box::pin(async move {
+        let client = CLIENTS.get(&tls, |tls| http::client(tls, http::connector()));
+        respond(runtime::spawn(http::get(client, wish))?.await??)
+    }))
+}
+
+fn respond(page: http::Page) -> PyResult<Py<PyAny>> {
+    Python::attach(|py| Ok(Py::new(py, Response::new(py, page))?.into_any()))
 }
 
 /// The bytes of a file.

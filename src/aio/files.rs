@@ -17,6 +17,5 @@ pub async fn write(path: PathBuf, data: Vec<u8>) -> Result<io::Result<usize>, Ai
 async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<io::Result<T>, AioError> {
-    let done = runtime::spawn(async { tokio::task::spawn_blocking(work).await })?.await?;
-    done.map_err(|lost| AioError::Panicked(lost.to_string()))
+    runtime::spawn_blocking(work)?.await
 }

@@ -1,11 +1,8 @@
 //! Plait's own tokio runtime: built on first use, built anew in a forked child, shut down
 //! at exit. Its threads run Rust only, so none of them can meet the interpreter's end.
 
-use super::http::Client;
 use crate::error::{AioError, locked};
 use crate::forked::Forked;
-use hashbrown::HashMap;
-use rustls::ClientConfig;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,16 +12,11 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// How many HTTP clients there are, each with TLS settings of its own.
-const MOST_CLIENTS: usize = 16;
-
 /// How long exit waits for threads that are in a blocking call (a name look-up).
 const PATIENCE: Duration = Duration::from_millis(200);
 
 struct Owned {
     runtime: Runtime,
-    /// One for each set of TLS settings, by address.
-    clients: HashMap<usize, (Arc<ClientConfig>, Client)>,
     open: Arc<RwLock<bool>>,
 }
 
@@ -59,7 +51,7 @@ fn build() -> Result<Owned, AioError> {
         .on_thread_start(crate::os::block_signals)
         .build()
         .map_err(AioError::Runtime)?;
-    Ok(Owned { runtime, clients: HashMap::new(), open: Arc::new(RwLock::new(true)) })
+    Ok(Owned { runtime, open: Arc::new(RwLock::new(true)) })
 }
 
 fn with<T>(use_it: impl FnOnce(&mut Owned) -> T) -> Result<T, AioError> {
@@ -75,25 +67,11 @@ pub fn handle() -> Result<Handle, AioError> {
     with(|owned| owned.runtime.handle().clone())
 }
 
-/// The HTTP client for these TLS settings; its kept connections belong to this runtime.
-pub fn client(tls: &Arc<ClientConfig>) -> Result<Client, AioError> {
-    with(|owned| {
-        let key = Arc::as_ptr(tls).addr();
-        if owned.clients.len() >= MOST_CLIENTS && !owned.clients.contains_key(&key) {
-            owned.clients.clear(); // requests that are under way keep theirs
-        }
-        // The settings are kept too, so that their address stays theirs.
-        let new = || (Arc::clone(tls), super::http::client(Arc::clone(tls)));
-        owned.clients.entry(key).or_insert_with(new).1.clone()
-    })
-}
-
 /// Ends the threads; waits for them for a moment only. A later use builds a new runtime.
 pub fn shut_down() {
     let owned = locked(RUNTIME.get()).take();
     if let Some(owned) = owned {
         *owned.open.write().unwrap_or_else(PoisonError::into_inner) = false;
-        drop(owned.clients);
         owned.runtime.shutdown_timeout(PATIENCE);
     }
 }
@@ -141,6 +119,13 @@ pub fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> Result<Spawned<T>, AioError> {
     Ok(Spawned(handle()?.spawn(future)))
+}
+
+/// Runs what may take long, or wait, on a thread of its own.
+pub fn spawn_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Spawned<T>, AioError> {
+    Ok(Spawned(handle()?.spawn_blocking(work)))
 }
 
 pub struct Spawned<T>(JoinHandle<T>);

@@ -1,7 +1,8 @@
 //! Streams over sockets: TCP, Unix, TLS.
 //!
 //! - `goal`: what a read asks for; `pipe`: a socket with its buffers and TLS; `stream`: a pipe
-//!   and those who wait for it; `listener`: a server's sockets; `reactor`: all of a loop's.
+//!   and those who wait for it; `listener`: a server's sockets; `wire`: a socket for a future of
+//!   Rust's; `reactor`: all of a loop's.
 //!   They wait for nothing and know nothing of Python: a waiter is any `W`.
 //! - `tls`: certificates and trust; `resolve`: names to addresses.
 //! - `op`: what a coroutine awaits; `sockets`: a loop's; `reader`, `writer`, `handle`: the two
@@ -21,6 +22,8 @@ pub mod pipe;
 pub mod reactor;
 #[cfg(unix)]
 pub mod stream;
+#[cfg(unix)]
+pub mod wire;
 
 #[cfg(all(unix, feature = "python"))]
 mod address;

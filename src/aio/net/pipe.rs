@@ -236,9 +236,9 @@ impl Pipe {
 
 /// A peer that is gone is an error of the write, not a signal.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
+pub const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-const NO_SIGNAL: i32 = 0; // Python ignores SIGPIPE
+pub const NO_SIGNAL: i32 = 0; // Python ignores SIGPIPE
 
 fn give_back(buffer: &mut BytesMut) {
     if buffer.is_empty() && buffer.capacity() > KEPT {

@@ -14,6 +14,7 @@
 
 use super::listener::Listener;
 use super::stream::Stream;
+use super::wire::Wire;
 use crate::error::locked;
 use mio::event::Event;
 use mio::unix::SourceFd;
@@ -33,6 +34,7 @@ const MOST: usize = 1024;
 pub enum Source<W> {
     Stream(Arc<Stream<W>>),
     Listener(Arc<Listener<W>>),
+    Wire(Arc<Wire>),
 }
 
 impl<W> Clone for Source<W> {
@@ -40,6 +42,7 @@ impl<W> Clone for Source<W> {
         match self {
             Self::Stream(stream) => Self::Stream(Arc::clone(stream)),
             Self::Listener(listener) => Self::Listener(Arc::clone(listener)),
+            Self::Wire(wire) => Self::Wire(Arc::clone(wire)),
         }
     }
 }
@@ -197,6 +200,7 @@ impl<W> Reactor<W> {
             match source {
                 Source::Stream(stream) => Stream::changed(&stream, change),
                 Source::Listener(listener) => self.push([Ready::Listener(listener)]),
+                Source::Wire(wire) => wire.changed(change),
             }
         }
         self.rung.swap(false, Ordering::AcqRel);
@@ -220,6 +224,7 @@ impl<W> Reactor<W> {
             match source {
                 Source::Stream(stream) => stream.abandon(),
                 Source::Listener(listener) => listener.abandon(),
+                Source::Wire(wire) => wire.abandon(),
             }
         }
         drop((sources, ready, again, poller));
@@ -238,7 +243,7 @@ impl<W> Reactor<W> {
         let Ok(sources) = self.sources.try_lock() else { return Ok(()) };
         sources.iter().try_for_each(|(_, source)| match source {
             Source::Stream(stream) => stream.visit(&mut visit),
-            Source::Listener(_) => Ok(()),
+            Source::Listener(_) | Source::Wire(_) => Ok(()),
         })
     }
 }

@@ -3,18 +3,27 @@
 
 use super::address::{fault_error, parse_address};
 use super::handle::Handle;
-use super::listener::{Clients, Listener, is_passing};
+use super::listener::{Clients as Guests, Listener, is_passing};
 use super::op::{Ask, Op};
 use super::pipe::Fault;
 use super::reactor::{Reactor, Ready};
 use super::reader::StreamReader;
 use super::stream::Stream;
 use super::writer::StreamWriter;
+use crate::aio::bridge::Bridge;
+use crate::aio::http;
+use crate::aio::http::client::Client;
+use crate::aio::http::clients::Clients;
+use crate::aio::http::on_loop::OnLoop;
+use crate::aio::inbox::{Bell, hold};
 use crate::error::{locked, os_error};
 use crate::python::above_python;
 use hashbrown::HashMap;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
+use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 use std::collections::VecDeque;
 use std::io;
@@ -38,6 +47,7 @@ pub struct Sockets {
     reactor: Arc<Reactor<Py<Op>>>,
     event_loop: Py<PyAny>,
     agenda: Mutex<Agenda>,
+    clients: Arc<Clients>,
 }
 
 #[derive(Default)]
@@ -78,11 +88,48 @@ impl Sockets {
         Ok((reader, Py::new(py, writer)?))
     }
 
+    /// A loop's; made for it if it has none yet.
+    pub fn of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = event_loop.py();
+        let found = match event_loop.getattr_opt(intern!(py, "_plait_sockets"))? {
+            Some(found) => found,
+            None => MAKE.import(py, "plait._streams", "sockets")?.call0()?,
+        };
+        Ok(found.cast_into()?)
+    }
+
+    /// The one that fetches pages with these settings, by connections of this loop.
+    pub fn http_client(&self, tls: &Arc<ClientConfig>) -> Arc<Client> {
+        self.clients.get(tls, |tls| {
+            let (connector, reactor) = (http::connector(), Arc::clone(&self.reactor));
+            http::client(tls, OnLoop { connector, reactor })
+        })
+    }
+
+    /// What futures of Rust's have to tell: who waits for them.
+    fn answer(&self, py: Python<'_>, bell: &Arc<dyn Bell>) -> Vec<Due> {
+        let event_loop = self.event_loop.bind(py);
+        let bridge = event_loop.getattr_opt(intern!(py, "_plait_bridge"));
+        let bridge = bridge.ok().flatten().and_then(|found| found.cast_into::<Bridge>().ok());
+        let Some(bridge) = bridge else {
+            bell.toll();
+            return Vec::new();
+        };
+        let due = bridge.get().answer_here(py, bell).into_iter();
+        let only = |arguments: Py<PyAny>| arguments.bind(py).get_item(0).map(Bound::unbind);
+        due.filter_map(|(callback, context, arguments)| {
+            Some((callback, context, only(arguments).ok()?)) // futures' callbacks have one
+        })
+        .collect()
+    }
+
     /// Asks the sockets; how many callbacks are due.
     fn round(&self, py: Python<'_>) -> usize {
-        let mut due = Vec::new();
+        let (ready, bell) = hold(|| self.reactor.round());
+        let mut due = bell.map_or_else(Vec::new, |bell| self.answer(py, &bell));
         let mut knocking = Vec::new();
-        for one in self.reactor.round() {
+        for one in ready {
             match one {
                 Ready::Listener(listener) => knocking.push(listener),
                 Ready::Waiter(op) => {
@@ -155,7 +202,7 @@ impl Sockets {
     #[new]
     fn new(event_loop: Py<PyAny>) -> PyResult<Self> {
         let reactor = Arc::new(Reactor::new().map_err(|error| os_error(&error))?);
-        Ok(Self { reactor, event_loop, agenda: Mutex::default() })
+        Ok(Self { reactor, event_loop, agenda: Mutex::default(), clients: Arc::default() })
     }
 
     /// The descriptor that the loop watches.
@@ -165,7 +212,7 @@ impl Sockets {
 
     /// What closes the sockets when it goes: the loop has the only reference.
     fn keeper(&self) -> Keeper {
-        Keeper { reactor: Arc::clone(&self.reactor) }
+        Keeper { reactor: Arc::clone(&self.reactor), clients: Arc::clone(&self.clients) }
     }
 
     /// Begins a round.
@@ -311,7 +358,7 @@ impl Door {
 /// The open connections of a server.
 #[pyclass(frozen)]
 pub struct Visitors {
-    clients: Arc<Clients<Py<Op>>>,
+    clients: Arc<Guests<Py<Op>>>,
     sockets: Py<Sockets>,
 }
 
@@ -360,10 +407,12 @@ impl Visitors {
 #[pyclass(frozen)]
 pub struct Keeper {
     reactor: Arc<Reactor<Py<Op>>>,
+    clients: Arc<Clients>,
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
+        self.clients.clear();
         self.reactor.shut_down();
     }
 }

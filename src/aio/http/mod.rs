@@ -1,40 +1,48 @@
 //! A small HTTP/1.1 client: GET over http:// and https://, connections kept for each host.
+//!
+//! - `client`: requests; `line`: a connection, and a request on it; `together`: the two polled as
+//!   one; `pool`: the connections that are kept; `clients`: those of one owner; `on_loop`:
+//!   connections that are a loop's.
+//!
+//! Where a loop has a reactor all of a request is done on the loop's thread, but for names, for
+//! connecting, and for large bodies that are coded.
+
+pub mod client;
+pub mod clients;
+mod line;
+#[cfg(unix)]
+pub mod on_loop;
+mod pool;
+mod together;
 
 use super::coding::{ACCEPTED, Undecodable, codings, decode};
 use super::net::resolve::{NoAddress, Query, on_a_thread};
+use super::runtime;
 use crate::error::{AioError, Broken};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes};
+use client::{BoxError, Client, Failure};
+use hyper::body::Bytes;
 use hyper::header::PROXY_AUTHORIZATION;
 use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HeaderValue, LOCATION};
-use hyper::{HeaderMap, Request, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper::rt::{Read, Write};
+use hyper::{HeaderMap, Uri};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use line::{Io, LARGEST_HEAD};
 use rustls::ClientConfig;
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-pub type Client =
-    hyper_util::client::legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>;
-
-/// The most bytes that an answer's status and headers may have.
-const LARGEST_HEAD: usize = 128 * 1024;
-
-/// How many idle connections to one host are kept, and for how long.
-const KEPT: usize = 64;
-const KEPT_FOR: Duration = Duration::from_secs(60);
+use tower_service::Service;
 
 /// How long the addresses of one family are tried before those of the other are tried too.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// A body of so many bytes is decoded on the runtime's own threads, a larger one beside them.
+/// A body of so many bytes is decoded where it was received, a larger one on another thread.
 const SMALL: usize = 4096;
 
 const MOST_REDIRECTS: usize = 10;
@@ -57,31 +65,42 @@ pub struct Wish {
     pub follow: bool,
 }
 
-pub fn client(tls: Arc<ClientConfig>) -> Client {
+/// Makes TCP connections, on tokio's threads.
+pub fn connector() -> HttpConnector<Resolver> {
     let mut connector = HttpConnector::new_with_resolver(Resolver);
     connector.set_nodelay(true);
     connector.enforce_http(false);
     connector.set_happy_eyeballs_timeout(Some(HEAD_START));
+    connector
+}
+
+/// A client by such connections; for https:// with TLS.
+pub fn client<C>(tls: Arc<ClientConfig>, sockets: C) -> Arc<Client>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Send + Unpin,
+{
     let mut tls = Arc::unwrap_or_clone(tls);
     tls.alpn_protocols.clear(); // the connector sets what this client speaks
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(connector);
-    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(KEPT_FOR)
-        .pool_max_idle_per_host(KEPT)
-        .http1_max_buf_size(LARGEST_HEAD)
-        .build(connector)
+        .wrap_connector(sockets);
+    Arc::new(Client::new(Box::new(move |uri| {
+        let mut connector = connector.clone();
+        Box::pin(async move {
+            poll_fn(|context| connector.poll_ready(context)).await?;
+            Ok(Box::new(connector.call(uri).await?) as Box<dyn Io>)
+        })
+    })))
 }
 
 /// Looks up names as streams do, so that both fail with the same errors.
 #[derive(Clone)]
 pub struct Resolver;
 
-impl tower_service::Service<Name> for Resolver {
+impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = NoAddress;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAddress>> + Send>>;
@@ -119,16 +138,23 @@ fn has_bad_port(uri: &Uri) -> bool {
 }
 
 /// Fetches one page.
-pub async fn get(client: Client, wish: Wish) -> Result<Page, AioError> {
-    let (url, timeout) = (wish.uri.to_string(), wish.timeout);
-    let fetch = follow(client, wish);
+pub async fn get(client: Arc<Client>, wish: Wish) -> Result<Page, AioError> {
+    let (uri, timeout) = (wish.uri.clone(), wish.timeout);
+    let mut fetch = pin!(follow(client, wish));
     let Some(seconds) = timeout else { return fetch.await };
     let duration = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    let in_time = tokio::time::timeout(duration, fetch).await;
-    in_time.unwrap_or(Err(AioError::Timeout { url, seconds }))
+    let mut timer = runtime::sleep(duration)?;
+    poll_fn(|context| match fetch.as_mut().poll(context) {
+        Poll::Pending => {
+            let too_late = Pin::new(&mut timer).poll(context);
+            too_late.map(|()| Err(AioError::Timeout { url: uri.to_string(), seconds }))
+        }
+        ready => ready,
+    })
+    .await
 }
 
-async fn follow(client: Client, mut wish: Wish) -> Result<Page, AioError> {
+async fn follow(client: Arc<Client>, mut wish: Wish) -> Result<Page, AioError> {
     for _ in 0..=MOST_REDIRECTS {
         let page = fetch(&client, &wish).await?;
         let next = match (page.status, page.headers.get(LOCATION)) {
@@ -182,27 +208,14 @@ fn join(base: &Uri, location: &str) -> String {
 
 async fn fetch(client: &Client, wish: &Wish) -> Result<Page, AioError> {
     let url = wish.uri.to_string();
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = wish.uri.clone();
-    *request.headers_mut() = wish.headers.clone();
     let decodes = !wish.headers.contains_key(ACCEPT_ENCODING); // else it is the caller's business
-    if decodes {
-        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
-    }
-    let response = client.request(request).await.map_err(|error| failed(&url, &error))?;
-    let (head, body) = response.into_parts();
-    let body = match wish.largest {
-        None => body.collect().await.map_err(|error| failed(&url, &error))?.to_bytes(),
-        Some(largest) if body.size_hint().lower() > largest as u64 => {
-            return Err(AioError::TooLarge { url, largest });
+    let accepted = decodes.then(|| HeaderValue::from_static(ACCEPTED));
+    let (head, body) = match client.fetch(&wish.uri, &wish.headers, accepted, wish.largest).await {
+        Ok(answer) => answer,
+        Err(Failure::TooLarge) => {
+            return Err(AioError::TooLarge { url, largest: wish.largest.unwrap_or(usize::MAX) });
         }
-        Some(largest) => match Limited::new(body, largest).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                return Err(AioError::TooLarge { url, largest });
-            }
-            Err(error) => return Err(failed(&url, &*error)),
-        },
+        Err(Failure::Broken(error)) => return Err(failed(&url, &*error)),
     };
     let body = if decodes { decoded(&url, body, &head.headers, wish.largest).await? } else { body };
     Ok(Page { status: head.status.as_u16(), headers: head.headers, body, url })
@@ -218,8 +231,7 @@ async fn decoded(
     let outcome = if codings.is_empty() || body.len() <= SMALL {
         decode(body, &codings, largest)
     } else {
-        let work = tokio::task::spawn_blocking(move || decode(body, &codings, largest));
-        work.await.map_err(|error| AioError::Panicked(error.to_string()))?
+        runtime::spawn_blocking(move || decode(body, &codings, largest))?.await?
     };
     let url = url.to_owned();
     outcome.map_err(|error| match error {
