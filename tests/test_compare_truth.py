@@ -10,10 +10,11 @@ import threading
 
 import pytest
 from plait.lab import models
-from plait.lab.bounds import find_bound
+from plait.lab.bounds import find_bound, memory_bound
 from plait.lab.clocks import Cost, Profile, measured, profile
 from plait.lab.coroutines import CoroutineSession
-from plait.lab.report import BreakEven, Cell, Report, Row, Scaling
+from plait.lab.machine import Copying
+from plait.lab.report import Bound, BreakEven, Cell, Report, Row, Scaling
 from plait.lab.rounds import Entry
 from plait.lab.sessions import Job, SerialSession
 from plait.lab.shares import Waits, find_shares
@@ -132,6 +133,26 @@ def test_a_task_is_judged_by_what_it_takes_and_not_by_its_first_run():
     assert find_bound(serial(worker_cpu=1.0), 1e-4, 1e-5, seen(), True).kind == "cpu"
     bound = find_bound(serial(worker_cpu=1.0), 0.0, 1e-5, None, True)
     assert bound.why == "there was no task to run"
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_gil", "native", "expected"),
+    [
+        ("cpu-nogil", True, 1.9, "memory"),
+        ("cpu", True, 1.0, "cpu"),  # bytecode touches few of its items' bytes
+        ("mixed", True, 1.0, "mixed"),
+        ("cpu", False, 1.2, "memory"),
+        ("cpu", False, 1.9, "cpu"),  # gains more than memory would let it
+        ("cpu", False, None, "cpu"),
+    ],
+)
+def test_bytes_of_items_count_only_for_who_can_have_streamed_them(kind, has_gil, native, expected):
+    items, copy = [bytearray(1 << 23)] * 8, Copying(rate=1e9, speedup=1.2)
+    bound = memory_bound(Bound(kind, "seen"), 0.01, items, native, copy, 1.9, has_gil)
+    assert bound.kind == expected
+    assert bound.inferred == (expected == "memory")
+    few = memory_bound(Bound(kind, "seen"), 1.0, items, native, copy, 1.2, has_gil)
+    assert few.kind == kind
 
 
 def test_what_others_compute_for_a_task_is_no_waiting():

@@ -96,6 +96,7 @@ def memory_bound(
     native: float | None,
     copy: Copying,
     ceiling: float,
+    has_gil: bool,
 ) -> Bound:
     """What was found to be bound by the CPU may wait for memory: decide, as far as can be told.
 
@@ -106,10 +107,16 @@ def memory_bound(
         native: the best speed-up of workers that don't share a GIL; None if there is none.
         copy: the machine's memory.
         ceiling: the speed-up that pure computing reaches on this machine.
+        has_gil: whether the interpreter has a GIL.
     """
+    # Bytes of items are counted whether they are touched or not, and bytecode touches few in the
+    # time that a copy takes. Without a GIL it is told from C by what threads gain.
+    streams = bound.kind == "cpu-nogil" or (
+        not has_gil and native is not None and native < 1.1 * copy.speedup
+    )
     size = sum(map(item_bytes, items))
     rate = size / serial_s
-    if size >= _LARGE and rate >= _STREAMS * copy.rate:
+    if streams and size >= _LARGE and rate >= _STREAMS * copy.rate:
         why = (
             f"{bound.why}; it goes through its items' {size / 1e6:,.0f} MB at {rate / 1e9:.3g} "
             f"GB/s, and copying moves {copy.rate / 1e9:.3g} GB/s here (inferred: it waits for "
