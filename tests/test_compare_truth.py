@@ -18,7 +18,7 @@ from plait.lab.report import Bound, BreakEven, Cell, Report, Row, Scaling
 from plait.lab.rounds import Entry
 from plait.lab.sessions import Job, SerialSession
 from plait.lab.shares import Waits, find_shares
-from plait.lab.turns import take_turn
+from plait.lab.turns import say, take_turn
 from plait.lab.verdict import write_verdict
 
 clocks = importlib.import_module("plait.lab.clocks")
@@ -304,3 +304,11 @@ def test_a_row_has_the_bound_of_the_work_that_it_did():
     assert row.shares["io_wait"] == pytest.approx(0.75)
     assert row.shares["queueing"] == pytest.approx(0.25)
     assert "io_wait" in row.inferred
+
+
+def test_a_reason_is_one_short_line():
+    assert say(ValueError("a\nb")) == "ValueError: a b"
+    assert len(say(ValueError("x" * 9000))) < 500
+    # As dask raises what a worker raised.
+    far = ValueError('it is bad\n\nTraceback\n---------\n  File "x.py", line 1')
+    assert say(far) == "ValueError: it is bad"
