@@ -65,7 +65,7 @@ def find_insights(entries: list[Entry], job: Job, workers: int, hurried: bool = 
             if entry.reason is None and entry.model.kind in kinds and entry.language == "python"
         ]
         bound = memory_bound(
-            bound, serial_s, job.items, max(native, default=None), copying(cores), most, has_gil
+            bound, serial, job.items, max(native, default=None), copying(cores), most, has_gil
         )
     waits = Waits.of(serial.middle(), seen, has_gil)
     scaling = None if hurried else _scaling(entries, job, workers, serial_s)
