@@ -104,6 +104,7 @@ def test_the_profile_looks_at_the_loops_thread(monkeypatch):
         while not opened:
             await asyncio.sleep(0.001)
 
+    monkeypatch.setattr(clocks, "_reader", lambda thread: None)
     monkeypatch.setattr(clocks, "open", looked_at, raising=False)
     monkeypatch.setattr("sys.getswitchinterval", lambda: 1e9)  # no look is late enough
     monkeypatch.setattr("sys._is_gil_enabled", lambda: True, raising=False)
@@ -111,6 +112,19 @@ def test_the_profile_looks_at_the_loops_thread(monkeypatch):
     with CoroutineSession(job, 1, until_looked_at) as session:
         profile(session, 0.0)
         assert {int(path.split("/")[4]) for path in opened} == {session.threads[0]}
+
+
+def test_who_releases_the_gil_often_but_for_a_moment_still_holds_it():
+    def reads(n):
+        for _ in range(20):
+            os.stat("/")
+            sum(range(2000))
+
+    with SerialSession(Job([1] * 10, reads), 1) as session:
+        if clocks._reader(session.threads[0]) is None:
+            pytest.skip("who holds the GIL cannot be read here")
+        seen = profile(session, 0.1)
+    assert seen.gil > seen.nogil
 
 
 def test_what_was_not_seen_is_labelled_so():
