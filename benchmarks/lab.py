@@ -9,6 +9,7 @@ bounds should hold. The last lines time the named workloads with default setting
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import random
 import socket
@@ -81,11 +82,27 @@ def square(n: int) -> int:
 
 
 SCRATCH = bytearray(40_000_000)
+TARGET = ctypes.create_string_buffer(40_000_000)
 
 
 def copied(data: bytes) -> int:
+    """With the GIL held: more threads gain nothing, whatever memory would give."""
     memoryview(SCRATCH)[:] = data
     return SCRATCH[-1]
+
+
+def moved(data: bytes) -> int:
+    """The same by a foreign call, which releases it."""
+    ctypes.memmove(TARGET, data, len(data))
+    return TARGET[-1][0]
+
+
+def glanced_at(data: bytes) -> int:
+    """Large items, of which next to nothing is read."""
+    total = 0
+    for n in range(10_000):
+        total += data[n]
+    return total
 
 
 def summed(numbers: Any) -> float:
@@ -129,7 +146,9 @@ def cases() -> list[Case]:
         ("overhead", "squares", square, range(3000), ["serial"]),
         ("overhead", "lengths", len, ["abc"] * 3000, ["serial"]),
         ("mixed", "half and half", half_and_half, range(24), [*THREADS, *PROCESSES]),
-        ("memory", "copies", copied, [bytes(40_000_000)] * 20, []),
+        ("cpu", "copies, GIL", copied, [bytes(40_000_000)] * 20, []),
+        ("cpu", "glances", glanced_at, [noise(8_000_000)] * 40, []),
+        ("memory", "copies", moved, [bytes(40_000_000)] * 20, []),
     ]
     try:
         import numpy

@@ -97,5 +97,8 @@ mod _core {
     };
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use crate::trace::face::{PySampler, read_tape};
+    use crate::trace::{
+        face::{PySampler, read_tape},
+        steps_face::PySteps,
+    };
 }

@@ -10,14 +10,15 @@ import threading
 
 import pytest
 from plait.lab import models
-from plait.lab.bounds import find_bound
+from plait.lab.bounds import find_bound, memory_bound
 from plait.lab.clocks import Cost, Profile, measured, profile
 from plait.lab.coroutines import CoroutineSession
-from plait.lab.report import BreakEven, Cell, Report, Row, Scaling
+from plait.lab.machine import Copying
+from plait.lab.report import Bound, BreakEven, Cell, Report, Row, Scaling
 from plait.lab.rounds import Entry
 from plait.lab.sessions import Job, SerialSession
 from plait.lab.shares import Waits, find_shares
-from plait.lab.turns import take_turn
+from plait.lab.turns import say, take_turn
 from plait.lab.verdict import write_verdict
 
 clocks = importlib.import_module("plait.lab.clocks")
@@ -103,6 +104,7 @@ def test_the_profile_looks_at_the_loops_thread(monkeypatch):
         while not opened:
             await asyncio.sleep(0.001)
 
+    monkeypatch.setattr(clocks, "_reader", lambda thread: None)
     monkeypatch.setattr(clocks, "open", looked_at, raising=False)
     monkeypatch.setattr("sys.getswitchinterval", lambda: 1e9)  # no look is late enough
     monkeypatch.setattr("sys._is_gil_enabled", lambda: True, raising=False)
@@ -110,6 +112,19 @@ def test_the_profile_looks_at_the_loops_thread(monkeypatch):
     with CoroutineSession(job, 1, until_looked_at) as session:
         profile(session, 0.0)
         assert {int(path.split("/")[4]) for path in opened} == {session.threads[0]}
+
+
+def test_who_releases_the_gil_often_but_for_a_moment_still_holds_it():
+    def reads(n):
+        for _ in range(20):
+            os.stat("/")
+            sum(range(2000))
+
+    with SerialSession(Job([1] * 10, reads), 1) as session:
+        if clocks._reader(session.threads[0]) is None:
+            pytest.skip("who holds the GIL cannot be read here")
+        seen = profile(session, 0.1)
+    assert seen.gil > seen.nogil
 
 
 def test_what_was_not_seen_is_labelled_so():
@@ -132,6 +147,29 @@ def test_a_task_is_judged_by_what_it_takes_and_not_by_its_first_run():
     assert find_bound(serial(worker_cpu=1.0), 1e-4, 1e-5, seen(), True).kind == "cpu"
     bound = find_bound(serial(worker_cpu=1.0), 0.0, 1e-5, None, True)
     assert bound.why == "there was no task to run"
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_gil", "native", "expected"),
+    [
+        ("cpu-nogil", True, 1.9, "memory"),
+        ("cpu", True, 1.0, "cpu"),  # bytecode touches few of its items' bytes
+        ("mixed", True, 1.0, "mixed"),
+        ("cpu", False, 1.2, "memory"),
+        ("cpu", False, 1.9, "cpu"),  # gains more than memory would let it
+        ("cpu", False, None, "cpu"),
+    ],
+)
+def test_bytes_of_items_count_only_for_who_can_have_streamed_them(kind, has_gil, native, expected):
+    items, copy = [bytearray(1 << 23)] * 8, Copying(rate=1e9, speedup=1.2)
+    # In nine tenths of its time another program had the core.
+    quick = serial(wall=0.1, worker_cpu=0.01, preempted=0.09)
+    bound = memory_bound(Bound(kind, "seen"), quick, items, native, copy, 1.9, has_gil)
+    assert bound.kind == expected
+    assert bound.inferred == (expected == "memory")
+    slow = serial(worker_cpu=1.0)
+    few = memory_bound(Bound(kind, "seen"), slow, items, native, copy, 1.2, has_gil)
+    assert few.kind == kind
 
 
 def test_what_others_compute_for_a_task_is_no_waiting():
@@ -283,3 +321,11 @@ def test_a_row_has_the_bound_of_the_work_that_it_did():
     assert row.shares["io_wait"] == pytest.approx(0.75)
     assert row.shares["queueing"] == pytest.approx(0.25)
     assert "io_wait" in row.inferred
+
+
+def test_a_reason_is_one_short_line():
+    assert say(ValueError("a\nb")) == "ValueError: a b"
+    assert len(say(ValueError("x" * 9000))) < 500
+    # As dask raises what a worker raised.
+    far = ValueError('it is bad\n\nTraceback\n---------\n  File "x.py", line 1')
+    assert say(far) == "ValueError: it is bad"

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 from typing_extensions import disjoint_base
 
-__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "BridgeKeeper", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolDefinition", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Sampler", "Semaphore", "Sockets", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "add_together", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "read_tape", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
+__all__ = ["AtomicInt", "AtomicRef", "Attempt", "Awaitable", "Barrier", "BaseChannel", "BaseFuture", "BaseQueue", "BaseSimpleQueue", "BaseThreadPool", "BoundedSemaphore", "Bridge", "BridgeKeeper", "CachedThread", "Child", "Condition", "Door", "Event", "Job", "JoinsProcess", "Keeper", "Lane", "Lock", "PoolDefinition", "PoolMap", "PoolThread", "PoolWorker", "ProcessPool", "Promise", "QueueSeat", "RLock", "RWLock", "RWLockAccess", "Rehearsal", "Response", "RunEnd", "Sampler", "Semaphore", "Sockets", "Steps", "StreamOperation", "StreamReader", "StreamWriter", "TaskOptions", "TlsConnection", "TlsSettings", "Visitors", "Watch", "WatchNews", "Worker", "Zygote", "add_together", "apply_attributes", "await_frame", "await_future", "blocked", "close_threads", "count_primes", "cpu_count", "crc32", "end_watch", "end_with_parent", "find_deadlocks", "fork_sibling", "gather", "http_get", "lock_inversions", "locks_held", "look_for_deadlock", "mandelbrot", "memfd", "name_thread", "next_request", "parent_pidfd", "parse_host", "pause_watch", "probe_calls", "probe_ready", "probe_spawned", "read_file", "read_tape", "reap", "receive_frame", "record_places", "resolve_host", "resume_watch", "send_frame", "send_hello", "shut_down", "signal_process", "sleep", "surroundings", "to_thread", "unblock", "untimed_waits", "watch_begin", "watch_end", "watch_pause", "word_count", "write_file"]
 
 @disjoint_base
 class AtomicInt:
@@ -1413,6 +1413,10 @@ class Sampler:
         """
         How it knows who holds the GIL: "read", "inferred", or "none" where there is no GIL.
         """
+    def steps(self, /) -> Steps | None:
+        """
+        What notes the steps of this process's tasks; None: there is no tape.
+        """
     def stop(self, /) -> None:
         """
         Ends it; what was noted stays. A second time it does nothing.
@@ -1528,6 +1532,32 @@ class Sockets:
     def shut(self, /, door: Door) -> None:
         """
         Closes a listening socket; what it has accepted goes on.
+        """
+
+@final
+class Steps:
+    """
+    One process's tasks, and the tape that their steps are noted on.
+    """
+    def forget(self, /, address: SupportsIndex) -> None:
+        """
+        The task at this address is no more.
+        """
+    def know(self, /, task: Any, number: SupportsIndex) -> None:
+        """
+        This task has this number, until `forget`.
+        """
+    def paused(self, /, address: SupportsIndex) -> int:
+        """
+        When the task at this address last paused; 0: it has not run.
+        """
+    def run(self, /, tracing: Any, kind: type, original: Any, handle: Any) -> None:
+        """
+        Calls `original(handle)`, and notes it if that is a step of one of `kind`, asyncio's task.
+        """
+    def step(self, /, tracing: Any, task: Any, callback: Any, args: Any) -> None:
+        """
+        Calls `callback(*args)`, which is a step of this task.
         """
 
 @final

@@ -44,5 +44,5 @@ def serve(connection: Connection[Any, Any], work: bytes, workers: int) -> None:
         try:
             pickled = _byvalue.dumps(answer, name="results", to_sender=True)
         except Exception as error:  # it cannot be pickled
-            pickled = pickle.dumps((False, RuntimeError(f"cannot send {answer[1]!r}: {error}")))
+            pickled = pickle.dumps((False, RuntimeError(str(error))))
         connection.send_bytes(pickled)

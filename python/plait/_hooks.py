@@ -1,8 +1,8 @@
 """What a trace hangs into the standard library, and takes out again, so that starts and
 submissions are known: threads, executors, pools, processes, and the steps of asyncio's tasks.
 
-Each hook does what the original does, and notes it. Modules that are not there yet when a
-trace begins are imported first, but for child processes, which hook what they have.
+Each hook does what the original does, and notes it. Modules that are not there yet are hooked when
+they are imported.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from . import _tracing
+from ._subprocesses import popen_begins
 from ._tracing import (
-    _PAUSE_NS,
     START,
-    STEP,
     SUBMIT,
     Task,
     Tracing,
@@ -44,6 +44,8 @@ def _hook(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
 
 def remove() -> None:
     """Take all hooks out; one that another library has wrapped since stays, and does nothing."""
+    if _late in sys.meta_path:
+        sys.meta_path.remove(_late)
     while _installed:
         owner, name, new, kept = _installed.pop()
         if vars(owner).get(name) is not new:
@@ -54,37 +56,70 @@ def remove() -> None:
             setattr(owner, name, kept)
 
 
+def _hook_asyncio(asyncio: Any) -> None:
+    _hook(asyncio.Handle, "_run", _handle_runs(asyncio.Task))
+    _hook(asyncio.BaseEventLoop, "create_task", _create_task)
+
+
+def _hook_plait_thread(module: Any) -> None:
+    _hook(module.Thread, "start", _thread_start)
+    _hook(module, "_serve", _thread_begins)
+
+
+def _hook_pool(module: Any) -> None:
+    _hook(module.Pool, "_map_async", _map_async)
+    _hook(module.Pool, "apply_async", _apply_async)
+
+
+# Modules, and what to do with each when it has been imported.
+_HOOKS: dict[str, Callable[[Any], None]] = {
+    "plait.thread": _hook_plait_thread,
+    "concurrent.futures.thread": lambda m: _hook(m.ThreadPoolExecutor, "submit", _submit),
+    "concurrent.futures.process": lambda m: _hook(m.ProcessPoolExecutor, "submit", _submit),
+    "plait._thread_pool": lambda m: _hook(m.ThreadPoolExecutor, "submit", _submit),
+    "multiprocessing.pool": _hook_pool,
+    "multiprocessing.process": lambda m: _hook(m.BaseProcess, "start", _process_start),
+    "plait.process": lambda m: _hook(m.Process, "start", _process_start),
+    "multiprocessing.spawn": lambda m: _hook(m, "get_preparation_data", _preparation),
+    "subprocess": lambda m: _hook(m.Popen, "__init__", popen_begins),
+    "asyncio": _hook_asyncio,
+    "plait._bridge": lambda m: _hook(m, "step_ready", _step_ready),
+}
+
+
+class _Late:
+    """Among the finders of modules: hooks those that are imported while a trace is under way."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in _HOOKS or _tracing.current is None:
+            return None
+        finders = (finder for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(name, path, target) for finder in finders)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            execute = spec.loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                _HOOKS[name](module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+_late: Any = _Late()
+
+
 def install(tracing: Tracing) -> None:
-    """Put in the hooks for all modules that are loaded."""
+    """Put in the hooks, for modules that are imported later as well."""
     if _installed:  # a forked child has its parent's; they ask which tracing is current
         return
     _hook(threading.Thread, "start", _thread_start)
     _hook(threading.Thread, "_bootstrap_inner", _thread_begins)
-    modules = sys.modules
-    if (plait_thread := modules.get("plait.thread")) is not None:
-        _hook(plait_thread.Thread, "start", _thread_start)
-        _hook(plait_thread, "_serve", _thread_begins)
-    for name, owner in (
-        ("concurrent.futures.thread", "ThreadPoolExecutor"),
-        ("concurrent.futures.process", "ProcessPoolExecutor"),
-        ("plait._thread_pool", "ThreadPoolExecutor"),
-    ):
-        if name in modules:
-            _hook(getattr(modules[name], owner), "submit", _submit)
-    if (pool := modules.get("multiprocessing.pool")) is not None:
-        _hook(pool.Pool, "_map_async", _map_async)
-        _hook(pool.Pool, "apply_async", _apply_async)
-    if (process := modules.get("multiprocessing.process")) is not None:
-        _hook(process.BaseProcess, "start", _process_start)
-    if (plait_process := modules.get("plait.process")) is not None:
-        _hook(plait_process.Process, "start", _process_start)
-    if (spawn := modules.get("multiprocessing.spawn")) is not None:
-        _hook(spawn, "get_preparation_data", _preparation)
-    if (events := modules.get("asyncio.events")) is not None:
-        _hook(events.Handle, "_run", _handle_runs)
-        _hook(modules["asyncio.base_events"].BaseEventLoop, "create_task", _create_task)
-    if (bridge := modules.get("plait._bridge")) is not None:
-        _hook(bridge, "step_ready", _step_ready)
+    for name, hook in _HOOKS.items():
+        if name in sys.modules:
+            hook(sys.modules[name])
+    sys.meta_path.insert(0, _late)
     if hasattr(os, "fork"):
         _hook(os, "fork", _fork)
 
@@ -204,44 +239,25 @@ def _create_task(original: Any) -> Any:
         task = original(loop, coro, **kwargs)
         tracing = _tracing.current
         if tracing is not None and task is not None:
-            known = tracing.meet(task)
-            at = now()
-            tracing.note(SUBMIT, at, at, tracing.pid << 32 | known[0])
+            number, at = tracing.meet(task), now()
+            tracing.note(SUBMIT, at, at, tracing.pid << 32 | number)
         return task
 
     return create_task
 
 
-def _step(tracing: Tracing, task: Any, run: Any, *args: Any) -> None:
-    known = tracing.tasks.get(id(task))
-    if known is None:
-        known = tracing.meet(task)
-    began = now()
-    last = known[1]
-    if last:
-        if began - last > _PAUSE_NS:
-            tracing.pause(task, known, began)
-    else:
-        tracing.first_step(task, known, began)
-    try:
-        run(*args)
-    finally:
-        ended = known[1] = now()
-        tracing.note(STEP, began, ended, known[0])
+def _handle_runs(kind: Any) -> Callable[[Any], Any]:
+    def make(original: Any) -> Any:
+        def _run(handle: Any) -> None:
+            tracing = _tracing.current
+            if tracing is not None:
+                tracing.steps.run(tracing, kind, original, handle)
+            else:
+                original(handle)
 
+        return _run
 
-def _handle_runs(original: Any) -> Any:
-    from asyncio import Task as AsyncioTask
-
-    def _run(handle: Any) -> None:
-        task = getattr(handle._callback, "__self__", None)
-        tracing = _tracing.current
-        if tracing is not None and isinstance(task, AsyncioTask):
-            _step(tracing, task, original, handle)
-        else:
-            original(handle)
-
-    return _run
+    return make
 
 
 class _Stepping:
@@ -256,10 +272,11 @@ class _Stepping:
     def __iter__(self) -> Any:
         from asyncio import Task as AsyncioTask
 
+        step = self._tracing.steps.step
         for callback, context, arguments in self._bridge:
             task = getattr(callback, "__self__", None)
             if isinstance(task, AsyncioTask):
-                yield _step, context, (self._tracing, task, callback, *arguments)
+                yield step, context, (self._tracing, task, callback, arguments)
             else:
                 yield callback, context, arguments
 

@@ -78,7 +78,8 @@ _PLACES: dict[tuple[str, str], tuple[str, str]] = {
     ("plait.thread", "result"): ("idle", "Thread.result"),
     ("plait._thread_pool", "_work"): ("idle", "waits for work"),
     ("plait._workers", "work"): ("idle", "waits for work"),
-    ("plait._pool_worker", "work"): ("idle", "waits for work"),
+    ("plait._pool_worker", "main"): ("idle", "waits for work"),
+    ("plait._pipe_worker", "main"): ("idle", "waits for work"),
 }
 _LIBRARY = frozenset(module for module, _ in _PLACES) | {
     "asyncio.base_events",
@@ -130,6 +131,8 @@ def look_at(frame: FrameType, others: dict[int, FrameType], tid: int = 0) -> Loo
                 holder = _name_of_self(at)
         elif name == "_run_once" and module == "asyncio.base_events":
             state, wait = _event_loop(at)
+        elif module == "plait.kernels":
+            state, wait = "idle", name  # its work is on rayon's threads
         if module not in _LIBRARY:
             break
         at = at.f_back
@@ -276,11 +279,13 @@ class Looker:
     def _look(self, own: int) -> None:
         frames = sys._current_frames()
         frames.pop(own, None)
+        seen = set()
         for ident, frame in frames.items():
             thread = threading._active.get(ident)  # type: ignore[attr-defined]
             tid = getattr(thread, "native_id", None)
             if tid is None:
                 continue
+            seen.add(tid)
             others = {other: one for other, one in frames.items() if other != ident}
             try:
                 look = look_at(frame, others, tid)
@@ -289,3 +294,7 @@ class Looker:
             if self._last.get(tid) != look:
                 self._last[tid] = look
                 self._tell(tid, look)
+        # What has no frames any more has ended, or is kept for plait's next thread.
+        for tid in self._last.keys() - seen:
+            del self._last[tid]
+            self._tell(tid, Look("", "idle", "waits for work"))

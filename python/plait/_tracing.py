@@ -15,10 +15,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._looks import Look, Looker
+
+if TYPE_CHECKING:
+    from .lessons.spans import State
 
 __all__ = ["FOLDER", "Task", "Tracing", "begin_child", "current", "label_of"]
 
@@ -28,10 +31,11 @@ FOLDER = "PLAIT_TRACE"  # the environment variable that names the folder of a tr
 SPAN, THREAD, LOCK, NAME, WORK, SUBMIT, START, STEP, PAUSE, LOOK, TASK, IDENT, CHILD, OWN = range(
     1, 15
 )
-STATES = ("gil", "nogil", "wait_gil", "wait_lock", "wait_io", "sleep", "idle", "unknown")
-STATE_NUMBERS = {state: number for number, state in enumerate(STATES)}
+STATES: tuple[State, ...] = (
+    *("gil", "nogil", "wait_gil", "wait_lock", "wait_io", "sleep", "idle", "unknown"),
+)
+STATE_NUMBERS: dict[str, int] = {state: number for number, state in enumerate(STATES)}
 _PROCESS = 1 << 63  # the arrows to a process's start are numbered by its pid
-_PAUSE_NS = 100_000  # of a task; what is shorter is not asked what it waited for
 
 now = time.monotonic_ns
 current: Tracing | None = None
@@ -62,12 +66,16 @@ class Tracing:
     def __init__(self, folder: str, hz: float, records: int) -> None:
         self.folder, self.hz, self.records = folder, hz, records
         self.pid = os.getpid()
-        self.tasks: dict[int, list[Any]] = {}  # id -> its number, when it last paused, a reference
+        self.told = f"{hz}:{records}:{folder}"  # to child processes
+        self.tasks: dict[int, tuple[int, Any]] = {}  # id -> its number, a reference
         self._numbers = itertools.count(1)
         self._names: dict[str, int] = {}
         path = os.path.join(folder, f"{self.pid}-{now()}.tape")
         self.sampler = _core.Sampler(hz, path, records)
         self.note = self.sampler.note
+        steps = self.sampler.steps()
+        assert steps is not None  # as there is a tape
+        self.steps: _core.Steps = steps
         for thread in list(threading._active.values()):  # type: ignore[attr-defined]
             self.know(thread)
         self._looker: Looker | None = Looker(self._looked, self._goes_on)
@@ -112,31 +120,47 @@ class Tracing:
 
     # Tasks of asyncio.
 
-    def meet(self, task: Any) -> list[Any]:
-        """What is known of a task."""
-        known = self.tasks.get(id(task))
-        if known is None:
-            key, tasks = id(task), self.tasks
-            reference = weakref.ref(task, lambda _: tasks.pop(key, None))
-            known = tasks[key] = [next(self._numbers), 0, reference]
-        return known
+    def meet(self, task: Any) -> int:
+        """The task's number, which it gets if it has none."""
+        key = id(task)
+        if (known := self.tasks.get(key)) is not None:
+            return known[0]
+        number = next(self._numbers)
 
-    def first_step(self, task: Any, known: list[Any], at: int) -> None:
-        """Note that it begins, with its name, which it has got by now."""
-        self.note(TASK, at, id(task), known[0], self.number(task.get_name()))
-        self.note(START, at, at, self.pid << 32 | known[0])
+        steps, tasks = self.steps, self.tasks
 
-    def pause(self, task: Any, known: list[Any], until: int) -> None:
-        """Note what a task has waited for since it last ran."""
+        def forget(_: Any) -> None:
+            steps.forget(key)
+            tasks.pop(key, None)
+
+        tasks[key] = number, weakref.ref(task, forget)
+        steps.know(task, number)
+        return number
+
+    def first_step(self, task: Any, at: int) -> int:
+        """Note that it begins, with its name, which it has got by now; gives its number."""
+        number = self.meet(task)
+        self.note(TASK, at, id(task), number, self.number(task.get_name()))
+        self.note(START, at, at, self.pid << 32 | number)
+        return number
+
+    def place(self, coroutine: Any) -> tuple[int, int] | None:
+        """What it means that a task waits in this coroutine: what to call it, by its number, and
+        the state; None: it depends on what that waits for."""
+        found = place_of(coroutine)
+        return None if found is None else (self.number(found[1]), STATE_NUMBERS[found[0]])
+
+    def pause(self, task: Any, number: int, since: int, until: int) -> tuple[int, int] | None:
+        """Note what a task has waited for since it last ran.
+
+        Returns:
+            As `place` does, if that is so whenever such a coroutine waits for such a future.
+        """
         state, wait, holder = task_wait(task)
-        self.note(
-            PAUSE,
-            known[1],
-            until,
-            known[0],
-            self.number(wait) | (self.number(holder) << 32 if holder else 0),
-            STATE_NUMBERS[state],
-        )
+        what, which = self.number(wait), STATE_NUMBERS[state]
+        who = self.number(holder) << 32 if holder else 0
+        self.note(PAUSE, since, until, number, what | who, which)
+        return None if holder else (what, which)
 
     # Its life.
 
@@ -156,15 +180,16 @@ class Tracing:
         """End it; what was noted stays in the folder."""
         for thread in list(threading._active.values()):  # type: ignore[attr-defined]
             self.know(thread)
-        for known in list(self.tasks.values()):
-            task = known[2]()
-            if task is not None and known[1] and not task.done():
-                self.pause(task, known, now())
+        for key, (number, reference) in list(self.tasks.items()):
+            task, since = reference(), self.steps.paused(key)
+            if task is not None and since and not task.done():
+                self.pause(task, number, since, now())
+        self.tasks.clear()
         self.before_fork()
 
 
 # What a coroutine that waits is at: (module, function) -> the state, and what to call it.
-_AWAITS: dict[tuple[str, str], tuple[str, str]] = {
+_AWAITS: dict[tuple[str, str], tuple[State, str]] = {
     ("asyncio.tasks", "sleep"): ("sleep", "asyncio.sleep"),
     ("asyncio.locks", "acquire"): ("wait_lock", "acquire"),
     ("asyncio.locks", "wait"): ("wait_lock", "wait"),
@@ -179,22 +204,30 @@ _AWAITS: dict[tuple[str, str], tuple[str, str]] = {
 _AWAITS_IO = ("asyncio.streams", "asyncio.base_events", "asyncio.selector_events")
 
 
-def task_wait(task: Any) -> tuple[str, str, str | None]:
+def place_of(coroutine: Any) -> tuple[State, str] | None:
+    """The state of a task that waits in this coroutine, and what to call that; None: it depends
+    on what the coroutine awaits."""
+    frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+    if frame is None:
+        return None
+    module = str(frame.f_globals.get("__name__", ""))
+    if (place := _AWAITS.get((module, frame.f_code.co_name))) is not None:
+        return place
+    if module.startswith(_AWAITS_IO):
+        return "wait_io", frame.f_code.co_qualname
+    return None
+
+
+def task_wait(task: Any) -> tuple[State, str, str | None]:
     """The state of a task that is suspended, what it awaits, and whom it waits for."""
     outer: Any = task.get_coro()
     name, inner = "", outer
     for _ in range(200):
-        frame = getattr(inner, "cr_frame", None) or getattr(inner, "gi_frame", None)
-        if frame is None:
-            break
-        name = frame.f_code.co_qualname
-        module = str(frame.f_globals.get("__name__", ""))
-        place = _AWAITS.get((module, frame.f_code.co_name))
-        if place is not None:
+        if (place := place_of(inner)) is not None:
             return *place, None
-        if module.startswith(_AWAITS_IO):
-            return "wait_io", name, None
+        code = getattr(inner, "cr_code", None) or getattr(inner, "gi_code", None)
         following = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
+        name = code.co_qualname if code is not None else name
         if following is None:
             break
         inner = following
@@ -238,7 +271,7 @@ def begin(folder: str, hz: float, records: int) -> Tracing:
 
     global current
     current = Tracing(folder, hz, records)
-    os.environ[FOLDER] = f"{hz}:{records}:{folder}"
+    os.environ[FOLDER] = current.told
     _hooks.install(current)
     return current
 

@@ -304,7 +304,11 @@ def trace_command(
     ] = 131_072,
     as_json: AsJson = False,
 ) -> int:
-    """Run a script, and draw what its threads, tasks and processes did. Exits with its code."""
+    """Run a script, and draw what its threads, tasks and processes did. Exits with its code.
+
+    Python programs that it runs by subprocess are traced too, if they have plait; not python -I,
+    -E or -S, nor what os.system or os.exec start.
+    """
     from .lab.trace_files import check_ending as check_trace_ending
     from .lab.trace_script import output_to_stderr, trace_script
 

@@ -4,6 +4,7 @@ use super::clock;
 use super::gil::Holder;
 use super::runtime;
 use super::sampler::{Interpreter, Sampler, Totals};
+use super::steps_face::PySteps;
 use super::tape::{self, Record, Tape};
 use super::waits;
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -88,6 +89,11 @@ impl PySampler {
         if let Some(tape) = self.sampler.tape() {
             tape.name(number, text, crate::os::seat().native.unsigned_abs());
         }
+    }
+
+    /// What notes the steps of this process's tasks; None: there is no tape.
+    fn steps(&self, py: Python<'_>) -> PyResult<Option<PySteps>> {
+        self.sampler.tape().map(|tape| PySteps::new(py, tape)).transpose()
     }
 
     /// Nanoseconds that each thread, by its native id, was in each state until now: `gil nogil

@@ -6,6 +6,7 @@
 //! - `gil`: who holds the GIL; `runtime`: where in the interpreter's memory that is written;
 //! - `tape`: where all that is noted, per-thread blocks of one bounded ring in a file, so that
 //!   what a killed process noted is there too;
+//! - `steps_face`: steps of asyncio's tasks are noted there;
 //! - `tasks`: process pools note which task was submitted and begun where;
 //! - `waits`: plait's own locks note who waited for which of them, and who had it.
 
@@ -29,3 +30,5 @@ pub mod waits;
 pub mod face;
 #[cfg(all(feature = "python", target_os = "linux"))]
 pub mod runtime;
+#[cfg(all(feature = "python", target_os = "linux"))]
+pub mod steps_face;

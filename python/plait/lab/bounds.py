@@ -55,8 +55,7 @@ def _bound_of(
             f"a task takes {seconds(task_s)}, and handing one to a thread and back "
             f"{seconds(dispatch)}"
         )
-    # Time in which another program had the core is neither computing nor waiting.
-    own = [max(cost.wall - cost.preempted, cost.worker_cpu, 1e-9) for cost in serial.costs]
+    own = _own_times(serial)
     on_cpu = statistics.median(
         cost.worker_cpu / time for cost, time in zip(serial.costs, own, strict=True)
     )
@@ -89,27 +88,40 @@ def _bound_of(
     return ("cpu-nogil" if share < 0.5 else "mixed"), why
 
 
+def _own_times(serial: Entry) -> list[float]:
+    """What its runs took without the time in which other programs had the core, which is neither
+    computing nor waiting."""
+    return [max(cost.wall - cost.preempted, cost.worker_cpu, 1e-9) for cost in serial.costs]
+
+
 def memory_bound(
     bound: Bound,
-    serial_s: float,
+    serial: Entry,
     items: Sequence[object],
     native: float | None,
     copy: Copying,
     ceiling: float,
+    has_gil: bool,
 ) -> Bound:
     """What was found to be bound by the CPU may wait for memory: decide, as far as can be told.
 
     Args:
         bound: as `find_bound` gave it.
-        serial_s: what serial took.
+        serial: the serial model's runs.
         items: the tasks' input.
         native: the best speed-up of workers that don't share a GIL; None if there is none.
         copy: the machine's memory.
         ceiling: the speed-up that pure computing reaches on this machine.
+        has_gil: whether the interpreter has a GIL.
     """
+    # Bytes of items are counted whether they are touched or not, and bytecode touches few in the
+    # time that a copy takes. Without a GIL it is told from C by what threads gain.
+    streams = bound.kind == "cpu-nogil" or (
+        not has_gil and native is not None and native < 1.1 * copy.speedup
+    )
     size = sum(map(item_bytes, items))
-    rate = size / serial_s
-    if size >= _LARGE and rate >= _STREAMS * copy.rate:
+    rate = size / statistics.median(_own_times(serial))
+    if streams and size >= _LARGE and rate >= _STREAMS * copy.rate:
         why = (
             f"{bound.why}; it goes through its items' {size / 1e6:,.0f} MB at {rate / 1e9:.3g} "
             f"GB/s, and copying moves {copy.rate / 1e9:.3g} GB/s here (inferred: it waits for "

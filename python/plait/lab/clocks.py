@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from .._meter import process_delay, run_delay
 from .sessions import SerialSession, Session
@@ -210,15 +212,55 @@ class Profile:
         return self.lock / max(1e-9, self.lock + self.io)
 
 
+def _reader(thread: int) -> Any:
+    """A sampler that reads who holds the GIL, and what threads wait in; None: there is none."""
+    try:
+        from .._core import Sampler
+
+        Path(f"/proc/self/task/{thread}/syscall").read_bytes()
+        sampler = Sampler(hz=1000.0)
+    except (ImportError, OSError, RuntimeError):
+        return None
+    if sampler.source == "read":
+        return sampler
+    sampler.stop()
+    return None
+
+
+def _profile_by(sampler: Any, session: Session, seconds: float) -> Profile | None:
+    """`profile`, by a sampler that has begun."""
+    try:
+        start = time.perf_counter()
+        session.run_for(seconds)
+        # Longer where looks are few, as on a busy machine.
+        while sampler.cost[0] < 20 and time.perf_counter() - start < 4 * seconds:
+            session.run_for(seconds / 4)
+    finally:
+        sampler.stop()
+    spent = dict(zip(_STATES, sampler.totals().get(session.threads[0], ()), strict=False))
+    seen = {
+        "gil": spent.get("gil", 0),
+        "nogil": spent.get("nogil", 0),
+        "lock": spent.get("wait_lock", 0),
+        "io": sum(spent.get(state, 0) for state in ("wait_io", "sleep", "idle")),
+    }
+    looks, total = sampler.cost[0], sum(seen.values())
+    if looks < 3 or not total:
+        return None
+    return Profile(looks, **{name: value / total for name, value in seen.items()}, asked=True)
+
+
 _FUTEX = {"x86_64": "202", "aarch64": "98"}.get(platform.machine(), "none")
 
 
 def profile(session: Session, seconds: float = 0.25) -> Profile | None:
     """Look at serial's thread from another one, again and again, while it runs tasks.
 
-    The other one sleeps for a millisecond each time. If the tasks run bytecode, it gets the GIL
-    back only after the switch interval; if they have released it (in C, or waiting), at once,
-    and can then ask the kernel what this thread is doing.
+    By the tracer's sampler, where it can read from the interpreter's memory who holds the GIL.
+    Else by a thread of Python's, which sleeps for a millisecond each time. If the tasks run
+    bytecode, it gets the GIL back only after the switch interval; if they have released it (in C,
+    or waiting), at once, and can then ask the kernel what this thread is doing. So it takes tasks
+    that release the GIL for a moment, but often, for such that go on without it.
 
     Args:
         session: serial's.
@@ -229,6 +271,9 @@ def profile(session: Session, seconds: float = 0.25) -> Profile | None:
     """
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or not session.job.items:
         return None
+    sampler = _reader(session.threads[0])
+    if sampler is not None:
+        return _profile_by(sampler, session, seconds)
     seen: dict[str, float] = {"gil": 0.0, "nogil": 0.0, "lock": 0.0, "io": 0.0}
     looks = 0
     asked = stop = False

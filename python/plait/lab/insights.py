@@ -58,14 +58,14 @@ def find_insights(entries: list[Entry], job: Job, workers: int, hurried: bool = 
     cores = min(workers, cpu_count())
     most = ceiling(cores) if cores > 1 else None
     if bound.kind in ("cpu", "cpu-nogil") and cores > 1 and most is not None:
-        kinds = ("thread", "native") if bound.kind == "cpu-nogil" else ("native",)
+        kinds = ("thread", "native") if bound.kind == "cpu-nogil" or not has_gil else ("native",)
         native = [
             serial_s / entry.median("wall")
             for entry in entries
             if entry.reason is None and entry.model.kind in kinds and entry.language == "python"
         ]
         bound = memory_bound(
-            bound, serial_s, job.items, max(native, default=None), copying(cores), most
+            bound, serial, job.items, max(native, default=None), copying(cores), most, has_gil
         )
     waits = Waits.of(serial.middle(), seen, has_gil)
     scaling = None if hurried else _scaling(entries, job, workers, serial_s)

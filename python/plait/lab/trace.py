@@ -34,7 +34,7 @@ __all__ = ["Trace", "trace"]
 _HOOKED = [
     *("asyncio", "concurrent.futures.thread", "concurrent.futures.process"),
     *("multiprocessing.pool", "multiprocessing.spawn", "plait.thread", "plait.executors"),
-    *("plait._thread_pool", "plait.process", "plait._bridge"),
+    *("plait._thread_pool", "plait.process", "plait._bridge", "subprocess"),
 ]
 
 
@@ -158,9 +158,10 @@ def _remove(folder: str, pid: int) -> None:
 class trace(Trace):
     """Trace what a block does: ``with plait.lab.trace() as t:``.
 
-    One trace at a time; processes that are started meanwhile are traced too (multiprocessing's,
-    plait's and forked ones). ``start()`` and ``stop()`` do the same without a block. A trace
-    that is never stopped ends with the process, and is lost.
+    One trace at a time; processes that are started meanwhile are traced too: multiprocessing's,
+    plait's, forked ones, and Python programs that `subprocess` runs, if they have plait and heed
+    their environment (``python -I``, ``-E`` and ``-S`` don't). ``start()`` and ``stop()`` do the
+    same without a block. A trace that is never stopped ends with the process, and is lost.
 
     Args:
         hz: looks a second, 1 to 100000.

@@ -23,7 +23,12 @@ def trace_script(
     hz: float = 1000,
     records: int = 131_072,
 ) -> tuple[Trace, int]:
-    """Run a script as ``python script args…`` does, and trace it with all its children.
+    """Run a script as ``python script args…`` does, and trace it with its child processes.
+
+    Those are the children of `multiprocessing`, `concurrent.futures` and plait, forked ones, and
+    what `subprocess` runs, also by way of a shell, if it is a Python that has this plait. Programs
+    that are no Python aren't traced, nor ``python -I``, ``-E`` or ``-S``, nor what `os.system`,
+    `os.posix_spawn` or `os.exec` start.
 
     It runs in this process, as ``__main__``; so a script that ends by `os._exit`, or is killed,
     takes the trace with it.

@@ -149,11 +149,21 @@ def take_turn(
     return turn
 
 
+# Characters of a reason: some exceptions have the whole of a result in their message.
+_LONGEST = 400
+# What dask puts between an exception's message and a traceback.
+_TRACEBACK = "\n\nTraceback\n---------\n"
+
+
 def say(error: BaseException) -> str:
-    """One line, as the interpreter would end a traceback with."""
+    """One line, as the interpreter would end a traceback with; a long one without its middle."""
     lines = traceback.format_exception_only(error)
     notes = sum(str(note).count("\n") + 1 for note in getattr(error, "__notes__", ()))
-    return " ".join(lines[max(0, len(lines) - 1 - notes)].split())
+    last = lines[max(0, len(lines) - 1 - notes)]
+    text = " ".join(last.partition(_TRACEBACK)[0].split())
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 @contextlib.contextmanager
