@@ -124,7 +124,9 @@ async def open_connection(
         ssl_handshake_timeout: seconds for TLS alone; None: 60.
         family: `socket.AF_INET` or `AF_INET6`: use only these addresses.
         flags: ``AI_*`` flags for the name's look-up.
-        sock: a connected socket to be taken over, in place of ``host`` and ``port``.
+        sock: a connected socket, in place of ``host`` and ``port``. The streams own it from now
+            on, as with asyncio; this object is left without a descriptor, and
+            ``get_extra_info("socket")`` is there to look at it.
         local_addr: the ``(address, port)`` to connect from.
         happy_eyeballs_delay: of a host with several addresses, seconds until the next one is
             tried beside the last (RFC 8305; asyncio's default is None: only when it failed).

@@ -11,6 +11,7 @@ use super::linger::IN_A_ROW;
 use crate::parallel::cpus::cpu_count;
 use crate::python::{above_python, raise_soon};
 use hashbrown::HashMap;
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -61,13 +62,14 @@ impl Bridge {
     /// The running loop and its bridge, made on the loop's first await.
     pub fn of_running_loop(py: Python<'_>) -> PyResult<Running<'_>> {
         static ATTACH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let event_loop = running_loop(py)?.ok_or_else(|| {
+        let event_loop = above_python(|| running_loop(py))?.ok_or_else(|| {
             PyRuntimeError::new_err("no running event loop; await this inside a coroutine")
         })?;
-        let bridge = match event_loop.getattr_opt(intern!(py, "_plait_bridge"))? {
-            Some(bridge) => bridge,
-            None => ATTACH.import(py, "plait._bridge", "attach")?.call1((&event_loop,))?,
-        };
+        let bridge =
+            above_python(|| match event_loop.getattr_opt(intern!(py, "_plait_bridge"))? {
+                Some(bridge) => Ok(bridge),
+                None => ATTACH.import(py, "plait._bridge", "attach")?.call1((&event_loop,)),
+            })?;
         Ok((event_loop, bridge.cast_into()?))
     }
 
@@ -162,15 +164,20 @@ impl Bridge {
             bell.toll();
             return Vec::new();
         };
-        for id in (0..count.min(LOOK)).map_while(|_| self.inbox.pop_ready()) {
+        self.step(py, count.min(LOOK), By::Round);
+        std::mem::take(&mut self.agenda(py).due).into()
+    }
+
+    /// Polls so many futures that are ready; the rest is for a round.
+    fn step(&self, py: Python<'_>, count: usize, by: By) {
+        for id in (0..count).map_while(|_| self.inbox.pop_ready()) {
             if let Some(awaitable) = self.waiting(py, id) {
-                Awaitable::step(awaitable.bind(py), By::Round);
+                Awaitable::step(awaitable.bind(py), by);
             }
         }
         if !self.inbox.is_empty() {
-            self.inbox.ring(); // a call, or more than is good for the loop's other work
+            self.inbox.ring(); // a call, or what came meanwhile
         }
-        std::mem::take(&mut self.agenda(py).due).into()
     }
 
     /// The next entry of the round; `Ok`: a callback that is due. `None`: the round is over.
@@ -231,7 +238,7 @@ fn ringing<R>(py: Python<'_>, at_once: bool, run: impl FnOnce() -> R) -> R {
     }
     let (value, bell) = hold(run);
     if let Some(bell) = bell {
-        match above_python(|| ring_here(py, &bell, at_once)) {
+        match ring_here(py, &bell, at_once) {
             Ok(true) => {}
             Ok(false) => bell.toll(),
             Err(error) => {
@@ -245,42 +252,42 @@ fn ringing<R>(py: Python<'_>, at_once: bool, run: impl FnOnce() -> R) -> R {
 
 /// Has the running loop go on with what rang the bell, if that is its own. At once: futures
 /// are polled now, and who waits for them is called soon; else the loop makes a round.
+///
+/// It owns Python objects, so what calls Python's functions does so above a guard of its own.
 #[cold]
 fn ring_here(py: Python<'_>, bell: &Arc<dyn Bell>, at_once: bool) -> PyResult<bool> {
-    let Some(event_loop) = running_loop(py)? else { return Ok(false) };
-    let Some(bridge) = event_loop.getattr_opt(intern!(py, "_plait_bridge"))? else {
-        return Ok(false);
-    };
-    let bridge = bridge.cast::<Bridge>()?;
+    let Some(event_loop) = above_python(|| running_loop(py))? else { return Ok(false) };
+    let found = above_python(|| event_loop.getattr_opt(intern!(py, "_plait_bridge")))?;
+    let Some(found) = found else { return Ok(false) };
+    let bridge = found.cast::<Bridge>()?;
     let this = bridge.get();
     if !std::ptr::addr_eq(Arc::as_ptr(&this.inbox), Arc::as_ptr(bell)) {
         return Ok(false);
     }
     // In debug mode the loop times what it calls, and is to name it: a round does.
     if at_once && !this.steps_here.swap(true, Ordering::Relaxed) {
-        let is_debug = event_loop.call_method0(intern!(py, "get_debug"));
-        let ready = is_debug.and_then(|debug| debug.is_truthy()).map(|debug| match debug {
-            true => None,
-            false => this.inbox.take(),
+        let stepped = above_python(|| is_debug(&event_loop)).map(|debug| {
+            let count = if debug { None } else { this.inbox.take() };
+            count.inspect(|&count| this.step(py, count, By::Here)).is_some()
         });
-        let count = ready.inspect_err(|_| this.steps_here.store(false, Ordering::Relaxed))?;
-        if let Some(count) = count {
-            for id in (0..count).map_while(|_| this.inbox.pop_ready()) {
-                if let Some(awaitable) = this.waiting(py, id) {
-                    Awaitable::step(awaitable.bind(py), By::Here);
-                }
-            }
-            this.steps_here.store(false, Ordering::Relaxed);
-            if !this.inbox.is_empty() {
-                this.inbox.ring(); // a call, or what came meanwhile
-            }
+        this.steps_here.store(false, Ordering::Relaxed);
+        if stepped? {
             return Ok(true);
         }
-        this.steps_here.store(false, Ordering::Relaxed);
     }
-    let step = function_of_bridge(py, intern!(py, "step_ready"))?;
-    event_loop.call_method1(intern!(py, "call_soon"), (step, bridge, py.None()))?;
+    let step = above_python(|| function_of_bridge(py, intern!(py, "step_ready")))?;
+    let none = py.None();
+    above_python(|| call_soon(&event_loop, (&step, bridge, none.bind(py))))?;
     Ok(true)
+}
+
+pub fn is_debug(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    event_loop.call_method0(intern!(event_loop.py(), "get_debug"))?.is_truthy()
+}
+
+fn call_soon<'py>(event_loop: &Bound<'py, PyAny>, arguments: impl PyCallArgs<'py>) -> PyResult<()> {
+    event_loop.call_method1(intern!(event_loop.py(), "call_soon"), arguments)?;
+    Ok(())
 }
 
 fn function_of_bridge<'py>(
@@ -295,9 +302,8 @@ fn function_of_bridge<'py>(
 /// Has the loop call back who waits for this, after what is ready already; on its own thread.
 pub fn call_back_soon(awaitable: &Bound<'_, Awaitable>, event_loop: &Py<PyAny>) -> PyResult<()> {
     let py = awaitable.py();
-    let call_back = function_of_bridge(py, intern!(py, "call_back"))?;
-    event_loop.bind(py).call_method1(intern!(py, "call_soon"), (call_back, awaitable))?;
-    Ok(())
+    let call_back = above_python(|| function_of_bridge(py, intern!(py, "call_back")))?;
+    above_python(|| call_soon(event_loop.bind(py), (&call_back, awaitable)))
 }
 
 #[pymethods]
