@@ -286,8 +286,10 @@ def test_what_is_advised_fits_what_was_measured():
     assert "they wait for each other (inferred" in blocked
     assert "more in flight" not in blocked
     assert "more in flight" in write_verdict(report_of(bound="io", **gaining(1.9)))
-    none = write_verdict(report_of(items=0, bound="overhead", break_even=even))
+    none = write_verdict(report_of(items=0, bound="overhead", break_even=even, **gaining(1.6)))
     assert "so small" not in none
+    assert "gain" not in none
+    assert "pay" not in none
     assert "next to no data" in write_verdict(report_of(break_even=even))
     assert re.search(r"serial part of 100% \(inferred\)", write_verdict(report_of(scaling=scaling)))
 

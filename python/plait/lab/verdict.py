@@ -78,9 +78,10 @@ def write_verdict(report: Report) -> str:
             f"Best with start-up included: {report.best}, {total} "
             f"({times(row.speedup or 0)} serial's speed once started, {report.workers} workers)."
         )
-    parts += _gains(report.cells, report.workers, by_name)
-    parts += _threads(report.rows) + _losing_processes(report)
-    parts += [*_limits(report), _next(report)]
+    if report.items:  # else no model did anything that could be compared
+        parts += _gains(report.cells, report.workers, by_name)
+        parts += _threads(report.rows) + _losing_processes(report)
+        parts += [*_limits(report), _next(report)]
     parts += _doubts(report)
     return " ".join(part for part in parts if part)
 
@@ -157,8 +158,6 @@ def _next(report: Report) -> str:
     best = report.best or ""
     native = next((cell for cell in report.cells[2:] if cell.wall_s), None)
     match report.bound:
-        case _ if not report.items:
-            return ""
         case _ if report.items == 1 and report.bound != "overhead":
             return "To try next: several smaller tasks; one cannot be shared among workers."
         case "io" if report.workers > 1 and 0 < _best_gain(report.cells)[0] < 1.1:
