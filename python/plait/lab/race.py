@@ -268,10 +268,11 @@ def race(
     and an exception in a thread are found as well.
 
     What is not seen: calls into the standard library and installed packages are one step each;
-    what they do to objects that are not given to them is unknown. A thread that waits for
-    something else than a lock of these kinds, such as a socket, ends the search, and that is said.
-    Where something is met that cannot be seen into, such as an object's `__dict__`, a time limit
-    that could end early or `copy.copy` of what is shared, nothing is proved: see `unseen`.
+    what they do to objects that are not given to them is unknown, but that all files count as one
+    place. A thread that waits for something else than a lock of these kinds, such as a socket,
+    ends the search, and that is said. Where something is met that cannot be seen into, such as an
+    object's `__dict__`, a time limit that could end early, a database, random numbers or
+    `copy.copy` of what is shared, nothing is proved: see `unseen`.
 
     Args:
         setup: makes the state that the threads share; called before each run.
