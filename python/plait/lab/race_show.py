@@ -226,9 +226,12 @@ def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
             f'{x2 - cut_x:.0f} {y2 - cut_y:.0f}" fill="none" stroke="#c0392b" '
             'stroke-width="2" marker-end="url(#plait-tip)"/>'
         )
-        at_x, at_y = (mid_x + (x1 + x2) / 2) / 2, (mid_y + (y1 + y2) / 2) / 2
+        # Beside the bend's outside, where the arrow back doesn't come by.
+        side_x, side_y = mid_x - (x1 + x2) / 2, mid_y - (y1 + y2) / 2
+        at_x, at_y = (x1 + x2) / 2 + side_x * 0.72, (y1 + y2) / 2 + side_y * 0.8 + 4
+        anchor = "middle" if abs(side_x) < 20 else "start" if side_x > 0 else "end"
         parts.append(
-            f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="middle">{escape(thing)}</text>'
+            f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="{anchor}">{escape(thing)}</text>'
         )
     for name, (x, y) in spots.items():
         half = 14 + 4 * len(name)
