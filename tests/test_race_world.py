@@ -194,3 +194,15 @@ def test_many_threads():
     assert report.found
     assert report.preemptions == 1
     assert report.bound == -1
+
+
+def test_no_preemption_is_no_proof():
+    def body(s):
+        for _ in range(20):
+            s.n = s.n + 1
+
+    report = race(lambda: SimpleNamespace(n=0), [body] * 4, always, budget=0.4)
+    assert not report.found
+    assert report.bound < 2
+    assert not report.proved
+    assert "no proof: most races need one or two" in report.verdict

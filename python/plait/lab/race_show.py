@@ -89,13 +89,14 @@ def names_of(finding: Finding) -> Callable[[Any], str]:
     return lambda thing: found.get(id(thing), f"a {thing.kind}" if thing is not None else "?")
 
 
+# Thrice, since JupyterLab has rules of its own for tables in a cell's output.
 _STYLE = """
 .plait-race table{border-collapse:collapse;font:13px ui-monospace,monospace}
-.plait-race th,.plait-race td{text-align:left;padding:2px 10px;border:0;
+.P th,.P td{text-align:left;padding:2px 10px;border:0;
 border-left:1px solid #8884;vertical-align:top;background:none}
-.plait-race .v{opacity:.75}.plait-race tr.off{opacity:.15}
-.plait-race tr.now{background:#f5b94144}.plait-race button{margin:4px 4px 4px 0}
-"""
+.P tr{background:none}.plait-race .v{opacity:.75}.plait-race tr.off{opacity:.15}
+.P tr.now{background:#f5b94144}.plait-race button{margin:4px 4px 4px 0}
+""".replace(".P", ".plait-race" * 3)
 
 # Shows the steps up to the one that the buttons are at; without scripts, all of them.
 _SCRIPT = """
