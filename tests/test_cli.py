@@ -227,3 +227,24 @@ def test_an_interrupt_ends_everything(models):
         told = stderr[stderr.rfind("plait:") :]
     assert told == "plait: interrupted\n"
     until(lambda: not _group(command.pid))  # the standard library's helpers end by themselves
+
+
+def test_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "plait", "race"], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert "lost-update" in done.stdout, done.stderr
+
+
+def test_doctor_tells_who_has_switched_the_gil_on(monkeypatch):
+    from plait.lab import doctor
+
+    asked = []
+    monkeypatch.delenv("PYTHON_GIL", raising=False)
+    monkeypatch.setattr(doctor, "_is_free_threaded", lambda: True)
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
+    monkeypatch.setattr(doctor, "_ask", lambda code: asked.append(code) or "culprit")
+    found = doctor._gil([])
+    assert found["state"] == "on, in a free-threaded build"
+    assert "importing culprit has switched it on" in found["advice"]
+    assert "plait._core" in asked[0]

@@ -78,6 +78,22 @@ def test_output_of_threads_and_processes_is_in_the_cell_that_started_them(tmp_pa
     assert outputs[5] == ""
 
 
+def test_output_that_comes_late_is_in_the_cell_that_started_it(kernel):
+    """Also where another cell waits for it, which then hands on what the child has printed."""
+    kernel.begin(
+        "import plait, time\ndef late():\n    time.sleep(1)\n    print('from a child', flush=True)"
+    )
+    started = kernel.begin("process = plait.Process(target=late)\nprocess.start()")
+    kernel.begin("process.join(); print('jo' + 'ined')")
+    parents = {}
+    while "joined" not in parents:
+        message = kernel.client.get_iopub_msg(timeout=PATIENCE)
+        if message["msg_type"] == "stream":
+            for text in message["content"]["text"].split("\n"):
+                parents[text] = message["parent_header"]["msg_id"]
+    assert parents["from a child"] == started
+
+
 def _descendants(pid: int) -> set[int]:
     """A process's children and theirs, as far as they run."""
     parents: dict[int, int] = {}
@@ -100,7 +116,7 @@ class Kernel:
 
     def begin(self, code):
         # Else what is asked for right after an error is answered with "aborted".
-        self.client.execute(code, stop_on_error=False)
+        return self.client.execute(code, stop_on_error=False)
 
     def until_said(self, pattern):
         """Read what the kernel says until it says this."""

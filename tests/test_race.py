@@ -635,7 +635,8 @@ def test_stepping_as_the_scheduler():
             stepper.forward(thread)
         assert (stepper.state.value, stepper.outcome) == (1, "invariant")
         assert "writes counter.value = 1" in str(stepper)
-        assert "end: invariant" in stepper._repr_html_()
+        assert "the invariant does not hold" in stepper._repr_html_()
+        assert "the invariant does not hold" in str(stepper)
     with pytest.raises(ValueError, match="closed"):
         stepper.forward(0)
 

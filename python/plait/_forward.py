@@ -31,11 +31,9 @@ class Forwarder:
         self._lock = threading.Lock()
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         os.set_blocking(fd, False)
-        # The context tells Jupyter which cell the output belongs to.
-        context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(self._follow,), name="plait-output", daemon=True
-        ).start()
+        # It tells Jupyter which cell the output belongs to: that of start(), not that of join().
+        self._context = contextvars.copy_context()
+        threading.Thread(target=self._follow, name="plait-output", daemon=True).start()
 
     def _follow(self) -> None:
         poll = select.poll()
@@ -55,7 +53,7 @@ class Forwarder:
                 except BlockingIOError:
                     return
                 left -= len(data)
-                self._write(self._decoder.decode(data, final=not data))
+                self._context.run(self._write, self._decoder.decode(data, final=not data))
                 if not data:
                     os.close(self._fd)
                     self._ended = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import multiprocessing
 import os
@@ -114,6 +115,8 @@ def _gil(installed: list[str]) -> Finding:
         advice = ""
     if not is_on:
         return Finding(name="GIL", state="off", advice=advice)
+    if culprit := _who_switched_it_on():
+        advice = f"importing {culprit} has switched it on: update it, or run with -X gil=0"
     if os.environ.get("PYTHON_GIL") == "1" or sys._xoptions.get("gil") == "1":
         advice = "asked for by PYTHON_GIL=1 or -X gil=1: leave that out"
     return Finding(
@@ -123,6 +126,27 @@ def _gil(installed: list[str]) -> Finding:
 
 def _switches_on(module: str) -> bool:
     return _ask(f"import sys, {module}; print(sys._is_gil_enabled())") == "True"
+
+
+def _who_switched_it_on() -> str | None:
+    """Which of the compiled modules that are imported here it was, tried in a new interpreter."""
+    endings = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+    loaded = [
+        name
+        for name, module in list(sys.modules.items())
+        if str(getattr(module, "__file__", None)).endswith(endings)
+    ]
+    found = _ask(
+        "import importlib, sys, contextlib\n"
+        f"sys.path[:] = {sys.path!r}\n"
+        f"for name in {loaded!r}:\n"
+        "    with contextlib.suppress(Exception):\n"
+        "        importlib.import_module(name)\n"
+        "    if sys._is_gil_enabled():\n"
+        "        print(name)\n"
+        "        break\n"
+    )
+    return found or None
 
 
 def _ask(code: str) -> str | None:

@@ -17,6 +17,9 @@ from .race_step import Stepper
 __all__ = ["RaceReport", "race"]
 
 
+_ENOUGH = 2  # preemptions that a bound must have to be called a proof: most races need fewer
+
+
 class RaceReport:
     """What `race` found.
 
@@ -30,8 +33,8 @@ class RaceReport:
         explored: how many interleavings were tried.
         bound: all interleavings up to so many preemptions were tried; -1: not even all without.
         exhausted: all interleavings there are were tried.
-        proved: nothing was found, all up to `bound` (at least 0) were tried, and nothing was met
-            that `race` cannot see into.
+        proved: nothing was found, all there are were tried, or all up to `bound` (at least 2),
+            and nothing was met that `race` cannot see into.
         deterministic: whether repeating what was found led to the same end.
         error: what a thread raised, if that is what was found.
         cycle: if a deadlock was found, the threads as `plait.errors.DeadlockParty`.
@@ -62,7 +65,7 @@ class RaceReport:
         self.exhausted = self.exhausted and not self.unseen
         self.proved = (
             not (self.found or self.trouble or self.unseen or self.endless)
-            and self.bound >= 0
+            and (self.exhausted or self.bound >= _ENOUGH)
             and self.deterministic
         )
         self.cycle = [] if found is None else _parties(found)
@@ -123,6 +126,8 @@ class RaceReport:
                 f"Nothing found: explored {self.explored} of the {plural} up to 0 preemptions when "
                 "the budget ended."
             )
+        if not self.exhausted and self.bound < _ENOUGH and not self.unseen and not self.trouble:
+            head += " That is no proof: most races need one or two; give it a larger budget."
         return [
             head,
             f"{self.endless} of them did not end." if self.endless else "",
@@ -268,10 +273,11 @@ def race(
     and an exception in a thread are found as well.
 
     What is not seen: calls into the standard library and installed packages are one step each;
-    what they do to objects that are not given to them is unknown. A thread that waits for
-    something else than a lock of these kinds, such as a socket, ends the search, and that is said.
-    Where something is met that cannot be seen into, such as an object's `__dict__`, a time limit
-    that could end early or `copy.copy` of what is shared, nothing is proved: see `unseen`.
+    what they do to objects that are not given to them is unknown, but that all files count as one
+    place. A thread that waits for something else than a lock of these kinds, such as a socket,
+    ends the search, and that is said. Where something is met that cannot be seen into, such as an
+    object's `__dict__`, a time limit that could end early, a database, random numbers or
+    `copy.copy` of what is shared, nothing is proved: see `unseen`.
 
     Args:
         setup: makes the state that the threads share; called before each run.

@@ -10,8 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
-from .race_look import ATOMS, FRESH, UNKNOWN, attribute, brief, look_up, nested, operands, reached
+from .race_look import (
+    ATOMS,
+    FRESH,
+    UNKNOWN,
+    Glance,
+    attribute,
+    brief,
+    look_up,
+    nested,
+    now,
+    operands,
+    reached,
+)
 from .race_names import BY_NAME, HARMLESS, ITEMS, METHODS, PURE, READERS, SHALLOW
+from .race_world import FILES, file_access, is_file, outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,11 +94,16 @@ class Access:
         label = self.name if node is None else ast.unparse(node)
         if isinstance(node, ast.AugAssign):
             label = ast.unparse(node.target)
+        # What a variable, an attribute or an item gives is shown as it is then and there.
+        self.label_node = node.target if isinstance(node, ast.AugAssign) else node
+        self.loads = isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and (
+            opname.startswith(("LOAD", "BINARY"))
+        )
         self.label = label
         self.text = f"{'writes' if self.writes else 'reads'} {label}"
-        self._show: Callable[[FrameType], Any] | None = None
+        self._show: Callable[[Glance], Any] | None = None
 
-    def touches(self, frame: FrameType, run: Run) -> Sequence[Touch]:
+    def touches(self, frame: Glance, run: Run) -> Sequence[Touch]:
         """The places in memory that it touches; none: nothing that threads could share."""
         touches: list[Touch] = []
         for one, name, writes in self._find(frame):
@@ -102,7 +120,12 @@ class Access:
                 touches.append((("?", name), writes))
         return touches
 
-    def words(self, frame: FrameType, verb: str) -> str:
+    def note_load(self, frame: Glance, is_shared: bool) -> None:
+        """It is about to be done: what it loads is what will be worked on."""
+        if self.loads:
+            (frame.remember if is_shared else frame.forget)(self.node)
+
+    def words(self, frame: Glance, verb: str) -> str:
         """What is there to be read, or was written, in words."""
         node = self.node
         if "call" in self._find.__name__:
@@ -118,26 +141,38 @@ class Access:
         elif isinstance(node, ast.Subscript) and look_up(node, frame) is UNKNOWN:
             node = node.value
             value = look_up(node, frame)
-        else:
+        elif node is not self.label_node:
             value = look_up(node, frame)
+        else:
+            value = now(node, frame)
         if value is UNKNOWN:
             return ""
         label = self.name if node is None else ast.unparse(node)
-        return f"{verb} {label} = {brief(value)}"
+        return f"{verb} {label} = {brief(value)}{self._since_replaced(node, value, frame)}"
+
+    def _since_replaced(self, node: Any, value: Any, frame: Glance) -> str:
+        """That it is about an object which is not the one of that name any more."""
+        anew = Glance(frame.frame, {})
+        if node is self.label_node and isinstance(node, ast.Attribute | ast.Subscript):
+            node, value = node.value, look_up(node.value, frame)
+        current = look_up(node, anew)
+        if current is value or current is UNKNOWN or current is FRESH or isinstance(value, ATOMS):
+            return ""
+        return f" (of what {ast.unparse(node)} was when it read it)"
 
     # What follows gives objects, what of them is touched, and whether it is written.
 
-    def _of_global(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
+    def _of_global(self, frame: Glance) -> Iterator[tuple[Any, str, bool]]:
         is_local = frame.f_locals is not frame.f_globals and self.name in frame.f_locals
         if self.name in frame.f_globals or (self.writes and not is_local):
             value = frame.f_globals.get(self.name)
             if self.writes or not isinstance(value, types.ModuleType):
                 yield frame.f_globals, self.name, self.writes
 
-    def _of_cell(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
+    def _of_cell(self, frame: Glance) -> Iterator[tuple[Any, str, bool]]:
         yield _CELLS, self.name, self.writes
 
-    def _of_attribute(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
+    def _of_attribute(self, frame: Glance) -> Iterator[tuple[Any, str, bool]]:
         if not isinstance(self.node, ast.Attribute):
             yield UNKNOWN, self.name, self.writes
             return
@@ -152,7 +187,7 @@ class Access:
             yield vars(base), self.name, self.writes
         elif hasattr(type(base), "_is_stand_in"):
             pass  # its operations are steps of their own
-        elif isinstance(base, type) or not isinstance(base, ATOMS):
+        elif isinstance(base, (type, types.FunctionType)) or not isinstance(base, ATOMS):
             yield from self._of_name(base, name, self.writes)
 
     def _of_name(self, base: Any, name: str, writes: bool) -> Iterator[tuple[Any, str, bool]]:
@@ -171,7 +206,7 @@ class Access:
                     yield base, name, False
                     break
 
-    def _of_item(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
+    def _of_item(self, frame: Glance) -> Iterator[tuple[Any, str, bool]]:
         if not isinstance(self.node, ast.Subscript):
             yield UNKNOWN, _CONTENTS, self.writes
             return
@@ -179,11 +214,11 @@ class Access:
         for one in reached(base, self.points.is_followed_class):
             yield one, _CONTENTS, self.writes
 
-    def _of_generator(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
+    def _of_generator(self, frame: Glance) -> Iterator[tuple[Any, str, bool]]:
         self.text, self.writes = "yields", True
-        yield frame, _CONTENTS, True
+        yield frame.frame, _CONTENTS, True
 
-    def _of_pattern(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
+    def _of_pattern(self, frame: Glance) -> Iterator[tuple[Any, str, bool]]:
         """The attributes that a pattern with a class takes an object apart by."""
         subject, pattern = self.subject
         one = UNKNOWN if subject is None else look_up(subject, frame)
@@ -203,7 +238,7 @@ class Access:
         code, _ = self.site
         self.points.is_unseen(f"line {self.line} of {code.co_filename}: {self.label}: {why}")
 
-    def _of_call(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
+    def _of_call(self, frame: Glance) -> Iterator[tuple[Any, str, bool]]:
         self.writes = False
         node = self.node
         if not isinstance(node, ast.Call):
@@ -214,6 +249,9 @@ class Access:
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
         if isinstance(function, ast.Attribute):
             owner, name = look_up(function.value, frame), function.attr
+            if not isinstance(owner, types.ModuleType):
+                known = None if owner is FRESH or owner is UNKNOWN else attribute(owner, name)
+                yield from self._of_files(None if known is UNKNOWN else known, name, node.args)
             if name in BY_NAME:
                 yield from self._by_name(owner, name, node.args, frame)
                 return
@@ -246,6 +284,15 @@ class Access:
             called = look_up(function, frame)
         yield from self._of_called(called, arguments, frame)
 
+    def _of_files(
+        self, called: Any, name: str, arguments: Sequence[ast.expr]
+    ) -> Iterator[tuple[Any, str, bool]]:
+        writes = file_access(called, name, arguments)
+        if writes is not None:
+            if isinstance(self.node, ast.Call):
+                self.text = f"calls {ast.unparse(self.node.func)}"
+            yield FILES, _CONTENTS, writes
+
     def _is_cached(self, called: Any) -> bool:
         is_cached = type(called).__name__ == "_lru_cache_wrapper"
         if is_cached:
@@ -253,7 +300,7 @@ class Access:
         return is_cached
 
     def _of_called(
-        self, called: Any, arguments: Sequence[ast.expr], frame: FrameType
+        self, called: Any, arguments: Sequence[ast.expr], frame: Glance
     ) -> Iterator[tuple[Any, str, bool]]:
         """What is called by a name, or kept in an attribute."""
         points = self.points
@@ -262,6 +309,9 @@ class Access:
         if points.is_python(called) or hasattr(called, "_is_stand_in"):
             return
         name = getattr(called, "__name__", "")
+        if why := outside(called):
+            self._is_unseen(why)
+        yield from self._of_files(called, name, arguments)
         if name in BY_NAME and not isinstance(called, types.FunctionType):
             yield from self._by_name(None, name, arguments, frame)
             return
@@ -290,7 +340,7 @@ class Access:
                 self.writes = True
 
     def _by_name(
-        self, owner: Any, name: str, arguments: Sequence[ast.expr], frame: FrameType
+        self, owner: Any, name: str, arguments: Sequence[ast.expr], frame: Glance
     ) -> Iterator[tuple[Any, str, bool]]:
         """`getattr` and its kin, `object.__setattr__(one, name, value)`, `super().__setattr__`."""
         values = [look_up(one, frame) for one in arguments[:2]]
@@ -305,7 +355,7 @@ class Access:
             yield vars(one), what, self.writes
         elif one is UNKNOWN:
             yield one, what, self.writes
-        elif not isinstance(one, ATOMS) or isinstance(one, type):
+        elif not isinstance(one, ATOMS) or isinstance(one, (type, types.FunctionType)):
             yield from self._of_name(one, what, self.writes)
 
     def _touch(self, one: Any, writes: bool) -> Iterator[tuple[Any, str, bool]]:
@@ -318,9 +368,11 @@ class Access:
         for other in found:
             is_generator = isinstance(other, FrameType)
             yield other, _CONTENTS, writes or is_generator
+            if is_file(other):
+                yield FILES, _CONTENTS, True  # reading moves what is next
 
     def _contents(
-        self, nodes: Iterable[Any], frame: FrameType, writes: bool
+        self, nodes: Iterable[Any], frame: Glance, writes: bool
     ) -> Iterator[tuple[Any, str, bool]]:
         for one in [part for node in nodes for part in operands(node, frame)]:
             value = look_up(one, frame)
@@ -328,7 +380,7 @@ class Access:
             if type(value) in METHODS and isinstance(one, ast.Attribute):
                 yield from self._touch(look_up(one.value, frame), True)  # to be called later
 
-    def _of_operands(self, frame: FrameType) -> Iterator[tuple[Any, str, bool]]:
+    def _of_operands(self, frame: Glance) -> Iterator[tuple[Any, str, bool]]:
         node = self.node
         if isinstance(node, ast.AugAssign):
             one = look_up(node.target, frame)

@@ -22,6 +22,7 @@ from typing import Any
 
 from plait.thread import Thread
 
+from .race_look import Glance
 from .race_points import Access, Place, Points, Touch
 from .race_watch import watch
 
@@ -102,7 +103,7 @@ class Player:
         self.is_leaving = False
         self.has_yielded = False
         self.pending: Operation | None = None
-        self.written: tuple[Operation, FrameType] | None = None  # what it is just writing
+        self.written: tuple[Operation, Glance] | None = None  # what it is just writing
         self.error: BaseException | None = None
         self.past = index  # a hash of all that it has done, and of what that depended on
         self.thread = Thread(target=self._play, name=self.name, daemon=True)
@@ -174,11 +175,15 @@ class Player:
             self._look_at_written(frame)
         access = run.points.of(frame.f_code).get(offset)
         if access is not None:
-            touches = access.touches(frame, run)
+            glance = Glance(frame, run.loaded)
+            touches = access.touches(glance, run)
             if touches:
-                self._access(frame, access, touches)
+                self._access(glance, access, touches)
+            else:
+                access.note_load(glance, False)
 
-    def _access(self, frame: FrameType, access: Access, touches: Sequence[Touch]) -> None:
+    def _access(self, glance: Glance, access: Access, touches: Sequence[Touch]) -> None:
+        frame = glance.frame
         operation = Operation(
             text=access.text,
             file=frame.f_code.co_filename,
@@ -190,15 +195,16 @@ class Player:
         writes = access.writes  # another thread that comes by here may change it
         self.step(operation)
         if writes:
-            self.written = (operation, frame)
-        elif words := access.words(frame, "reads"):
+            self.written = (operation, glance)
+        elif words := access.words(glance, "reads"):
             operation.values.append(words)
+        access.note_load(glance, access.site in self.run.points.shared)
 
     def _look_at_written(self, frame: FrameType | None) -> None:
         if self.written is None:
             return
         operation, place = self.written
-        if frame is None or place is frame:
+        if frame is None or place.frame is frame:
             self.written = None
             if operation.access is not None and (words := operation.access.words(place, "writes")):
                 operation.values.append(words)
@@ -271,6 +277,7 @@ class Run:
         self.turn = 0
         self.running: Player | None = None
         self.steps: list[Operation] = []
+        self.loaded: dict[tuple[int, Any], Any] = {}  # see `Glance`
         self.kept: dict[int, Any] = {}  # so that no address is used twice
         self._control = _thread.allocate_lock()
         self._control.acquire()

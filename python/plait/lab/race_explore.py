@@ -37,6 +37,7 @@ Past = tuple[int, ...]
 # A run to try: the choices of another one, up to where, what to choose there, and `Run.past` there.
 Branch = tuple[Choices, int, int, Past]
 _ROOT: Branch = ((), 0, -1, ())
+_ENOUGH = 300  # runs of one number of preemptions, until one more is tried in turn
 
 
 class Diverged(Exception):
@@ -261,23 +262,29 @@ def _search(
     began = time.monotonic()
     best: Finding | None = None
     other_best: Finding | None = None  # found before all was known that is shared
-    queue: list[Branch] = [_ROOT]
-    later: list[Branch] = []
-    seen: set[Any] = set()
+    # Branches by their number of preemptions, from `bound` on; and what was tried, with how many.
+    levels: list[list[Branch]] = [[_ROOT], []]
+    seen: dict[Any, int] = {}
     bound = 0
+    runs_here = 0
     while True:
-        if not queue:
+        if not levels[0]:
             if best is not None:
                 break
             result.bound = bound
-            if not later:
+            if not levels[1]:
                 result.is_exhausted = not result.endless and not result.diverged
                 break
-            queue, later = later[::-1], []
-            bound += 1
+            levels = [levels[1][::-1], levels[2] if len(levels) > 2 else []]
+            bound, runs_here = bound + 1, 0
         if time.monotonic() > deadline:
             break
-        base, length, instead, past_there = queue.pop()
+        # Of many threads there are more orders than can be tried: one more preemption in turn.
+        ahead = int(runs_here > _ENOUGH and runs_here % 2 == 1 and bool(levels[1]))
+        runs_here += 1
+        base, length, instead, past_there = levels[ahead].pop()
+        if seen.get((past_there, instead), bound + ahead) < bound + ahead:
+            continue  # done, with fewer
         prefix = (*base[:length], instead) if instead >= 0 else ()
         run, chooser, is_done = _play(
             game, patches, partial(Chooser, prefix, past_there), deadline + 0.2
@@ -305,7 +312,7 @@ def _search(
             game.points.has_grown = False
             other_best = finding or other_best
             if finding is None or finding.preemptions > 0:
-                queue, later, bound = [_ROOT], [], 0
+                levels, bound, runs_here = [[_ROOT], []], 0, 0
                 seen.clear()
                 result.runs = result.endless = result.diverged = 0
                 result.bound = -1
@@ -315,17 +322,19 @@ def _search(
                 # Of those with as few preemptions, the shortest that a look around finds.
                 now = time.monotonic()
                 deadline = min(deadline, now + max(0.2, min(1.0, now - began)))
-                later = []
+                levels[1:] = [[]]
             best = finding
         choices = tuple(chooser.choices)
         for at, others, past, could_go_on in chooser.forks:
-            seen.add((past, choices[at]))
+            seen[past, choices[at]] = min(ahead + bound, seen.get((past, choices[at]), bound + 2))
             for other in others:
-                if (past, other) in seen:
+                level = ahead + int(could_go_on)
+                if seen.get((past, other), bound + 3) <= level + bound:
                     continue
-                seen.add((past, other))
-                if not could_go_on:
-                    queue.append((choices, at, other, past))
-                elif best is None:
-                    later.append((choices, at, other, past))
+                if could_go_on and best is not None:
+                    continue
+                seen[past, other] = level + bound
+                while len(levels) <= level:
+                    levels.append([])
+                levels[level].append((choices, at, other, past))
     result.finding = best or other_best

@@ -18,12 +18,14 @@ __all__ = [
     "ATOMS",
     "FRESH",
     "UNKNOWN",
+    "Glance",
     "Source",
     "attribute",
     "brief",
     "is_box",
     "look_up",
     "nested",
+    "now",
     "operands",
     "reached",
 ]
@@ -116,7 +118,50 @@ class Source:
         return next(iter(exact or found), None)
 
 
-def look_up(node: Any, frame: FrameType) -> Any:
+class Glance:
+    """A frame, and what expressions in it have given so far: what was read of a variable is used
+    even if another thread has put something else in its place meanwhile.
+
+    Attributes:
+        loaded: by frame and expression; of all frames, so that a glance is made in no time.
+    """
+
+    __slots__ = ("frame", "loaded")
+
+    def __init__(self, frame: FrameType, loaded: dict[tuple[int, Any], Any]) -> None:
+        self.frame = frame
+        self.loaded = loaded
+
+    @property
+    def f_locals(self) -> Any:
+        return self.frame.f_locals
+
+    @property
+    def f_globals(self) -> dict[str, Any]:
+        return self.frame.f_globals
+
+    @property
+    def f_builtins(self) -> dict[str, Any]:
+        return self.frame.f_builtins
+
+    def remember(self, node: Any) -> None:
+        """What an expression gives is being loaded."""
+        self.loaded[id(self.frame), node] = now(node, self)
+
+    def forget(self, node: Any) -> None:
+        """It is being loaded anew, and nobody else changes it."""
+        self.loaded.pop((id(self.frame), node), None)
+
+
+def look_up(node: Any, frame: Glance) -> Any:
+    """What an expression has given, or else gives."""
+    if frame.loaded and (id(frame.frame), node) in frame.loaded:
+        return frame.loaded[id(frame.frame), node]
+    return now(node, frame)
+
+
+def now(node: Any, frame: Glance) -> Any:
+    """What an expression would give if its last operation were done now."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
@@ -147,7 +192,7 @@ _NEW = (
 )
 
 
-def _result(node: ast.Call, frame: FrameType) -> Any:
+def _result(node: ast.Call, frame: Glance) -> Any:
     """What a call gives, as far as that is known of the function."""
     function = node.func
     if isinstance(function, ast.Attribute):
@@ -167,7 +212,7 @@ def _result(node: ast.Call, frame: FrameType) -> Any:
         return UNKNOWN
 
 
-def operands(node: Any, frame: FrameType) -> list[Any]:
+def operands(node: Any, frame: Glance) -> list[Any]:
     """The expressions whose values an instruction reads that is about this one."""
     if isinstance(node, ast.BoolOp):
         return [one for value in node.values for one in operands(value, frame)]

@@ -5,7 +5,8 @@ can look. But the compiler notes which expression of the source each instruction
 ``account.balance`` is found in the syntax tree, and the names, attributes and items in it are
 looked up in the frame, without running any code of the program: a property or a call in it makes
 it unknown. What is unknown counts as the same thing as everything else of that name. So does
-all that an instruction touches in a function without source.
+all that an instruction touches in a function without source. What was loaded of a variable is
+worked on even if another thread has put something else in its place meanwhile: see `Glance`.
 
 What is told apart: the attributes of an object, each by itself; global variables; variables of
 closures, by name; and lists, dicts and their kin, each as a whole.
@@ -72,6 +73,10 @@ def _put_last(before: Sequence[dis.Instruction], source: Source) -> ast.expr | N
     one = before[at]
     name = one.opname
     if name.startswith(("LOAD_FAST", "STORE_FAST_LOAD", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")):
+        if "FAST" not in name and one.positions:  # another thread may change it: see Glance
+            found = source.find(one.positions, (ast.Name,))
+            if found is not None:
+                return found  # type: ignore[no-any-return]
         loaded = one.argval[-1] if isinstance(one.argval, tuple) else one.argval
         return ast.Name(str(loaded), ast.Load())
     if name.startswith(_NEW) or "LOAD_CONST" in name or "LOAD_SMALL_INT" in name:

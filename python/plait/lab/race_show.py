@@ -89,13 +89,14 @@ def names_of(finding: Finding) -> Callable[[Any], str]:
     return lambda thing: found.get(id(thing), f"a {thing.kind}" if thing is not None else "?")
 
 
+# Thrice, since JupyterLab has rules of its own for tables in a cell's output.
 _STYLE = """
 .plait-race table{border-collapse:collapse;font:13px ui-monospace,monospace}
-.plait-race th,.plait-race td{text-align:left;padding:2px 10px;border:0;
+.P th,.P td{text-align:left;padding:2px 10px;border:0;
 border-left:1px solid #8884;vertical-align:top;background:none}
-.plait-race .v{opacity:.75}.plait-race tr.off{opacity:.15}
-.plait-race tr.now{background:#f5b94144}.plait-race button{margin:4px 4px 4px 0}
-"""
+.P tr{background:none}.plait-race .v{opacity:.75}.plait-race tr.off{opacity:.15}
+.P tr.now{background:#f5b94144}.plait-race button{margin:4px 4px 4px 0}
+""".replace(".P", ".plait-race" * 3)
 
 # Shows the steps up to the one that the buttons are at; without scripts, all of them.
 _SCRIPT = """
@@ -226,9 +227,12 @@ def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
             f'{x2 - cut_x:.0f} {y2 - cut_y:.0f}" fill="none" stroke="#c0392b" '
             'stroke-width="2" marker-end="url(#plait-tip)"/>'
         )
-        at_x, at_y = (mid_x + (x1 + x2) / 2) / 2, (mid_y + (y1 + y2) / 2) / 2
+        # Beside the bend's outside, where the arrow back doesn't come by.
+        side_x, side_y = mid_x - (x1 + x2) / 2, mid_y - (y1 + y2) / 2
+        at_x, at_y = (x1 + x2) / 2 + side_x * 0.72, (y1 + y2) / 2 + side_y * 0.8 + 4
+        anchor = "middle" if abs(side_x) < 20 else "start" if side_x > 0 else "end"
         parts.append(
-            f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="middle">{escape(thing)}</text>'
+            f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="{anchor}">{escape(thing)}</text>'
         )
     for name, (x, y) in spots.items():
         half = 14 + 4 * len(name)

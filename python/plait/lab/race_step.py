@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["Stepper", "ThreadView"]
 
 
+_ENDS = {
+    "ok": "All threads have ended, and the invariant holds.",
+    "invariant": "All threads have ended, and the invariant does not hold.",
+    "deadlock": "No thread can go on: a deadlock.",
+    "exception": "A thread has raised an exception.",
+}
+
+
 @dataclass(frozen=True)
 class ThreadView:
     """A thread of a run that stands still.
@@ -216,16 +224,18 @@ class Stepper:
 
     def __str__(self) -> str:
         run = self._live()
-        return f"{table(self.steps, len(run.players))}\n\n{self._standing()}"
+        end = "" if self.outcome is None else f"\n{_ENDS[self.outcome]}"
+        return f"{table(self.steps, len(run.players))}\n\n{self._standing()}{end}"
 
     def _repr_html_(self) -> str:
         from html import escape
 
         run = self._live()
         lines = "".join(
-            f"<li>{view.name}, {view.status}: {escape(view.next)}</li>" for view in self.threads
+            f"<li>{view.name}, {view.status}{': ' if view.next else ''}{escape(view.next)}</li>"
+            for view in self.threads
         )
-        end = "" if self.outcome is None else f"<p>end: {self.outcome}</p>"
+        end = "" if self.outcome is None else f"<p>{_ENDS[self.outcome]}</p>"
         return f"{steps_html(self.steps, len(run.players), False)}<ul>{lines}</ul>{end}"
 
     def _ipython_display_(self) -> None:
