@@ -210,7 +210,9 @@ class Rounds:
     def _is_late(self, entry: Entry) -> bool:
         """Whether there is no time left to begin with it."""
         limited = self._timeout is None and not self._job.guarded
-        return limited and entry is not self._entries[0] and self._left() <= 0
+        # Those that have next to nothing to start have a few seconds more.
+        more = LEAST_S if entry.model.kind in ("thread", "native") else 0.0
+        return limited and entry is not self._entries[0] and self._left() + more <= 0
 
     def _left(self) -> float:
         """Seconds of the budget."""
