@@ -443,3 +443,11 @@ def test_no_round_is_begun_that_would_take_too_long(monkeypatch):
     report = compare(lambda n: n + 1, range(3), models=["threading"], repeats=4)
     assert report.repeats == 1
     assert report.rows[0].ok
+
+
+def test_of_a_workload_no_model_is_begun_when_the_time_is_used_up(monkeypatch):
+    monkeypatch.setattr(sys.modules["plait.lab.rounds"], "BUDGET_S", 0.0)
+    report = compare("sleep", models=["asyncio"])
+    assert report.best == "serial"
+    assert "so busy is this machine" in report["asyncio"].reason
+    assert compare("sleep", models=["asyncio"], timeout=60, repeats=1)["asyncio"].ok

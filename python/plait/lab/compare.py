@@ -71,8 +71,9 @@ def compare(
             the better part of a minute. `Report.repeats` is how many it were, and `Row.runs`
             for each model.
         timeout: seconds that one run of a model may take; None: half a minute, or far longer
-            than serial took. In a thread that isn't the main one only what runs in a process
-            of its own can be stopped.
+            than serial took. A named workload ends within a minute then: on a machine so busy that
+            the first models take most of it, those after them are not run. In a thread that isn't
+            the main one only what runs in a process of its own can be stopped.
         tolerance: by how much floats and complex numbers in results may differ, relative to
             their size, wherever they are, also in arrays and sets; 0: not at all. (Not Decimals:
             they are exact.)

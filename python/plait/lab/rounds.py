@@ -24,8 +24,10 @@ Progress = Callable[[str, int, int], None]
 # A comparison of a named workload ends within a minute, also on a machine that is busy: no
 # round is begun that would end later than this, in seconds.
 BUDGET_S = 40.0
-# How long one turn may take, unless the caller says: serial's, and the others' at least.
+# How long one turn may take, unless the caller says: serial's, and the others' at least; but of a
+# named workload no more than what is left of the budget, or so much.
 LIMIT_S = 30.0
+LEAST_S = 5.0
 # A model is run again, up to so many times as often as was asked for, for at most so many
 # seconds, while the middle half of its runs is wider than this share of their median.
 MORE, MORE_S, SETTLED = 3, 6.0, 0.05
@@ -132,6 +134,7 @@ class Rounds:
         self._expected: Turn | None = None
         self._guard = Guard(job.items) if job.guarded else None
         self._kept: Guard | None = None  # notices when serial's first results change
+        self._began = time.monotonic()
         self._done = 0
         self._rehearsing = False
         self._rehearsed_serial = 0.0
@@ -153,7 +156,7 @@ class Rounds:
                     entry.runner.close()
 
     def _rounds(self) -> int:
-        began, serial = time.monotonic(), self._entries[0]
+        began, serial = self._began, self._entries[0]
         for number in range(self._repeats + 1):
             elapsed = time.monotonic() - began
             if number > 1 and elapsed * (number + 1) / number > BUDGET_S:
@@ -198,9 +201,22 @@ class Rounds:
         if self._timeout is not None:
             return self._timeout
         serial = self._entries[0]
-        if entry is serial or not serial.costs:
+        if entry is serial:
             return LIMIT_S
-        return max(LIMIT_S, 20 * serial.median("wall"))
+        if not self._job.guarded:
+            return min(LIMIT_S, max(self._left(), LEAST_S))
+        return max(LIMIT_S, 20 * serial.median("wall")) if serial.costs else LIMIT_S
+
+    def _is_late(self, entry: Entry) -> bool:
+        """Whether there is no time left to begin with it."""
+        limited = self._timeout is None and not self._job.guarded
+        # Those that have next to nothing to start have a few seconds more.
+        more = LEAST_S if entry.model.kind in ("thread", "native") else 0.0
+        return limited and entry is not self._entries[0] and self._left() + more <= 0
+
+    def _left(self) -> float:
+        """Seconds of the budget."""
+        return BUDGET_S - (time.monotonic() - self._began)
 
     def _turn_of(self, entry: Entry, number: int) -> None:
         if entry.reason is not None:
@@ -211,6 +227,12 @@ class Rounds:
             self._progress(entry.model.name, self._done, steps)
         self._done += 1
         limit = self._limit(entry)
+        if number == 0 and self._is_late(entry):
+            entry.reason = (
+                f"not run: the models before it took more than {seconds(BUDGET_S)}, so busy is "
+                "this machine (timeout= gives each its time)"
+            )
+            return
         difference: Difference | None = None
         try:
             rehearsed = entry.model.rehearsed and not entry.model.own_process
