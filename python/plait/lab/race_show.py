@@ -185,9 +185,13 @@ def cycle_text(error: DeadlockError, names: Names) -> str:
 def cycle_svg(error: DeadlockError, names: Names) -> str:
     """A deadlock's cycle as a picture: a ring of who waits, arrows to who has what is waited for.
 
-    It takes the colours of the text around it.
+    It can be read on white and on black.
     """
     return _ring_svg(_edges(error, names))
+
+
+# To be read on white and on black: JupyterLab shows an SVG as an image, which knows no theme.
+_LABEL = "#d9534f"
 
 
 def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
@@ -215,7 +219,9 @@ def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
                 f'<path d="M{x1 + 20:.0f} {y1:.0f}c60 -60 60 60 4 12" fill="none" '
                 'stroke="#c0392b" stroke-width="2" marker-end="url(#plait-tip)"/>'
             )
-            parts.append(f'<text x="{x1 + 75:.0f}" y="{y1 + 4:.0f}">{escape(thing)}</text>')
+            parts.append(
+                f'<text x="{x1 + 75:.0f}" y="{y1 + 4:.0f}" fill="{_LABEL}">{escape(thing)}</text>'
+            )
             continue
         length = math.hypot(x2 - x1, y2 - y1) or 1
         cut_x, cut_y = 45 * (x2 - x1) / length, 22 * (y2 - y1) / length
@@ -232,7 +238,8 @@ def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
         at_x, at_y = (x1 + x2) / 2 + side_x * 0.72, (y1 + y2) / 2 + side_y * 0.8 + 4
         anchor = "middle" if abs(side_x) < 20 else "start" if side_x > 0 else "end"
         parts.append(
-            f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="{anchor}">{escape(thing)}</text>'
+            f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="{anchor}" fill="{_LABEL}">'
+            f"{escape(thing)}</text>"
         )
     for name, (x, y) in spots.items():
         half = 14 + 4 * len(name)
