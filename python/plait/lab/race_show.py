@@ -225,9 +225,12 @@ def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
             continue
         length = math.hypot(x2 - x1, y2 - y1) or 1
         cut_x, cut_y = 45 * (x2 - x1) / length, 22 * (y2 - y1) / length
-        # Bent to its left, so that two arrows between the same two lie apart.
-        mid_x = (x1 + x2) / 2 - (y2 - y1) / length * 45
-        mid_y = (y1 + y2) / 2 + (x2 - x1) / length * 45
+        # Bent away from the middle, where there is no room for all that is waited for; of two
+        # arrows between the same two, each to its own side.
+        away = (x1 + x2 - width) * (y2 - y1) - (y1 + y2 - height) * (x2 - x1)
+        bend = math.copysign(45, away if abs(away) > 1 else -1) / length
+        mid_x = (x1 + x2) / 2 + (y2 - y1) * bend
+        mid_y = (y1 + y2) / 2 - (x2 - x1) * bend
         parts.append(
             f'<path d="M{x1 + cut_x:.0f} {y1 + cut_y:.0f}Q{mid_x:.0f} {mid_y:.0f} '
             f'{x2 - cut_x:.0f} {y2 - cut_y:.0f}" fill="none" stroke="#c0392b" '
