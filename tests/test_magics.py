@@ -58,6 +58,7 @@ def test_magics(tmp_path):
     assert (tmp_path / "cell.json").is_file()
     assert "ratio" in outputs[5]
     assert "start methods" in outputs[6]
+    assert "<td" in outputs[6]
     assert "no workload is called 'nope'" in outputs[7]
 
 

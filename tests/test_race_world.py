@@ -206,3 +206,24 @@ def test_no_preemption_is_no_proof():
     assert report.bound < 2
     assert not report.proved
     assert "no proof: most races need one or two" in report.verdict
+
+
+def test_a_lock_has_its_name_in_the_columns():
+    def first(s):
+        with s.left, s.right:
+            pass
+
+    def second(s):
+        with s.right, s.left:
+            pass
+
+    def setup():
+        return SimpleNamespace(left=threading.Lock(), right=threading.RLock())
+
+    report = race(setup, [first, second], always, budget=LONG)
+    for text in (report.explanation, report._repr_html_()):
+        assert "acquires state.left" in text
+        assert "acquires state.right" in text
+    with report.step() as stepper:
+        stepper.forward()
+        assert "acquires state.left" in str(stepper)

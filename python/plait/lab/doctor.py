@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import io
 import multiprocessing
 import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, TypedDict
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +24,7 @@ from ..kernels import cpu_count
 from ..process import has_zygote
 from .compare import environment
 
-__all__ = ["Finding", "Part", "examine", "findings_table"]
+__all__ = ["Finding", "Part", "Shown", "examine", "findings_table"]
 
 # What each model or form of a report needs -> how to get it.
 _NEEDS = {
@@ -257,6 +260,36 @@ def _readable(name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+class Shown:
+    """What was found, for a notebook's cell: text, or a page's tables, which fit its width."""
+
+    def __init__(self, findings: dict[str, Any]) -> None:
+        self.findings = findings
+
+    def __repr__(self) -> str:
+        console = Console(force_jupyter=False, force_terminal=False, file=io.StringIO())
+        with console.capture() as captured:
+            console.print(findings_table(self.findings))
+        return captured.get()
+
+    def _repr_html_(self) -> str:
+        here = [(one["name"], one["state"], one["advice"]) for one in self.findings["findings"]]
+        parts = [
+            (name, part["needed_for"], "installed" if part["installed"] else part["install"])
+            for name, part in self.findings["parts"].items()
+        ]
+        return _html(("", "here", "what to do"), here) + _html(("library", "needed for", ""), parts)
+
+
+def _html(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(kind: str, cells: Sequence[str]) -> str:
+        style = "text-align:left;vertical-align:top"
+        return "".join(f"<{kind} style='{style}'>{escape(one)}</{kind}>" for one in cells)
+
+    lines = [line("th", heads), *(line("td", row) for row in rows)]
+    return f"<table>{''.join(f'<tr>{one}</tr>' for one in lines)}</table>"
 
 
 def findings_table(findings: dict[str, Any]) -> RenderableType:

@@ -17,7 +17,6 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.display import display
-from rich.console import Console
 
 from .asked import find_items, find_what
 from .compare import compare
@@ -77,9 +76,9 @@ class PlaitMagics(Magics):
         if cell is not None and asked.command != "compare":
             raise UsageError(f"%%plait {asked.command} takes no cell: use %plait {asked.command}")
         if asked.command == "doctor":
-            from .doctor import examine, findings_table
+            from .doctor import Shown, examine
 
-            Console().print(findings_table(examine()))
+            _show(Shown(examine()))
         elif asked.command == "tour":
             from .tour import tour
 

@@ -240,7 +240,7 @@ def _parties(found: Finding) -> list[Any]:
 
     if found.kind != "deadlock":
         return []
-    names = names_of(found)
+    names = names_of(found.state)
     parties = []
     for index, thing, _, place in found.players:
         file, line, source = place.split(":", 2)

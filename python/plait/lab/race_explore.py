@@ -37,7 +37,7 @@ Past = tuple[int, ...]
 # A run to try: the choices of another one, up to where, what to choose there, and `Run.past` there.
 Branch = tuple[Choices, int, int, Past]
 _ROOT: Branch = ((), 0, -1, ())
-_ENOUGH = 300  # runs of one number of preemptions, until one more is tried in turn
+_ENOUGH = 100  # runs of one number of preemptions, until one more is tried in turn
 
 
 class Diverged(Exception):

@@ -19,20 +19,26 @@ __all__ = ["columns", "cycle_svg", "cycle_text", "html", "label", "names_of", "t
 
 _WIDTH = 110
 
+# Gives locks and their kin their names.
+Names = Callable[[Any], str]
+
 
 def is_shown(step: Operation, points: Points) -> bool:
     """Whether a step is about what threads share."""
     return step.site is None or step.site in points.shared
 
 
-def words(step: Operation) -> str:
-    """What a step does, with the values."""
+def words(step: Operation, names: Names) -> str:
+    """What a step does, with the values; a lock by its name in the state, where it has one."""
     if step.site is None:
-        return ", ".join([step.text, *step.values])
+        text, thing = step.text, step.thing
+        if thing is not None and (name := names(thing)) != f"a {thing.kind}":
+            text = text.replace(thing.kind, name, 1)
+        return ", ".join([text, *step.values])
     return ", ".join(step.values) or step.text
 
 
-def table(steps: Sequence[Operation], count: int, width: int = _WIDTH) -> str:
+def table(steps: Sequence[Operation], count: int, names: Names, width: int = _WIDTH) -> str:
     """Columns, one a thread; one row a step: the line of the program, and what it did."""
     each = max(24, (width - 4) // max(count, 1) - 2)
     heads = [f"thread {index + 1}" for index in range(count)]
@@ -43,7 +49,9 @@ def table(steps: Sequence[Operation], count: int, width: int = _WIDTH) -> str:
         place = (step.thread, step.file, step.line)
         cell = [] if place == last else textwrap.wrap(f"{step.line}: {step.source}", each)[:2]
         last = place
-        cell += textwrap.wrap(words(step), each, initial_indent="   ", subsequent_indent="   ")
+        cell += textwrap.wrap(
+            words(step, names), each, initial_indent="   ", subsequent_indent="   "
+        )
         for row, text in enumerate(cell):
             cells = [""] * count
             cells[step.thread] = text
@@ -55,9 +63,9 @@ def table(steps: Sequence[Operation], count: int, width: int = _WIDTH) -> str:
 def columns(finding: Finding, count: int, points: Points) -> str:
     """A finding as columns, and how it ended."""
     steps = [step for step in finding.steps if is_shown(step, points)]
-    text = table(steps, count)
+    names = names_of(finding.state)
+    text = table(steps, count, names)
     if finding.kind == "deadlock":
-        names = names_of(finding)
         for index, thing, owners, place in finding.players:
             held = " and ".join(f"thread {owner + 1}" for owner in owners)
             text += f"\nthread {index + 1} waits for {names(thing)}"
@@ -66,7 +74,7 @@ def columns(finding: Finding, count: int, points: Points) -> str:
     return text
 
 
-def names_of(finding: Finding) -> Callable[[Any], str]:
+def names_of(state: Any) -> Names:
     """Gives locks and their kin the names that the state has for them."""
     found: dict[int, str] = {}
 
@@ -85,7 +93,7 @@ def names_of(finding: Finding) -> Callable[[Any], str]:
             for path, value in items:
                 walk(value, path, depth - 1)
 
-    walk(finding.state, "state", 3)
+    walk(state, "state", 3)
     return lambda thing: found.get(id(thing), f"a {thing.kind}" if thing is not None else "?")
 
 
@@ -109,12 +117,15 @@ at=Math.max(0,Math.min(rows.length,b.value=='0'?0:at+Number(b.value)));show()}})
 """
 
 
-def steps_html(steps: Sequence[Operation], count: int, with_buttons: bool = True) -> str:
+def steps_html(
+    steps: Sequence[Operation], count: int, names: Names, with_buttons: bool = True
+) -> str:
     """The steps as a table with buttons that go through it."""
     head = "".join(f"<th>thread {index + 1}</th>" for index in range(count))
     rows = []
     for number, step in enumerate(steps, 1):
-        text = f"{step.line}: {escape(step.source)}<br><span class='v'>{escape(words(step))}</span>"
+        said = escape(words(step, names))
+        text = f"{step.line}: {escape(step.source)}<br><span class='v'>{said}</span>"
         cells = "".join(
             f"<td>{text if index == step.thread else ''}</td>" for index in range(count)
         )
@@ -135,9 +146,9 @@ def html(verdict: str, finding: Finding | None, count: int, points: Points) -> s
     text = f"<p>{escape(verdict)}</p>"
     if finding is None:
         return text
-    text += steps_html([step for step in finding.steps if is_shown(step, points)], count)
+    names = names_of(finding.state)
+    text += steps_html([step for step in finding.steps if is_shown(step, points)], count, names)
     if finding.kind == "deadlock":
-        names = names_of(finding)
         waits = {index: (names(thing), owners) for index, thing, owners, _ in finding.players}
         edges = [
             (f"thread {index + 1}", name, f"thread {owner + 1}")
@@ -151,10 +162,10 @@ def html(verdict: str, finding: Finding | None, count: int, points: Points) -> s
 # ---- the cycle of a DeadlockError ---------------------------------------------------------------
 
 
-Names = Mapping[int, str]
+Labels = Mapping[int, str]
 
 
-def _edges(error: DeadlockError, names: Names) -> list[tuple[str, str, str]]:
+def _edges(error: DeadlockError, names: Labels) -> list[tuple[str, str, str]]:
     """Who waits, for what, and whom that needs."""
     parties = error.cycle
     following = [*parties[1:], *parties[:1]]
@@ -164,14 +175,14 @@ def _edges(error: DeadlockError, names: Names) -> list[tuple[str, str, str]]:
     ]
 
 
-def label(thing: Any, names: Names) -> str:
+def label(thing: Any, names: Labels) -> str:
     """A lock or its kin in words."""
     if isinstance(thing, str) or thing is None:
         return thing or "its turn"
     return names.get(id(thing)) or f"{type(thing).__name__} at {id(thing):#x}"
 
 
-def cycle_text(error: DeadlockError, names: Names) -> str:
+def cycle_text(error: DeadlockError, names: Labels) -> str:
     """A deadlock's cycle as text: who waits for what, held by whom, and where."""
     lines = []
     for party, (name, thing, other) in zip(error.cycle, _edges(error, names), strict=True):
@@ -182,12 +193,16 @@ def cycle_text(error: DeadlockError, names: Names) -> str:
     return "\n".join(lines)
 
 
-def cycle_svg(error: DeadlockError, names: Names) -> str:
+def cycle_svg(error: DeadlockError, names: Labels) -> str:
     """A deadlock's cycle as a picture: a ring of who waits, arrows to who has what is waited for.
 
-    It takes the colours of the text around it.
+    It can be read on white and on black.
     """
     return _ring_svg(_edges(error, names))
+
+
+# To be read on white and on black: JupyterLab shows an SVG as an image, which knows no theme.
+_LABEL = "#d9534f"
 
 
 def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
@@ -215,13 +230,18 @@ def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
                 f'<path d="M{x1 + 20:.0f} {y1:.0f}c60 -60 60 60 4 12" fill="none" '
                 'stroke="#c0392b" stroke-width="2" marker-end="url(#plait-tip)"/>'
             )
-            parts.append(f'<text x="{x1 + 75:.0f}" y="{y1 + 4:.0f}">{escape(thing)}</text>')
+            parts.append(
+                f'<text x="{x1 + 75:.0f}" y="{y1 + 4:.0f}" fill="{_LABEL}">{escape(thing)}</text>'
+            )
             continue
         length = math.hypot(x2 - x1, y2 - y1) or 1
         cut_x, cut_y = 45 * (x2 - x1) / length, 22 * (y2 - y1) / length
-        # Bent to its left, so that two arrows between the same two lie apart.
-        mid_x = (x1 + x2) / 2 - (y2 - y1) / length * 45
-        mid_y = (y1 + y2) / 2 + (x2 - x1) / length * 45
+        # Bent away from the middle, where there is no room for all that is waited for; of two
+        # arrows between the same two, each to its own side.
+        away = (x1 + x2 - width) * (y2 - y1) - (y1 + y2 - height) * (x2 - x1)
+        bend = math.copysign(45, away if abs(away) > 1 else -1) / length
+        mid_x = (x1 + x2) / 2 + (y2 - y1) * bend
+        mid_y = (y1 + y2) / 2 - (x2 - x1) * bend
         parts.append(
             f'<path d="M{x1 + cut_x:.0f} {y1 + cut_y:.0f}Q{mid_x:.0f} {mid_y:.0f} '
             f'{x2 - cut_x:.0f} {y2 - cut_y:.0f}" fill="none" stroke="#c0392b" '
@@ -232,7 +252,8 @@ def _ring_svg(edges: Sequence[tuple[str, str, str]]) -> str:
         at_x, at_y = (x1 + x2) / 2 + side_x * 0.72, (y1 + y2) / 2 + side_y * 0.8 + 4
         anchor = "middle" if abs(side_x) < 20 else "start" if side_x > 0 else "end"
         parts.append(
-            f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="{anchor}">{escape(thing)}</text>'
+            f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="{anchor}" fill="{_LABEL}">'
+            f"{escape(thing)}</text>"
         )
     for name, (x, y) in spots.items():
         half = 14 + 4 * len(name)

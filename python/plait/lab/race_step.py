@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .race_explore import Finding, Game, judge
-from .race_show import is_shown, steps_html, table, words
+from .race_show import is_shown, names_of, steps_html, table, words
 from .race_watch import watch
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ class Stepper:
             return ThreadView(one.index, one.name, "ended", "")
         pending = one.pending
         can = one in self._live().can_go_on()
-        what = "" if pending is None else f"{pending.line}: {pending.source} ({words(pending)})"
+        names = names_of(self.state)
+        what = (
+            "" if pending is None else f"{pending.line}: {pending.source} ({words(pending, names)})"
+        )
         return ThreadView(one.index, one.name, "ready" if can else "waiting", what)
 
     @property
@@ -225,7 +228,9 @@ class Stepper:
     def __str__(self) -> str:
         run = self._live()
         end = "" if self.outcome is None else f"\n{_ENDS[self.outcome]}"
-        return f"{table(self.steps, len(run.players))}\n\n{self._standing()}{end}"
+        return (
+            f"{table(self.steps, len(run.players), names_of(run.state))}\n\n{self._standing()}{end}"
+        )
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -236,7 +241,8 @@ class Stepper:
             for view in self.threads
         )
         end = "" if self.outcome is None else f"<p>{_ENDS[self.outcome]}</p>"
-        return f"{steps_html(self.steps, len(run.players), False)}<ul>{lines}</ul>{end}"
+        steps = steps_html(self.steps, len(run.players), names_of(run.state), False)
+        return f"{steps}<ul>{lines}</ul>{end}"
 
     def _ipython_display_(self) -> None:
         from IPython import display
