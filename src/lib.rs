@@ -20,6 +20,8 @@ mod trace;
 mod context;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod shortcut;
 
 /// `plait._core`: private. Users import `plait`, whose Python modules carry the
 /// documentation and the types.
@@ -101,4 +103,16 @@ mod _core {
         face::{PySampler, read_tape},
         steps_face::PySteps,
     };
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        let py = module.py();
+        crate::sync::face::lock::shortcuts(py)?;
+        crate::sync::face::rlock::shortcuts(py)?;
+        crate::sync::face::condition::shortcuts(py)?;
+        crate::sync::face::semaphore::shortcuts(py)?;
+        crate::sync::queue::face::shortcuts(py)?;
+        crate::sync::queue::simple::shortcuts(py)?;
+        crate::future::face::shortcuts(py)
+    }
 }

@@ -344,6 +344,17 @@ impl Core {
         }
     }
 
+    /// The value of one that has succeeded and needs nothing else to be looked at.
+    pub(super) fn value(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if !self.is_done() {
+            return None;
+        }
+        self.cell.with(|content, view| match &content.slot {
+            Slot::Value(value) if !view.is_assigned() => Some(value.clone_ref(py)),
+            _ => None,
+        })
+    }
+
     /// The exception of one that has failed, to be raised with the traceback it came with.
     pub(super) fn raise(&self, py: Python<'_>, error: Py<PyAny>) -> PyErr {
         let now = PyErr::from_value(error.clone_ref(py).into_bound(py));

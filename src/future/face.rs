@@ -9,6 +9,7 @@ use super::cell::Phase;
 use super::core::{Completion, Decoded, Outcome, Slot};
 use super::object::{Seen, Waited, state_name, state_of};
 use super::publish::{Part, Watch, call, call_all};
+use crate::shortcut::shortcut;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -309,4 +310,9 @@ impl BaseFuture {
             (slot, content.watch.take())
         });
     }
+}
+
+/// See `crate::shortcut`.
+pub fn shortcuts(py: Python<'_>) -> PyResult<()> {
+    shortcut!(py, BaseFuture, "result", 0, |py, this, []| this.core.get()?.value(py))
 }

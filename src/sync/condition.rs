@@ -21,9 +21,15 @@ impl Waiters {
     /// Notifies the first `count` in line.
     #[inline]
     pub fn notify(&self, count: usize) {
-        if self.mark.load(Ordering::Acquire) {
+        if self.is_waited_for() {
             self.grant(count);
         }
+    }
+
+    /// Whether there is somebody to notify.
+    #[inline]
+    pub fn is_waited_for(&self) -> bool {
+        self.mark.load(Ordering::Acquire)
     }
 
     #[cold]

@@ -52,14 +52,16 @@ impl Lock {
 
     #[inline]
     pub fn release(&self) -> Result<(), NotHeld> {
+        if self.release_quick() { Ok(()) } else { self.release_in_line() }
+    }
+
+    /// Releases it if somebody has it and nobody is in line.
+    #[inline]
+    pub fn release_quick(&self) -> bool {
         let word = self.word.load(Ordering::Relaxed);
-        if word != 0
+        word != 0
             && word & MARK == 0
             && self.word.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok()
-        {
-            return Ok(());
-        }
-        self.release_in_line()
     }
 
     #[cold]

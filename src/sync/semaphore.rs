@@ -72,6 +72,16 @@ impl Semaphore {
         self.release_in_line(permits)
     }
 
+    /// Gives back one permit if nobody is in line and it is not one too many.
+    #[inline]
+    pub fn release_quick(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & MARK == 0
+            && self.add(word, 1).is_ok_and(|next| {
+                self.word.compare_exchange(word, next, Ordering::Release, Ordering::Relaxed).is_ok()
+            })
+    }
+
     #[inline]
     fn add(&self, word: u64, permits: u64) -> Result<u64, TooMany> {
         let free = (word / ONE).checked_add(permits).filter(|free| *free <= self.bound);

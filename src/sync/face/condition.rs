@@ -1,12 +1,13 @@
 //! `plait.Condition`.
 
-use super::rlock::{enter, exit};
+use super::rlock::{enter, exit, quick_enter, quick_exit};
 use super::under::{Under, let_go, not_owned};
 use super::{
     Made, Patience, Seconds, Standing, belongs_here, describe, standing, task_party, truth, wait,
 };
 use crate::aio::awaitable::{Awaitable, Notice};
 use crate::python::above_python;
+use crate::shortcut::{Quick, shortcut};
 use crate::sync::condition::Waiters;
 use crate::sync::line::Acquire;
 use crate::sync::lock::Lock;
@@ -375,4 +376,29 @@ impl PyCondition {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.under.as_option().map_or(Ok(()), |under| visit.call(&under.object))
     }
+}
+
+impl PyCondition {
+    /// Its lock, if that is an RLock of plait's.
+    #[inline]
+    fn rlock(&self) -> Option<&Lock> {
+        let lock = self.under.as_option()?.lock.as_ref()?;
+        lock.is_reentrant().then_some(&**lock)
+    }
+
+    fn quick_notify(&self, py: Python<'_>) -> Quick {
+        let nobody =
+            self.rlock()?.is_held_by(Party::this_thread()) && !self.waiters.is_waited_for();
+        nobody.then(|| py.None())
+    }
+}
+
+/// See `crate::shortcut`.
+pub fn shortcuts(py: Python<'_>) -> PyResult<()> {
+    shortcut!(py, PyCondition, "__enter__", |py, this| quick_enter(py, this.rlock()?))?;
+    shortcut!(py, PyCondition, "__exit__", 3, |py, this, [_, _, _]| {
+        quick_exit(py, this.rlock()?)
+    })?;
+    shortcut!(py, PyCondition, "notify", 0, |py, this, []| this.quick_notify(py))?;
+    shortcut!(py, PyCondition, "notify_all", |py, this| this.quick_notify(py))
 }

@@ -5,6 +5,8 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
+use crate::shortcut::{Quick, shortcut};
+use crate::sync::graph::order::is_recording;
 use crate::sync::graph::places::{note_released, note_taken, note_wanted};
 use crate::sync::line::Acquire;
 use crate::sync::lock::Lock;
@@ -178,4 +180,20 @@ impl PyLock {
         let state = if slf.get().lock.is_locked() { "locked" } else { "unlocked" };
         format!("<{state} plait.Lock object at {:p}>", slf.as_ptr())
     }
+}
+
+fn quick_take(py: Python<'_>, this: &PyLock) -> Quick {
+    (!is_recording() && this.lock.try_acquire(Party::this_thread())).then(|| truth(py))
+}
+
+fn quick_release(py: Python<'_>, this: &PyLock) -> Quick {
+    (!is_recording() && this.lock.release_quick()).then(|| py.None())
+}
+
+/// See `crate::shortcut`.
+pub fn shortcuts(py: Python<'_>) -> PyResult<()> {
+    shortcut!(py, PyLock, "acquire", 0, |py, this, []| quick_take(py, this))?;
+    shortcut!(py, PyLock, "release", |py, this| quick_release(py, this))?;
+    shortcut!(py, PyLock, "__enter__", |py, this| quick_take(py, this))?;
+    shortcut!(py, PyLock, "__exit__", 3, |py, this, [_, _, _]| quick_release(py, this))
 }

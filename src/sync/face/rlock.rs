@@ -6,6 +6,8 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
+use crate::shortcut::{Quick, shortcut};
+use crate::sync::graph::order::is_recording;
 use crate::sync::graph::places::{note_released, note_taken};
 use crate::sync::lock::Lock;
 use crate::sync::party::Party;
@@ -233,4 +235,20 @@ pub(super) fn restore(py: Python<'_>, lock: &Arc<Lock>, party: Party, times: u64
     }
     lock.set_times(times);
     Ok(())
+}
+
+pub(super) fn quick_enter(py: Python<'_>, lock: &Lock) -> Quick {
+    (!is_recording() && lock.try_enter(Party::this_thread())).then(|| truth(py))
+}
+
+pub(super) fn quick_exit(py: Python<'_>, lock: &Lock) -> Quick {
+    (!is_recording() && lock.exit_quick(Party::this_thread())).then(|| py.None())
+}
+
+/// See `crate::shortcut`.
+pub fn shortcuts(py: Python<'_>) -> PyResult<()> {
+    shortcut!(py, PyRLock, "acquire", 0, |py, this, []| quick_enter(py, &this.lock))?;
+    shortcut!(py, PyRLock, "release", |py, this| quick_exit(py, &this.lock))?;
+    shortcut!(py, PyRLock, "__enter__", |py, this| quick_enter(py, &this.lock))?;
+    shortcut!(py, PyRLock, "__exit__", 3, |py, this, [_, _, _]| quick_exit(py, &this.lock))
 }

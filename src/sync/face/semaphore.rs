@@ -6,6 +6,7 @@ use super::{
 };
 use crate::aio::awaitable::Awaitable;
 use crate::aio::ready::Ready;
+use crate::shortcut::{Quick, shortcut};
 use crate::sync::line::Acquire;
 use crate::sync::party::Party;
 use crate::sync::semaphore::{MOST, Semaphore};
@@ -204,4 +205,20 @@ impl PyBoundedSemaphore {
     fn __init__(slf: &Bound<'_, Self>, value: i64) -> PyResult<()> {
         slf.as_super().get().make(value, Some(value.unsigned_abs()))
     }
+}
+
+fn quick_acquire(py: Python<'_>, this: &PySemaphore) -> Quick {
+    this.semaphore.as_option()?.try_acquire().then(|| truth(py))
+}
+
+fn quick_release(py: Python<'_>, this: &PySemaphore) -> Quick {
+    this.semaphore.as_option()?.release_quick().then(|| py.None())
+}
+
+/// See `crate::shortcut`.
+pub fn shortcuts(py: Python<'_>) -> PyResult<()> {
+    shortcut!(py, PySemaphore, "acquire", 0, |py, this, []| quick_acquire(py, this))?;
+    shortcut!(py, PySemaphore, "release", 0, |py, this, []| quick_release(py, this))?;
+    shortcut!(py, PySemaphore, "__enter__", |py, this| quick_acquire(py, this))?;
+    shortcut!(py, PySemaphore, "__exit__", 3, |py, this, [_, _, _]| quick_release(py, this))
 }

@@ -144,6 +144,40 @@ impl<T, W: Wakes> Channel<T, W> {
         Ok(item)
     }
 
+    /// Puts, if there is room and nobody to be woken; false: nothing was done. The item is made
+    /// when there is a place for it.
+    #[inline(always)]
+    pub fn put_unnoticed(&self, item: impl FnOnce() -> T) -> bool {
+        let Some(mut state) = self.quick_state() else { return false };
+        let may = state.refusal(Want::Slot).is_none()
+            && state.free_slots() > 0
+            && state.getters.length() == 0;
+        if may {
+            state.items.push_back(item());
+            state.unfinished += 1;
+        }
+        may
+    }
+
+    /// Gets, if there is an item and nobody to be woken.
+    #[inline(always)]
+    pub fn take_unnoticed(&self) -> Option<T> {
+        let mut state = self.quick_state()?;
+        let may = state.refusal(Want::Item).is_none()
+            && state.free_items() > 0
+            && state.getters.length() + state.putters.length() == 0;
+        if may { self.remove(&mut state) } else { None }
+    }
+
+    #[inline(always)]
+    fn quick_state(&self) -> Option<Guarded<'_, State<T, W>>> {
+        if self.order == Order::Least {
+            return None;
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.generation == forked::generation()).then_some(state)
+    }
+
     #[inline(always)]
     fn remove(&self, state: &mut State<T, W>) -> Option<T> {
         match self.order {

@@ -11,6 +11,7 @@ use super::now::{check_timeout, error, get_now, held, instead};
 use super::seat::QueueSeat;
 use super::wait::{Claimed, Items, Patience, get, obtain, put, put_held};
 use crate::python::above_python;
+use crate::shortcut::shortcut;
 use crate::sync::face::{Truth, belongs_here};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyValueError;
@@ -399,4 +400,12 @@ impl BaseQueue {
     fn __clear__(&self) {
         drop(self.items.try_clear());
     }
+}
+
+/// See `crate::shortcut`.
+pub fn shortcuts(py: Python<'_>) -> PyResult<()> {
+    shortcut!(py, BaseQueue, "put", 1, |py, this, [item]| {
+        this.items.put_unnoticed(|| item.to_owned().unbind()).then(|| py.None())
+    })?;
+    shortcut!(py, BaseQueue, "get", 0, |_py, this, []| this.items.take_unnoticed())
 }

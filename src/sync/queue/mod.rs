@@ -10,7 +10,7 @@
 //!   `SimpleQueue`; `seat` and `now`: of coroutines; `wait`: how threads wait.
 
 pub mod channel;
-mod guard;
+pub mod guard;
 pub mod heap;
 pub mod line;
 mod state;

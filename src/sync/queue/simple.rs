@@ -4,6 +4,7 @@ use super::channel::{Order, Want};
 use super::now::{check_timeout, error, get_now};
 use super::seat::QueueSeat;
 use super::wait::{Items, Patience, get, put};
+use crate::shortcut::shortcut;
 use crate::sync::face::{Truth, belongs_here};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -95,4 +96,12 @@ impl BaseSimpleQueue {
     fn __clear__(&self) {
         drop(self.items.try_clear());
     }
+}
+
+/// See `crate::shortcut`.
+pub fn shortcuts(py: Python<'_>) -> PyResult<()> {
+    shortcut!(py, BaseSimpleQueue, "put", 1, |py, this, [item]| {
+        this.items.put_unnoticed(|| item.to_owned().unbind()).then(|| py.None())
+    })?;
+    shortcut!(py, BaseSimpleQueue, "get", 0, |_py, this, []| this.items.take_unnoticed())
 }

@@ -7,12 +7,11 @@
 use super::face::{Attempt, PoolThread};
 use super::here::{Counts, Here};
 use super::queue::{End, Next, Put, Queue};
-use super::task::{Call, Limits, Started, Task};
+use super::task::{Call, Limits, Started, Task, note_runner};
 use crate::error::locked;
 use crate::forked::generation;
 use crate::future::{Completion, Core, Outcome, make};
 use crate::python::above_python;
-use crate::sync::party::Party;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -154,9 +153,9 @@ impl Pool {
             let next = self.queue.next(announced);
             announced = false;
             match next {
-                Next::Job((task, core)) => {
+                Next::Job((task, core), is_last) => {
                     let Some(call) = task.claim() else { continue };
-                    announced = self.run(py, here, &task, call, &core);
+                    announced = self.run(py, here, &task, call, &core, is_last);
                     above_python(|| drop((task, core)));
                     if self.generation != generation() {
                         return; // the task has forked, and this is the child
@@ -182,7 +181,8 @@ impl Pool {
         }
     }
 
-    /// Runs a task, and completes its future. Whether the thread was announced as idle.
+    /// Runs a task, and completes its future. Whether the thread was announced as idle, which it
+    /// may be after what was the last task.
     fn run(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -190,10 +190,11 @@ impl Pool {
         task: &Task,
         call: Call,
         core: &Arc<Core>,
+        is_last: bool,
     ) -> bool {
         let started = Started::new(py, task, &call, core);
         let attempt = started.and_then(|started| Attempt::watch(py, started));
-        task.runner.store(Party::this_thread().word(), Ordering::Release);
+        note_runner(core);
         here.begin(core);
         let outcome = call.invoke(py, &here.blank);
         here.end();
@@ -212,7 +213,7 @@ impl Pool {
             let _ = core.complete(outcome);
             return false;
         }
-        let announced = here.depth() == 0 && self.queue.announce();
+        let announced = is_last && here.depth() == 0 && self.queue.announce();
         if core.complete(outcome) == Completion::NeedsPublish {
             if announced && self.queue.retire_call() {
                 let _ = self.start(py); // what waits is told
@@ -233,7 +234,7 @@ impl Pool {
         core: &Arc<Core>,
     ) {
         self.has_died();
-        above_python(|| self.run(py, here, task, call, core));
+        above_python(|| self.run(py, here, task, call, core, false));
         Counts::add(&here.counts.tasks, 1);
     }
 

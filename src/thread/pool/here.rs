@@ -8,16 +8,21 @@
 
 use super::engine::Pool;
 use crate::context;
-use crate::error::locked;
 use crate::future::Core;
 use crate::python::raise_in;
+use crate::sync::queue::guard::{Guard, Guarded};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::cell::RefCell;
 use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
+
+/// All who come here are attached.
+fn guarded<T>(guard: &Guard<T>) -> Guarded<'_, T> {
+    guard.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 thread_local! {
     static HERE: RefCell<Option<Arc<Here>>> = const { RefCell::new(None) };
@@ -27,18 +32,17 @@ pub struct Here {
     pub pool: Arc<Pool>,
     /// As `threading.get_ident` has it.
     pub ident: c_ulong,
-    frames: Mutex<Vec<Frame>>,
+    frames: Guard<Vec<Frame>>,
     pub counts: Counts,
     pub blank: Blank,
 }
 
 /// An empty context, which tasks use one after the other as long as it stays empty.
-#[derive(Default)]
-pub struct Blank(Mutex<Option<Py<PyAny>>>);
+pub struct Blank(Guard<Option<Py<PyAny>>>);
 
 impl Blank {
     pub fn within<T>(&self, py: Python<'_>, body: impl FnOnce() -> T) -> T {
-        let kept = locked(&self.0).take(); // a task inside of this one makes its own
+        let kept = guarded(&self.0).take(); // a task inside of this one makes its own
         let Some(context) = kept.or_else(|| context::new(py).ok().map(Bound::unbind)) else {
             drop(PyErr::take(py)); // no memory
             return body();
@@ -46,7 +50,7 @@ impl Blank {
         let context = context.into_bound(py);
         let result = context::within(&context, body);
         if context.len().is_ok_and(|length| length == 0) {
-            *locked(&self.0) = Some(context.unbind());
+            let _other = guarded(&self.0).replace(context.unbind());
         }
         result
     }
@@ -85,8 +89,8 @@ impl Here {
             waited: AtomicU64::new(0),
             idle: AtomicBool::new(false),
         };
-        let frames = Mutex::new(Vec::new());
-        Arc::new(Self { pool, ident, frames, counts, blank: Blank::default() })
+        let frames = Guard::new(Vec::new());
+        Arc::new(Self { pool, ident, frames, counts, blank: Blank(Guard::new(None)) })
     }
 
     /// The pool's thread that this one is, if it is one.
@@ -101,17 +105,17 @@ impl Here {
 
     /// How many tasks it is at.
     pub fn depth(&self) -> usize {
-        locked(&self.frames).len()
+        guarded(&self.frames).len()
     }
 
     pub fn begin(&self, core: &Arc<Core>) {
         let frame = Frame { core: Arc::as_ptr(core).addr(), stop: Stop::No, blocks: false };
-        locked(&self.frames).push(frame);
+        guarded(&self.frames).push(frame);
     }
 
     /// The innermost task has ended. Whether it was to be stopped.
     pub fn end(&self) -> bool {
-        let mut frames = locked(&self.frames);
+        let mut frames = guarded(&self.frames);
         let Some(frame) = frames.pop() else { return false };
         if frame.stop == Stop::Sent {
             self.send(None); // it may have come, or may not
@@ -130,7 +134,7 @@ impl Here {
     /// Ends the task by an exception in its thread. False: this thread is not at it.
     pub fn stop(&self, py: Python<'_>, core: &Arc<Core>) -> bool {
         let Ok(error) = stopped(py) else { return false };
-        let mut frames = locked(&self.frames);
+        let mut frames = guarded(&self.frames);
         let last = frames.len();
         let found =
             frames.iter_mut().enumerate().find(|(_, frame)| frame.core == Arc::as_ptr(core).addr());
@@ -147,7 +151,7 @@ impl Here {
 
     /// Marks the innermost task as one that blocks its thread, until it ends. True: it was not.
     pub fn marks_blocked(&self) -> bool {
-        let mut frames = locked(&self.frames);
+        let mut frames = guarded(&self.frames);
         frames.last_mut().is_some_and(|frame| !std::mem::replace(&mut frame.blocks, true))
     }
 

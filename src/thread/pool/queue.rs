@@ -65,7 +65,8 @@ pub enum Put<J> {
 /// What a thread has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<J> {
-    Job(J),
+    /// A job, and whether it was the last one.
+    Job(J, bool),
     /// Call [`Queue::park`], then ask again.
     Park,
     /// End: the queue has ended, or there are threads enough.
@@ -135,7 +136,7 @@ impl<J> Queue<J> {
             if announced {
                 state.unpark();
             }
-            return Next::Job(job);
+            return Next::Job(job, state.jobs.is_empty());
         }
         state.dead = 0;
         if state.end.is_some() || state.threads > self.limit + state.blocked {
@@ -247,7 +248,7 @@ mod tests {
             let mut announced = false;
             loop {
                 match queue.next(announced) {
-                    Next::Job(job) => {
+                    Next::Job(job, _) => {
                         job();
                         announced = queue.announce();
                         continue;
@@ -297,32 +298,32 @@ mod tests {
     fn a_thread_that_has_announced_itself_is_called() {
         let queue = Queue::new(4);
         assert_eq!(queue.put(1), Put::NeedsThread);
-        assert_eq!(queue.next(false), Next::Job(1));
+        assert_eq!(queue.next(false), Next::Job(1, true));
         assert!(queue.announce());
         assert_eq!(queue.put(2), Put::Queued);
         assert_eq!(queue.put(3), Put::NeedsThread);
-        assert_eq!(queue.next(true), Next::Job(2));
+        assert_eq!(queue.next(true), Next::Job(2, false));
     }
 
     #[test]
     fn a_call_that_is_not_answered_goes_to_another() {
         let queue = Queue::new(2);
         assert_eq!(queue.put(1), Put::NeedsThread);
-        assert_eq!(queue.next(false), Next::Job(1));
+        assert_eq!(queue.next(false), Next::Job(1, true));
         assert!(queue.announce());
         assert_eq!(queue.put(2), Put::Queued);
         assert!(queue.retire_call());
-        assert_eq!(queue.next(false), Next::Job(2)); // the new thread's
+        assert_eq!(queue.next(false), Next::Job(2, true)); // the new thread's
     }
 
     #[test]
     fn a_blocked_thread_makes_room_until_it_goes_on() {
         let queue = Queue::new(1);
         assert_eq!(queue.put(1), Put::NeedsThread);
-        assert_eq!(queue.next(false), Next::Job(1));
+        assert_eq!(queue.next(false), Next::Job(1, true));
         assert_eq!(queue.put(2), Put::Queued);
         assert!(queue.block());
-        assert_eq!(queue.next(false), Next::Job(2));
+        assert_eq!(queue.next(false), Next::Job(2, true));
         queue.unblock();
         assert_eq!(queue.next(false), Next::Leave);
         assert_eq!(queue.next(false), Next::Park);
@@ -346,7 +347,7 @@ mod tests {
         assert_eq!(queue.put(1), Put::NeedsThread);
         assert!(queue.end(End::Closed, false).is_empty());
         assert_eq!(queue.put(2), Put::Refused(End::Closed, 2));
-        assert_eq!(queue.next(false), Next::Job(1));
+        assert_eq!(queue.next(false), Next::Job(1, true));
         assert_eq!(queue.next(false), Next::Leave);
     }
 

@@ -3,18 +3,18 @@
 use super::engine::{Job, Pool};
 use super::here::{Blank, Here};
 use crate::context;
-use crate::error::locked;
 use crate::forked::generation;
 use crate::future::{Completion, Core, Outcome, Source};
 use crate::python::above_python;
 use crate::sync::graph::face::before_result;
 use crate::sync::party::Party;
+use crate::sync::queue::guard::Guard;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 /// So many tasks may run one inside the other, each waiting for the next, before a thread that
@@ -66,24 +66,22 @@ pub struct Limits {
 pub struct Task {
     pub pool: Arc<Pool>,
     /// Whoever takes it runs it, or sees to it that nobody does.
-    call: Mutex<Option<Call>>,
+    call: Guard<Option<Call>>,
     pub limits: Option<Box<Limits>>,
-    /// The thread that runs it, as the wait-for graph names it; 0: none does.
-    pub runner: Arc<AtomicU64>,
 }
 
 impl Task {
     pub fn new(pool: Arc<Pool>, call: Call, limits: Option<Box<Limits>>) -> Self {
-        Self { pool, call: Mutex::new(Some(call)), limits, runner: Arc::default() }
+        Self { pool, call: Guard::new(Some(call)), limits }
     }
 
     /// `None`: somebody else has it.
     pub fn claim(&self) -> Option<Call> {
-        locked(&self.call).take()
+        self.call.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub fn is_claimed(&self) -> bool {
-        locked(&self.call).is_none()
+        self.call.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     /// Sleeps until it is done; a deadlock if its thread waits for this one.
@@ -93,14 +91,14 @@ impl Task {
         core: &Arc<Core>,
         deadline: Option<Instant>,
     ) -> PyResult<()> {
-        let (watching, runner) = (Arc::clone(core), Arc::clone(&self.runner));
+        let (watching, running) = (Arc::clone(core), Arc::clone(core));
         let has_limits = self.limits.is_some(); // then it may end otherwise
         let _watched = match deadline {
             None => Some(before_result(
                 py,
                 "Future",
                 move || watching.is_done(),
-                move || Party::of_word(runner.load(Ordering::Acquire)).filter(|_| !has_limits),
+                move || runner(&running).filter(|_| !has_limits),
             )?),
             Some(_) => None,
         };
@@ -110,6 +108,16 @@ impl Task {
     fn is_lost(&self) -> bool {
         self.pool.generation != generation()
     }
+}
+
+/// The thread that runs the task, if one does.
+fn runner(core: &Core) -> Option<Party> {
+    Party::of_word(core.tokens()[0].load(Ordering::Acquire))
+}
+
+/// This thread runs it.
+pub fn note_runner(core: &Core) {
+    core.tokens()[0].store(Party::this_thread().word(), Ordering::Release);
 }
 
 impl Source for Task {
