@@ -585,3 +585,35 @@ def test_an_interrupt_ends_the_wait_and_not_the_task(wait: str, run_script: Scri
         print(future.result())
     """)
     assert (done.stdout, done.stderr) == ("interrupted True\ndone\n", "")
+
+
+def test_a_task_that_was_stopped_too_late_leaves_nothing_behind(run_script: Script) -> None:
+    """Until 3.12, CPython never forgets an exception that was taken back: each instruction of all
+    threads looks for it, and on 3.11 a traced thread does nothing else."""
+    done = run_script(
+        """
+        import sys, threading
+        import plait
+
+        lock = threading.Lock()
+        lock.acquire()
+        pool = plait.ThreadPoolExecutor(1)
+        future = pool.submit(lock.acquire)  # no bytecode of it is left for the exception
+        while not future.running():
+            pass
+        assert future.cancel(running=True)
+        lock.release()
+        assert pool.submit(int).result(60) == 0
+
+        def traced():
+            sys.settrace(lambda *event: None)
+            int()
+            (lambda: None)()
+
+        thread = threading.Thread(target=traced, daemon=True)
+        thread.start()
+        thread.join(60)
+        print("hangs" if thread.is_alive() else "ends", flush=True)
+        """
+    )
+    assert done.stdout.strip() == "ends"

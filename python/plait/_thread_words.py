@@ -21,6 +21,10 @@ class Stopped(BaseException):
     that handles those ends all the same."""
 
 
+def nothing() -> None:
+    """Is called where an exception that was sent to this thread shall come."""
+
+
 def refusal(kind: str, text: str | None) -> Exception:
     """Why the pool takes no task, or has none any more."""
     if kind == "broken":

@@ -197,7 +197,7 @@ impl Pool {
         note_runner(core);
         here.begin(core);
         let outcome = call.invoke(py, &here.blank);
-        here.end();
+        here.end(py);
         drop(call);
         if attempt.is_some_and(|attempt| !attempt.get().finish()) {
             if self.generation == generation() {

@@ -4,12 +4,14 @@
 //! not begun, it runs that itself. An asynchronous exception goes to whatever the thread runs
 //! at that moment. So it is only sent while the task that it is meant for is the innermost, under
 //! the lock that a task takes to begin and to end; when that task has ended, one that was not
-//! delivered is taken back. For a task further out it waits until that is the innermost again.
+//! delivered is, to nobody: CPython until 3.12 never forgets that there was one that is taken back,
+//! looks for it at each instruction of all threads, and hangs in one that is traced (3.11). For a
+//! task further out it waits until that is the innermost again.
 
 use super::engine::Pool;
 use crate::context;
 use crate::future::Core;
-use crate::python::raise_in;
+use crate::python::{above_python, raise_in};
 use crate::sync::queue::guard::{Guard, Guarded};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -69,6 +71,8 @@ enum Stop {
     No,
     Wanted,
     Sent,
+    /// It was sent, and has come.
+    Over,
 }
 
 /// What the thread has done; written by itself only, in nanoseconds.
@@ -114,12 +118,18 @@ impl Here {
     }
 
     /// The innermost task has ended. Whether it was to be stopped.
-    pub fn end(&self) -> bool {
+    pub fn end(&self, py: Python<'_>) -> bool {
         let mut frames = guarded(&self.frames);
-        let Some(frame) = frames.pop() else { return false };
-        if frame.stop == Stop::Sent {
-            self.send(None); // it may have come, or may not
+        if let Some(frame) = frames.last_mut()
+            && frame.stop == Stop::Sent
+        {
+            frame.stop = Stop::Over;
+            // The frame stays for so long: nobody sends one to a task further out meanwhile.
+            drop(frames);
+            self.receive(py); // it may have come, or may not
+            frames = guarded(&self.frames);
         }
+        let Some(frame) = frames.pop() else { return false };
         if let Some(outer) = frames.last_mut().filter(|outer| outer.stop == Stop::Wanted) {
             outer.stop = Stop::Sent;
             Python::attach(|py| self.send(stopped(py).ok().as_ref()));
@@ -129,6 +139,18 @@ impl Here {
             self.pool.queue.unblock();
         }
         frame.stop != Stop::No
+    }
+
+    /// Runs a little Python code, at the beginning of which an exception comes that has not yet.
+    fn receive(&self, py: Python<'_>) {
+        static NOTHING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let received = above_python(|| {
+            NOTHING.import(py, "plait._thread_words", "nothing")?.call0().map(drop)
+        });
+        let Err(error) = received else { return };
+        if !stopped(py).is_ok_and(|class| error.matches(py, class).unwrap_or(false)) {
+            self.send(None); // there was no memory, say
+        }
     }
 
     /// Ends the task by an exception in its thread. False: this thread is not at it.
