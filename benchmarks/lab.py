@@ -82,7 +82,6 @@ def square(n: int) -> int:
 
 
 SCRATCH = bytearray(40_000_000)
-TARGET = ctypes.create_string_buffer(40_000_000)
 
 
 def copied(data: bytes) -> int:
@@ -93,8 +92,8 @@ def copied(data: bytes) -> int:
 
 def moved(data: bytes) -> int:
     """The same by a foreign call, which releases it."""
-    ctypes.memmove(TARGET, data, len(data))
-    return TARGET[-1][0]
+    ctypes.memmove((ctypes.c_char * len(SCRATCH)).from_buffer(SCRATCH), data, len(data))
+    return SCRATCH[-1]
 
 
 def glanced_at(data: bytes) -> int:
