@@ -80,6 +80,8 @@ mod _core {
     #[pymodule_export]
     use crate::parallel::face::{count_primes, cpu_count, crc32, mandelbrot, word_count};
     #[pymodule_export]
+    use crate::shortcut::install_shortcuts;
+    #[pymodule_export]
     use crate::sync::face::{
         PyAccess, PyBarrier, PyBoundedSemaphore, PyCondition, PyEvent, PyLock, PyRLock, PyRWLock,
         PySemaphore,
@@ -103,16 +105,4 @@ mod _core {
         face::{PySampler, read_tape},
         steps_face::PySteps,
     };
-
-    #[pymodule_init]
-    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        let py = module.py();
-        crate::sync::face::lock::shortcuts(py)?;
-        crate::sync::face::rlock::shortcuts(py)?;
-        crate::sync::face::condition::shortcuts(py)?;
-        crate::sync::face::semaphore::shortcuts(py)?;
-        crate::sync::queue::face::shortcuts(py)?;
-        crate::sync::queue::simple::shortcuts(py)?;
-        crate::future::face::shortcuts(py)
-    }
 }

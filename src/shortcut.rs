@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// What a shortcut gives: a new reference, or `None` to hand over.
 pub type Quick = Option<Py<PyAny>>;
@@ -144,6 +144,22 @@ fn install<S: Shortcut<COUNT>, const COUNT: usize>(
         let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), new);
         class.setattr(name, Bound::from_owned_ptr_or_err(py, method)?)
     }
+}
+
+/// Puts the shortcuts in front, once; the modules that offer the classes call it.
+#[pyfunction]
+pub fn install_shortcuts(py: Python<'_>) -> PyResult<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return Ok(()); // or a front would be taken for an original
+    }
+    crate::sync::face::lock::shortcuts(py)?;
+    crate::sync::face::rlock::shortcuts(py)?;
+    crate::sync::face::condition::shortcuts(py)?;
+    crate::sync::face::semaphore::shortcuts(py)?;
+    crate::sync::queue::face::shortcuts(py)?;
+    crate::sync::queue::simple::shortcuts(py)?;
+    crate::future::face::shortcuts(py)
 }
 
 /// `shortcut!(py, Class, "name", |py, this| …)` for a method that takes no arguments;

@@ -16,6 +16,8 @@ from . import _core
 
 __all__ = ["Future"]
 
+_core.install_shortcuts()
+
 T = TypeVar("T")
 
 

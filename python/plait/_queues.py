@@ -27,6 +27,7 @@ else:
 
 
 # What the engine says to a coroutine that cannot have at once what it wants.
+_core.install_shortcuts()  # of plait.sync, too, which imports this
 _WAIT = _core.QueueSeat
 _OPEN = _core.BaseQueue
 
