@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from plait import aio
+from plait.lab.crawl import serve_pages
 
 HOST = "127.0.0.1"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -140,6 +141,17 @@ def test_a_connection_that_the_server_closed_while_it_was_kept() -> None:
         for wait in [False, True] if Path("/proc/self/fd").exists() else [False]:
             asyncio.run(asyncio.wait_for(main(wait), 50))
         assert server.requests[:2] == [1, 1]
+
+
+def test_many_at_once_from_a_server_that_closes_after_each_answer() -> None:
+    async def main(urls: list[str]) -> list[bytes]:
+        return await aio.gather(*map(body, urls))
+
+    # From another process: connections are made and closed in any order.
+    with serve_pages() as pages:
+        for _ in range(30):
+            sizes = [len(found) for found in aio.run(main([page.url for page in pages[:40]]))]
+            assert min(sizes) > 0
 
 
 def test_a_request_on_a_kept_connection_is_sent_again_once_it_gets_no_answer() -> None:

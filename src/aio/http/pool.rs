@@ -123,9 +123,13 @@ impl Pool {
         let _waiting = Waiting { pool: self, place, number };
         let is_new = begun.is_none();
         let mut opening = begun.map_or_else(|| self.open(uri), |(_, begun)| begun);
+        let mut may_come = true;
         let free = poll_fn(|context| {
-            if let Poll::Ready(Ok(line)) = Pin::new(&mut freed).poll(context) {
-                return Poll::Ready(Ok((line, true)));
+            if may_come && let Poll::Ready(come) = Pin::new(&mut freed).poll(context) {
+                if let Ok(line) = come {
+                    return Poll::Ready(Ok((line, true)));
+                }
+                may_come = false; // all that was kept was closed
             }
             opening.as_mut().poll(context).map_ok(|line| (line, false))
         });
@@ -154,10 +158,12 @@ impl Pool {
     /// For who waits, or for later.
     pub fn keep(self: &Arc<Self>, place: Place, mut line: Line) {
         let next = || self.lock().change(&place, |host| host.waiting.pop_first());
-        while let Some((_, waiting)) = next() {
+        loop {
+            // First, as who is called and gets nothing would not be called again.
             if !line.is_usable(Waker::noop()) {
-                return; // they make their own
+                return;
             }
+            let Some((_, waiting)) = next() else { break };
             match waiting.send(line) {
                 Ok(()) => return,
                 Err(back) => line = back,
