@@ -152,7 +152,9 @@ time.sleep(60)
 
 
 def test_interrupt_ends_parent_and_children() -> None:
-    source = PARENT.format(then="a.join()")
+    # Told when nobody is at the event any more: whoever ended while it had its lock would hold up
+    # who waits for that.
+    source = PARENT.format(then="print(0, flush=True); a.join()")
     with subprocess.Popen(
         [sys.executable, "-c", source],
         stdout=subprocess.PIPE,
@@ -160,7 +162,7 @@ def test_interrupt_ends_parent_and_children() -> None:
         text=True,
         start_new_session=True,
     ) as run:
-        pids = pids_of(run, 4)
+        *pids, _ = pids_of(run, 5)
         os.killpg(run.pid, signal.SIGINT)  # what a terminal does
         run.wait(PATIENCE)
         wait_until_gone(pids)
