@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -85,16 +86,29 @@ async def body(url: str) -> bytes:
     return (await aio.http_get(url)).body
 
 
+def together(count: int, *, after: int = 0) -> Callable[[int, int], bytes]:
+    """Answers once so many wait for one, after so many requests of one after another: each is on
+    a connection of its own, as none comes free before."""
+    meeting = threading.Barrier(count)
+    told = itertools.count()
+
+    def answer(*_: int) -> bytes:
+        if next(told) >= after:
+            meeting.wait(50)
+        return ANSWER
+
+    return answer
+
+
 def test_one_connection_serves_one_after_another() -> None:
     async def main() -> None:
         for _ in range(50):
             assert await body(server.url) == b"ok"
         assert server.requests == [50]
         assert await aio.gather(*(body(server.url) for _ in range(10))) == [b"ok"] * 10
-        assert len(server.requests) == 10
-        assert sum(server.requests) == 60
+        assert server.requests == [51] + [1] * 9
 
-    with serving() as server:
+    with serving(together(10, after=50)) as server:
         asyncio.run(main())
 
 
@@ -103,12 +117,12 @@ def test_a_closed_loop_has_closed_its_connections() -> None:
         await aio.gather(*(body(server.url) for _ in range(5)))
         assert server.ended.acquire(blocking=False) is False
 
-    with serving() as server:
+    with serving(together(5)) as server:
         for _ in range(3):
             asyncio.run(main())
             for _ in range(5):
                 assert server.ended.acquire(timeout=50)
-        assert len(server.requests) == 15
+        assert server.requests == [1] * 15
 
 
 def test_each_loop_has_its_own() -> None:
