@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import hashlib
 import io
@@ -143,29 +142,6 @@ def test_plaits_lock_names_its_holder() -> None:
     longest = max(waits, key=lambda span: span.end_s - span.start_s)
     assert longest.name.startswith("Lock at 0x")
     assert longest.holder == "holder"
-
-
-def test_tasks() -> None:
-    async def work() -> None:
-        await asyncio.sleep(0.03)
-        compute(0.01)
-        await plait.aio.sleep(0.03)
-
-    async def main() -> None:
-        tasks = [asyncio.create_task(work(), name=f"work {i}") for i in range(2)]
-        await asyncio.gather(*tasks)
-
-    with trace() as t:
-        asyncio.run(main())
-    for i in range(2):
-        lane = lane_of(t, f"work {i}")
-        assert lane.kind == "coroutine"
-        spans = t.timeline.of(lane)
-        slept = [span for span in spans if span.state == "sleep"]
-        assert slept
-        assert slept[0].name == "asyncio.sleep"
-        assert any(span.state in ("gil", "nogil") for span in spans)
-        assert any(arrow.to_lane == lane.id for arrow in t.arrows)
 
 
 def double(x: int) -> int:

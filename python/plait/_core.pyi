@@ -1549,7 +1549,7 @@ class Steps:
         """
     def paused(self, /, address: SupportsIndex) -> int:
         """
-        When the task at this address last paused; 0: it has not run.
+        When the task at this address last paused; 0: it runs, or has not run.
         """
     def run(self, /, tracing: Any, kind: type, original: Any, handle: Any) -> None:
         """
@@ -1558,6 +1558,10 @@ class Steps:
     def step(self, /, tracing: Any, task: Any, callback: Any, args: Any) -> None:
         """
         Calls `callback(*args)`, which is a step of this task.
+        """
+    def stop(self, /) -> None:
+        """
+        Notes the steps that are under way, as the trace ends before they do.
         """
 
 @final

@@ -180,6 +180,7 @@ class Tracing:
         """End it; what was noted stays in the folder."""
         for thread in list(threading._active.values()):  # type: ignore[attr-defined]
             self.know(thread)
+        self.steps.stop()
         for key, (number, reference) in list(self.tasks.items()):
             task, since = reference(), self.steps.paused(key)
             if task is not None and since and not task.done():

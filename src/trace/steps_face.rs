@@ -4,9 +4,10 @@
 use super::clock;
 use super::tape::{Record, Tape};
 use crate::error::locked;
+use crate::python::above_python;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyString, PyTuple, PyType};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -18,11 +19,25 @@ const LONG: u64 = 100_000;
 /// Coroutines that await each other are followed so far.
 const DEEPEST: usize = 200;
 
-/// A task's number, and when it last paused; 0: it has not run yet.
+/// A task's number, and where it is.
 #[derive(Clone, Copy)]
 struct Known {
     number: u64,
-    paused: u64,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy)]
+enum Standing {
+    /// It has not run yet, as far as is known.
+    New,
+    /// A step is under way since then, in this thread.
+    Running {
+        since: u64,
+        tid: u32,
+    },
+    Paused {
+        since: u64,
+    },
 }
 
 /// What it means that a coroutine with this code is what a task waits in: the number of what to
@@ -63,7 +78,16 @@ impl PySteps {
         self.tape.note(Record { kind, began, ended, tid, state, a, b });
     }
 
-    /// Notes around a step that `run` makes.
+    /// Where the task with this address was, if it is known, and is now.
+    fn becomes(&self, key: usize, now: Standing) -> Option<Known> {
+        let mut tasks = locked(&self.tasks);
+        let known = tasks.get_mut(&key)?;
+        let before = *known;
+        known.standing = now;
+        Some(before)
+    }
+
+    /// Notes around a step that `run` makes: little more than a call of Python.
     fn around(
         &self,
         tracing: &Bound<'_, PyAny>,
@@ -72,24 +96,28 @@ impl PySteps {
     ) -> PyResult<()> {
         let py = task.py();
         let key = task.as_ptr() as usize;
-        let known = locked(&self.tasks).get(&key).copied();
         let began = clock::now();
-        let number = match known {
-            Some(Known { number, paused }) if paused != 0 => {
-                if began.saturating_sub(paused) > LONG {
-                    self.pause(tracing, task, number, paused, began)?;
+        let running =
+            Standing::Running { since: began, tid: crate::os::seat().native.unsigned_abs() };
+        let number = match self.becomes(key, running) {
+            Some(Known { number, standing: Standing::Paused { since } }) => {
+                if began.saturating_sub(since) > LONG {
+                    self.pause(tracing, task, number, since, began)?;
                 }
                 number
             }
-            _ => tracing.call_method1(intern!(py, "first_step"), (task, began))?.extract()?,
+            _ => {
+                let arguments = (task, began).into_pyobject(py)?;
+                let number = call(tracing, intern!(py, "first_step"), &arguments)?.extract()?;
+                self.becomes(key, running);
+                number
+            }
         };
-        let result = run();
+        let result = above_python(run);
         let ended = clock::now();
         self.note(STEP, began, ended, number, 0, 0);
         // The task is still referred to here, so this is its own entry.
-        if let Some(known) = locked(&self.tasks).get_mut(&key) {
-            known.paused = ended;
-        }
+        self.becomes(key, Standing::Paused { since: ended });
         result
     }
 
@@ -124,7 +152,8 @@ impl PySteps {
             self.note(PAUSE, since, until, number, wait, state);
             return Ok(());
         }
-        let said = tracing.call_method1(intern!(py, "pause"), (task, number, since, until))?;
+        let arguments = (task, number, since, until).into_pyobject(py)?;
+        let said = call(tracing, intern!(py, "pause"), &arguments)?;
         if let Some(wait) = said.extract()? {
             locked(&self.leaves).insert(key, (awaited.unbind(), wait));
         }
@@ -143,17 +172,27 @@ impl PySteps {
         if let Some((_, place)) = locked(&self.places).get(&key) {
             return Ok((key, *place));
         }
-        let place = tracing.call_method1(intern!(py, "place"), (coroutine,))?.extract()?;
+        let arguments = (coroutine,).into_pyobject(py)?;
+        let place = call(tracing, intern!(py, "place"), &arguments)?.extract()?;
         locked(&self.places).insert(key, (code.unbind(), place));
         Ok((key, place))
     }
+}
+
+/// Calls a function of `plait._tracing`, which the interpreter's exit may end.
+fn call<'py>(
+    tracing: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    above_python(|| tracing.call_method1(name, arguments))
 }
 
 #[pymethods]
 impl PySteps {
     /// This task has this number, until `forget`.
     fn know(&self, task: &Bound<'_, PyAny>, number: u64) {
-        let known = Known { number, paused: 0 };
+        let known = Known { number, standing: Standing::New };
         locked(&self.tasks).insert(task.as_ptr() as usize, known);
     }
 
@@ -162,9 +201,24 @@ impl PySteps {
         locked(&self.tasks).remove(&address);
     }
 
-    /// When the task at this address last paused; 0: it has not run.
+    /// When the task at this address last paused; 0: it runs, or has not run.
     fn paused(&self, address: usize) -> u64 {
-        locked(&self.tasks).get(&address).map_or(0, |known| known.paused)
+        match locked(&self.tasks).get(&address).map(|known| known.standing) {
+            Some(Standing::Paused { since }) => since,
+            _ => 0,
+        }
+    }
+
+    /// Notes the steps that are under way, as the trace ends before they do.
+    fn stop(&self) {
+        let ended = clock::now();
+        for known in locked(&self.tasks).values() {
+            if let Standing::Running { since: began, tid } = known.standing {
+                let record =
+                    Record { kind: STEP, began, ended, tid, state: 0, a: known.number, b: 0 };
+                self.tape.note(record);
+            }
+        }
     }
 
     /// Calls `original(handle)`, and notes it if that is a step of one of `kind`, asyncio's task.
@@ -179,11 +233,11 @@ impl PySteps {
         let callback = handle.getattr(intern!(py, "_callback"))?;
         let run = || original.call1((handle,)).map(drop);
         if callback.get_type().is(&self.function) {
-            return run(); // to look for what it hasn't got would cost as much as the rest
+            return above_python(run); // to look for what it hasn't got would cost as much as the rest
         }
         match callback.getattr_opt(intern!(py, "__self__"))? {
             Some(task) if task.is_instance(kind)? => self.around(tracing, &task, run),
-            _ => run(),
+            _ => above_python(run),
         }
     }
 
