@@ -680,6 +680,20 @@ def test_suspects_are_listed() -> None:
     assert not any(names(one) == {"waits long"} for one in sync.deadlocks())
 
 
+def test_a_lock_that_another_thread_holds_is_not_said_to_be_taken_twice() -> None:
+    lock = plait.Lock()
+    thread = plait.Thread(target=lambda: lock.acquire() and lock.release(), name="waits long")
+    with lock:
+        thread.start()
+        while not sync_waiters(lock):
+            pass
+        mine = [one for one in sync.deadlocks() if names(one) == {"waits long"}]
+    thread.join()
+    assert len(mine) == 1
+    assert "held by 'MainThread'" in str(mine[0])
+    assert "twice" not in str(mine[0])
+
+
 # ---- places ------------------------------------------------------------------------------
 
 

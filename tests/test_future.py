@@ -879,3 +879,80 @@ def test_an_interrupt_ends_the_wait(run_script):
         """
     )
     assert done.stdout.split() == ["interrupted", "False"] * 2
+
+
+def _holds_itself_as_value(future, value):
+    value.append(future)
+
+
+def _holds_itself_in_an_error(future, value):
+    future.exception().future = future
+
+
+def _holds_itself_by_attribute(future, value):
+    future.itself = future
+
+
+def _holds_itself_by_dict(future, value):
+    vars(future)["itself"] = future
+
+
+def _holds_itself_by_waiters(future, value):
+    future._waiters.append(future)
+
+
+def _holds_itself_by_assignment(future, value):
+    future._result = future
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        _holds_itself_as_value,
+        _holds_itself_in_an_error,
+        _holds_itself_by_attribute,
+        _holds_itself_by_dict,
+        _holds_itself_by_waiters,
+        _holds_itself_by_assignment,
+    ],
+)
+def test_cycles_of_a_tasks_future_are_collected(hold):
+    def task(value):
+        if hold is _holds_itself_in_an_error:
+            raise ValueError
+        return value if hold is _holds_itself_as_value else 7
+
+    value = []
+    with plait.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(task, value)
+    hold(future, value)
+    alive = weakref.ref(future)
+    del future, value
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.skipif(hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled(), reason="GIL")
+def test_a_tasks_future_costs_the_collector_nothing_as_long_as_it_refers_to_nothing():
+    with plait.ThreadPoolExecutor(1) as pool:
+        number, text, container = (pool.submit(make) for make in (int, str, list))
+        called_back, cancelled = pool.submit(int), pool.submit(int)
+        called_back.add_done_callback(id)
+        cancelled.cancel()
+    known = [number, text, container, called_back, cancelled]
+    assert [gc.is_tracked(future) for future in known] == [False, False, True, True, False]
+    number.name = "one"
+    assert gc.is_tracked(number)
+    assert vars(text) == {}
+    assert gc.is_tracked(text)
+    del number.name
+    with pytest.raises(AttributeError):
+        del number.name
+    assert gc.is_tracked(plait.Future())
+
+
+def test_a_tasks_future_that_goes_away_meanwhile_is_left_alone():
+    with plait.ThreadPoolExecutor(2) as pool:
+        for _ in range(200):
+            weakref.finalize(pool.submit(list), os.sched_yield)
+        gc.collect()

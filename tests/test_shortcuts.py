@@ -197,3 +197,40 @@ def test_documentation_and_signatures_stay() -> None:
     assert "timeout" in inspect.signature(plait.RLock.acquire).parameters
     assert plait.Condition.notify.__qualname__ == "Condition.notify"
     assert "block" in inspect.signature(plait.SimpleQueue.get).parameters
+
+
+def test_submit_takes_every_form_of_its_arguments() -> None:
+    def give(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    with plait.ThreadPoolExecutor(1) as pool:
+        submit: Any = pool.submit
+        assert submit(give).result() == ((), {})
+        assert submit(give, 1, None).result() == ((1, None), {})
+        assert submit(give, 1, a=2, fn=3).result() == ((1,), {"a": 2, "fn": 3})
+        assert submit(give, *range(9), b=4).result() == (tuple(range(9)), {"b": 4})
+        for wrong in (submit, lambda: submit(fn=give), lambda: submit(a=1)):
+            with pytest.raises(TypeError, match="positional"):
+                wrong()
+        with pytest.raises(TypeError):
+            submit(None).result()
+        with pytest.raises(TypeError, match="descriptor"):
+            plait.ThreadPoolExecutor.submit(object(), give)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="shutdown"):
+        submit(give)
+    with pytest.raises(RuntimeError, match="was not called"):
+        plait.ThreadPoolExecutor.__new__(plait.ThreadPoolExecutor).submit(give)
+
+
+def test_submit_keeps_no_reference() -> None:
+    def task(*_: object, **__: object) -> None:
+        raise ValueError
+
+    argument = object()
+    before = sys.getrefcount(argument)
+    with plait.ThreadPoolExecutor(1) as pool:
+        for _ in range(100):
+            pool.submit(task, argument)
+            pool.submit(task, argument, named=argument)
+    gc.collect()
+    assert sys.getrefcount(argument) == before

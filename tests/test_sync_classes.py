@@ -320,3 +320,10 @@ def test_closing_one_of_two_who_await_the_same_leaves_it_to_the_other() -> None:
         return await asyncio.wait_for(other, 30)
 
     assert asyncio.run(main()) is True
+
+
+@pytest.mark.parametrize("nothing", [1, "lock", object(), threading.Event()])
+def test_a_condition_is_made_on_a_lock_only(nothing: Any) -> None:
+    for kind in (threading.Condition, plait.Condition):
+        with pytest.raises(AttributeError, match="acquire"):
+            kind(nothing)

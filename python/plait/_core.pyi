@@ -278,6 +278,7 @@ class BaseFuture:
     """
     A future: the Python half.
     """
+    def __delattr__(self, name: Any, /) -> None: ...
     def __init__(self, /) -> None: ...
     def __new__(cls, /, *_args: "object", **_kwargs: "object") -> BaseFuture:
         """
@@ -285,6 +286,11 @@ class BaseFuture:
         """
     def __reduce__(self, /) -> Any: ...
     def __repr__(self, /) -> str: ...
+    def __setattr__(self, name: Any, value: Any, /) -> None: ...
+    def _attributes(self, /) -> Any:
+        """
+        Its `__dict__`, which could take it into a cycle: see `untracked`.
+        """
     @property
     def _condition(self, /) -> Any: ...
     @_condition.setter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -39,7 +38,7 @@ def message(
             lines.append(f"    at {place.filename}:{place.lineno}, in {place.name}{code}")
     if caller:
         lines += ["", f"Raised in {names.get(caller)!r}, so that it can let go of what it holds."]
-    lines.append(_advice(waits, in_cycle))
+    lines.append(_advice(waits, parties, in_cycle))
     return "\n".join(lines)
 
 
@@ -97,8 +96,7 @@ def describe(thing: Any) -> str:
     return f"{type(thing).__name__} at {id(thing):#x}"
 
 
-def _advice(waits: Iterable[Wait], in_cycle: bool) -> str:
-    waits = list(waits)
+def _advice(waits: list[Wait], parties: list[DeadlockParty], in_cycle: bool) -> str:
     kinds = {wait.kind for wait in waits}
     if any(wait.kind is None for wait in waits):
         return (
@@ -106,7 +104,8 @@ def _advice(waits: Iterable[Wait], in_cycle: bool) -> str:
             "stops all tasks of the loop, the lock's owner among them."
         )
     if not in_cycle:
-        if kinds == {"Lock"} and len(waits) == 1:
+        holds_it = any(parties[0].waits_for is thing for thing in parties[0].holds)
+        if kinds == {"Lock"} and len(waits) == 1 and holds_it:
             return "A Lock cannot be taken twice: release it before, or use an RLock."
         return (
             "See that whoever was to act did so before it ended (in 'finally:', or by 'with'), "

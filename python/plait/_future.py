@@ -42,6 +42,12 @@ class Future(_core.BaseFuture, concurrent.futures.Future[T]):
 
     __slots__ = ()
 
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        # By it, it could refer to itself: the garbage collector is told of it from now on.
+        attributes: dict[str, Any] = self._attributes()
+        return attributes
+
     def __await__(self) -> Generator[Any, None, T]:
         """Wait for it in a coroutine; several tasks may, and each gets the outcome.
 

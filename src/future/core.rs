@@ -15,18 +15,21 @@
 //! `Source` is let go of when the future is done, so that kept futures keep no executor.
 
 use super::bytes::SmallBytes;
+use super::call::Call;
 use super::cell::{Cell, View};
 use super::publish::Watch;
+use super::untracked::Untracked;
 use crate::os::{LOOK_UP, Woken, is_main_thread};
 use crate::python::above_python;
 use crate::sync::graph::watch::{looked_up, or_running};
+use crate::sync::queue::guard::{Guard, Guarded};
 use crate::trace::waits::Wait;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTraceback;
 use pyo3::{PyTraverseError, PyVisit};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -174,24 +177,52 @@ pub struct Core {
     tokens: [AtomicU64; 2],
     /// Whether an executor may complete it when nobody else holds its Python object.
     pub(super) keeps: bool,
+    pub(super) untracked: Untracked,
+    /// What its task is to call, until somebody takes that.
+    call: Guard<Option<Call>>,
 }
 
 impl Core {
     /// One that an executor completes. Without a source `result()` just waits, `cancel()`
     /// works until [`Core::begin`].
     pub fn new(source: Option<Arc<dyn Source>>) -> Arc<Self> {
-        Self::build(source, true)
+        Self::build(source, true, None)
+    }
+
+    /// One whose source runs `call` in this process.
+    pub fn of_call(source: Arc<dyn Source>, call: Call) -> Arc<Self> {
+        Self::build(Some(source), true, Some(call))
     }
 
     /// One that Python code made, and completes through its Python object.
     pub(super) fn of_python() -> Arc<Self> {
-        Self::build(None, false)
+        Self::build(None, false, None)
     }
 
-    fn build(source: Option<Arc<dyn Source>>, keeps: bool) -> Arc<Self> {
+    fn build(source: Option<Arc<dyn Source>>, keeps: bool, call: Option<Call>) -> Arc<Self> {
         let content = Content { slot: Slot::Empty, source, watch: None };
         let tokens = [AtomicU64::new(0), AtomicU64::new(0)];
-        Arc::new(Self { cell: Cell::new(content), tokens, keeps })
+        let (untracked, call) = (Untracked::default(), Guard::new(call));
+        Arc::new(Self { cell: Cell::new(content), tokens, keeps, untracked, call })
+    }
+
+    /// Whoever takes it runs it, or sees to it that nobody does. `None`: somebody else has it.
+    /// Attached, as with the next two.
+    pub fn take_call(&self) -> Option<Call> {
+        self.call().take()
+    }
+
+    pub fn has_call(&self) -> bool {
+        self.call().is_some()
+    }
+
+    /// For another attempt: that of the one before was taken.
+    pub fn put_call(&self, call: Call) {
+        *self.call() = Some(call);
+    }
+
+    fn call(&self) -> Guarded<'_, Option<Call>> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Two words for the executor's own bookkeeping; 0 at first.
@@ -218,6 +249,7 @@ impl Core {
 
     /// Ends it. Any thread, attached or not; wakes who waits.
     pub fn complete(&self, outcome: Outcome) -> Completion {
+        self.track_for(&outcome);
         let (phase, slot) = match outcome {
             Outcome::Value(value) => (Phase::Finished, Slot::Value(value)),
             Outcome::Error(error) => (Phase::Finished, Slot::Error(error.into())),

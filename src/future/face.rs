@@ -194,6 +194,23 @@ impl BaseFuture {
         )))
     }
 
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        Self::set_attribute(slf, name, Some(value))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::set_attribute(slf, name, None)
+    }
+
+    /// Its `__dict__`, which could take it into a cycle: see `untracked`.
+    fn _attributes<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::attributes(slf)
+    }
+
     #[getter]
     fn _condition<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::part(slf, Part::Condition)

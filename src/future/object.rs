@@ -194,6 +194,7 @@ impl BaseFuture {
         change: impl FnOnce(&mut Watch, &mut View) -> R,
     ) -> R {
         let core = slf.get().core();
+        core.track();
         let mut me = core.keeps.then(|| slf.clone().into_any().unbind());
         let result = core.cell.with(|content, view| {
             view.watch();

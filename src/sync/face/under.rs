@@ -48,7 +48,11 @@ impl Under {
         let lock = match (object.cast::<PyRLock>(), object.cast::<PyLock>()) {
             (Ok(lock), _) => Some(Arc::clone(lock.get().engine())),
             (_, Ok(lock)) => Some(Arc::clone(lock.get().engine())),
-            _ => None,
+            _ => {
+                object.getattr(intern!(py, "acquire"))?;
+                object.getattr(intern!(py, "release"))?;
+                None
+            }
         };
         Ok(Self { object: object.unbind(), lock })
     }

@@ -7,10 +7,10 @@
 use super::face::{Attempt, PoolThread};
 use super::here::{Counts, Here};
 use super::queue::{End, Next, Put, Queue};
-use super::task::{Call, Limits, Started, Task, note_runner};
+use super::task::{Started, invoke, note_limits, note_runner};
 use crate::error::locked;
 use crate::forked::generation;
-use crate::future::{Completion, Core, Outcome, make};
+use crate::future::{Call, Completion, Core, Outcome, make};
 use crate::python::above_python;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A task that waits in the queue.
-pub type Job = (Arc<Task>, Arc<Core>);
+pub type Job = Arc<Core>;
 
 /// A thread that calls functions of C only would keep the GIL: CPython looks whether others want
 /// it only between bytecodes. As `sys.getswitchinterval` has it by default.
@@ -64,21 +64,40 @@ impl Pool {
     }
 
     /// The task's future.
-    pub fn submit(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        call: Call,
-        limits: Option<Box<Limits>>,
-    ) -> PyResult<Py<PyAny>> {
-        let task = Arc::new(Task::new(Arc::clone(self), call, limits));
-        let core = Core::new(Some(Arc::clone(&task) as Arc<_>));
-        let future = make(self.future.bind(py), Arc::clone(&core))?;
-        self.put(py, (task, core))?;
+    pub fn submit(self: &Arc<Self>, py: Python<'_>, call: Call) -> PyResult<Py<PyAny>> {
+        let (future, job) = self.prepare(py, call)?;
+        self.put(py, job)?;
         Ok(future)
     }
 
-    pub fn put(self: &Arc<Self>, py: Python<'_>, job: Job) -> PyResult<()> {
+    /// The same, by a shortcut: PyO3 is told that this thread is attached where it must know.
+    pub fn submit_quickly(self: &Arc<Self>, py: Python<'_>, call: Call) -> PyResult<Py<PyAny>> {
+        let (future, job) = self.prepare(py, call)?;
         match self.queue.put(job) {
+            Put::Queued => {}
+            put => Python::attach(|py| self.has_put(py, put))?,
+        }
+        Ok(future)
+    }
+
+    /// A task, which is not queued yet.
+    fn prepare(self: &Arc<Self>, py: Python<'_>, call: Call) -> PyResult<(Py<PyAny>, Job)> {
+        let has_limits = call.limits.is_some();
+        let core = Core::of_call(Arc::clone(self) as Arc<_>, call);
+        if has_limits {
+            note_limits(&core);
+        }
+        let future = make(self.future.bind(py), Arc::clone(&core))?;
+        core.untrack(future.bind(py));
+        Ok((future, core))
+    }
+
+    pub fn put(self: &Arc<Self>, py: Python<'_>, job: Job) -> PyResult<()> {
+        self.has_put(py, self.queue.put(job))
+    }
+
+    fn has_put(self: &Arc<Self>, py: Python<'_>, put: Put<Job>) -> PyResult<()> {
+        match put {
             Put::Queued => Ok(()),
             Put::NeedsThread => self.start(py),
             Put::Refused(end, job) => {
@@ -117,8 +136,8 @@ impl Pool {
     }
 
     fn fail(&self, py: Python<'_>, jobs: Vec<Job>, outcome: impl Fn() -> Outcome) {
-        for (task, core) in jobs {
-            let Some(call) = task.claim() else { continue };
+        for core in jobs {
+            let Some(call) = core.take_call() else { continue };
             above_python(|| drop(call));
             if core.complete(outcome()) == Completion::NeedsPublish {
                 self.publish(py, &core);
@@ -153,10 +172,10 @@ impl Pool {
             let next = self.queue.next(announced);
             announced = false;
             match next {
-                Next::Job((task, core), is_last) => {
-                    let Some(call) = task.claim() else { continue };
-                    announced = self.run(py, here, &task, call, &core, is_last);
-                    above_python(|| drop((task, core)));
+                Next::Job(core, is_last) => {
+                    let Some(call) = core.take_call() else { continue };
+                    announced = self.run(py, here, call, &core, is_last);
+                    above_python(|| drop(core));
                     if self.generation != generation() {
                         return; // the task has forked, and this is the child
                     }
@@ -187,16 +206,15 @@ impl Pool {
         self: &Arc<Self>,
         py: Python<'_>,
         here: &Here,
-        task: &Task,
         call: Call,
         core: &Arc<Core>,
         is_last: bool,
     ) -> bool {
-        let started = Started::new(py, task, &call, core);
+        let started = Started::new(py, self, &call, core);
         let attempt = started.and_then(|started| Attempt::watch(py, started));
         note_runner(core);
         here.begin(core);
-        let outcome = call.invoke(py, &here.blank);
+        let outcome = invoke(&call, py, &here.blank);
         here.end(py);
         drop(call);
         if attempt.is_some_and(|attempt| !attempt.get().finish()) {
@@ -225,22 +243,15 @@ impl Pool {
     }
 
     /// A thread of the pool that waits for a task runs it.
-    pub fn run_inside(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        here: &Here,
-        task: &Task,
-        call: Call,
-        core: &Arc<Core>,
-    ) {
+    pub fn run_inside(self: &Arc<Self>, py: Python<'_>, here: &Here, call: Call, core: &Arc<Core>) {
         self.has_died();
-        above_python(|| self.run(py, here, task, call, core, false));
+        above_python(|| self.run(py, here, call, core, false));
         Counts::add(&here.counts.tasks, 1);
     }
 
     /// A job in the queue is none any more.
     pub fn has_died(&self) {
-        let dead = self.queue.died(|(task, _)| task.is_claimed());
+        let dead = self.queue.died(|core| !core.has_call());
         if !dead.is_empty() {
             Python::attach(|_| above_python(|| drop(dead)));
         }
@@ -266,7 +277,7 @@ impl Pool {
         body()
     }
 
-    pub fn stop(&self, py: Python<'_>, core: &Arc<Core>) -> bool {
+    pub fn stop_task(&self, py: Python<'_>, core: &Arc<Core>) -> bool {
         let threads = locked(&self.threads).clone();
         threads.iter().any(|here| here.stop(py, core))
     }

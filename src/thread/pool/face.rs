@@ -4,29 +4,37 @@
 use super::engine::Pool;
 use super::here::Here;
 use super::queue::End;
-use super::task::{Call, Limits, Started};
+use super::task::Started;
 use crate::context;
 use crate::error::locked;
+use crate::future::untracked::tuple;
+use crate::future::{Call, Limits};
 use crate::python::above_python;
+use crate::shortcut::{AnyShortcut, Original, install_any};
+use crate::sync::queue::guard::{Guard, Guarded};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The base class of `plait.ThreadPoolExecutor`; its other base is the standard library's.
 #[pyclass(frozen, subclass, weakref)]
 pub struct BaseThreadPool {
-    pool: Mutex<Option<Arc<Pool>>>,
+    pool: Guard<Option<Arc<Pool>>>,
 }
 
 type ThreadStats = (c_ulong, u64, f64, f64, f64, bool);
 
 impl BaseThreadPool {
+    fn opened(&self) -> Guarded<'_, Option<Arc<Pool>>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pool(&self) -> PyResult<Arc<Pool>> {
-        let pool = locked(&self.pool).clone();
+        let pool = self.opened().clone();
         pool.ok_or_else(|| PyRuntimeError::new_err("ThreadPoolExecutor.__init__() was not called"))
     }
 }
@@ -37,13 +45,13 @@ impl BaseThreadPool {
     #[new]
     #[pyo3(signature = (*_args: "object", **_kwargs: "object"))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { pool: Mutex::new(None) }
+        Self { pool: Guard::new(None) }
     }
 
     /// Begins; once more in a forked child, which has none of the threads.
     fn _open(&self, limit: usize, starter: Py<PyAny>, future: Py<PyType>) {
         let opened = Pool::new(limit, future, starter);
-        let old = locked(&self.pool).replace(opened);
+        let old = self.opened().replace(opened);
         // A lock of it may be held by a thread that is gone.
         std::mem::forget(old);
     }
@@ -58,7 +66,7 @@ impl BaseThreadPool {
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let context = context::variables(py)?.map(Bound::unbind);
-        self.pool()?.submit(py, Call { function: r#fn, args, kwargs, context }, None)
+        self.pool()?.submit(py, Call { function: r#fn, args, kwargs, context, limits: None })
     }
 
     /// The same, with limits.
@@ -83,7 +91,7 @@ impl BaseThreadPool {
     ) -> PyResult<Py<PyAny>> {
         let context = context::variables(py)?.map(Bound::unbind);
         let limits = Some(Box::new(Limits { timeout, retries, name }));
-        self.pool()?.submit(py, Call { function, args, kwargs, context }, limits)
+        self.pool()?.submit(py, Call { function, args, kwargs, context, limits })
     }
 
     /// Takes no more tasks; `cancel`: those that have not begun are cancelled.
@@ -140,7 +148,8 @@ impl BaseThreadPool {
 impl Drop for BaseThreadPool {
     /// Nobody will submit any more: the threads leave when they have done what there is.
     fn drop(&mut self) {
-        if let Some(pool) = locked(&self.pool).take() {
+        let pool = self.opened().take();
+        if let Some(pool) = pool {
             pool.queue.end(End::Closed, false);
         }
     }
@@ -234,4 +243,36 @@ impl Attempt {
     pub fn finish(&self) -> bool {
         locked(&self.started).take().is_some()
     }
+}
+
+/// `submit(fn, *args)`; see `crate::shortcut`.
+struct Submit;
+
+impl AnyShortcut for Submit {
+    type Class = BaseThreadPool;
+    const NAME: &'static str = "submit";
+
+    fn original() -> &'static Original {
+        static ORIGINAL: Original = Original::unknown();
+        &ORIGINAL
+    }
+
+    #[inline(always)]
+    fn quick(
+        py: Python<'_>,
+        this: &BaseThreadPool,
+        given: &[Borrowed<'_, '_, PyAny>],
+    ) -> Option<PyResult<Py<PyAny>>> {
+        let (function, args) = given.split_first()?;
+        let pool = this.opened().clone()?;
+        let context = context::variables(py).ok()?.map(Bound::unbind);
+        let args = tuple(py, args).ok()?.unbind();
+        let function = Bound::clone(function).unbind();
+        let call = Call { function, args, kwargs: None, context, limits: None };
+        Some(pool.submit_quickly(py, call))
+    }
+}
+
+pub fn shortcuts(py: Python<'_>) -> PyResult<()> {
+    install_any::<Submit>(py)
 }
