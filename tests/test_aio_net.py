@@ -539,6 +539,23 @@ def test_a_servers_socket_may_be_given_and_looked_at(drive, family, tmp_path):
     drive(main())
 
 
+def test_a_family_that_this_machine_has_not_has_its_errno(drive, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    async def main():
+        await aio.sleep(0.001)
+        monkeypatch.setattr("plait._servers.socket.socket", refuse)
+        try:
+            with pytest.raises(OSError, match=r"any address out of .*::1") as caught:
+                await aio.start_server(echo, "::1", 0)
+        finally:
+            monkeypatch.undo()
+        assert caught.value.errno == errno.EAFNOSUPPORT
+
+    drive(main())
+
+
 def test_names_of_this_machine(drive):
     async def main():
         async with await aio.start_server(echo, "localhost", 0) as server:
