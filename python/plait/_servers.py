@@ -404,7 +404,7 @@ async def _bind_all(
         reuse_address = os.name == "posix" and sys.platform != "cygwin"
     with contextlib.ExitStack() as stack:
         bound: list[socket.socket] = []
-        refused = errno.EADDRNOTAVAIL  # of no host at all
+        refused: int | None = errno.EADDRNOTAVAIL  # of no host at all
         for kind, address in addresses:
             try:
                 sock = socket.socket(kind, socket.SOCK_STREAM)
