@@ -1646,6 +1646,10 @@ class StreamWriter:
     more is closed.
     """
     def __repr__(self, /) -> str: ...
+    def _keep(self, /, copy: Any) -> None:
+        """
+        For `plait._streams`: the caller's own socket, which closes with this.
+        """
     def _opened(self, /) -> StreamOperation:
         """
         For `plait._streams`: is it connected?
