@@ -70,7 +70,7 @@ mod _core {
     #[pymodule_export]
     use crate::aio::{
         channel_face::BaseChannel,
-        probe::{probe_calls, probe_ready, probe_spawned},
+        probe::{probe_calls, probe_panicking_call, probe_panics, probe_ready, probe_spawned},
         watch_face::{WatchNews, watch_begin, watch_end, watch_pause},
     };
     #[pymodule_export]

@@ -507,13 +507,36 @@ def test_a_socket_can_be_handed_over(drive):
     async def main():
         ours, theirs = socket.socketpair()
         reader, writer = await aio.open_connection(sock=ours)
-        assert ours.fileno() == -1
+        shown = writer.get_extra_info("socket")
+        assert shown.fileno() == ours.fileno() != -1
         with theirs:
             theirs.sendall(b"hello")
             assert await reader.readexactly(5) == b"hello"
             writer.close()
             await writer.wait_closed()
+            assert ours.fileno() == shown.fileno() == -1
+            theirs.settimeout(20)
             assert theirs.recv(1) == b""
+
+    drive(main())
+
+
+def test_who_looks_at_a_socket_does_not_keep_it_open(drive):
+    async def main():
+        ended = asyncio.Event()
+
+        async def until_the_end(reader, writer):
+            assert await reader.read() == b""
+            ended.set()
+            writer.close()
+
+        async with await aio.start_server(until_the_end, HOST, 0) as server:
+            _, writer = await aio.open_connection(*server.sockets[0].getsockname())
+            shown = writer.get_extra_info("socket")
+            writer.close()
+            async with asyncio.timeout(20):
+                await ended.wait()
+            assert shown.fileno() == -1
 
     drive(main())
 
@@ -535,6 +558,23 @@ def test_a_servers_socket_may_be_given_and_looked_at(drive, family, tmp_path):
         assert (sock.fileno(), server.sockets) == (-1, ())
         with pytest.raises(OSError):  # noqa: PT011 (refused, or no such file)
             await opening(*where)
+
+    drive(main())
+
+
+def test_a_family_that_this_machine_has_not_has_its_errno(drive, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    async def main():
+        await aio.sleep(0.001)
+        monkeypatch.setattr("plait._servers.socket.socket", refuse)
+        try:
+            with pytest.raises(OSError, match=r"any address out of .*::1") as caught:
+                await aio.start_server(echo, "::1", 0)
+        finally:
+            monkeypatch.undo()
+        assert caught.value.errno == errno.EAFNOSUPPORT
 
     drive(main())
 

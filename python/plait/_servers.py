@@ -404,6 +404,7 @@ async def _bind_all(
         reuse_address = os.name == "posix" and sys.platform != "cygwin"
     with contextlib.ExitStack() as stack:
         bound: list[socket.socket] = []
+        refused: int | None = errno.EADDRNOTAVAIL  # of no host at all
         for kind, address in addresses:
             try:
                 sock = socket.socket(kind, socket.SOCK_STREAM)
@@ -411,7 +412,8 @@ async def _bind_all(
                 if error.errno in SHORTAGES:
                     text = f"error while attempting to bind on address {address}: {error.strerror}"
                     raise OSError(error.errno, text) from None
-                continue  # a machine without IPv6
+                refused = error.errno  # a machine without IPv6
+                continue
             stack.enter_context(contextlib.closing(sock))
             if reuse_address:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
@@ -426,7 +428,8 @@ async def _bind_all(
                 raise OSError(error.errno, text) from None
             bound.append(sock)
         if not bound:
-            raise OSError(f"could not bind on any address out of {[one for _, one in addresses]}")
+            text = f"could not bind on any address out of {[one for _, one in addresses]}"
+            raise OSError(refused, text)
         stack.pop_all()
     return bound
 

@@ -65,8 +65,11 @@ class _Copy(trsock.TransportSocket):
 
     __slots__ = ()
 
-    def __del__(self) -> None:
+    def end(self) -> None:
+        """The stream is closed; the other side sees no end while a descriptor is open."""
         self._sock.close()  # type: ignore[attr-defined]
+
+    __del__ = end
 
 
 def copy_of(descriptor: int) -> trsock.TransportSocket:
@@ -125,8 +128,7 @@ async def open_connection(
         family: `socket.AF_INET` or `AF_INET6`: use only these addresses.
         flags: ``AI_*`` flags for the name's look-up.
         sock: a connected socket, in place of ``host`` and ``port``. The streams own it from now
-            on, as with asyncio; this object is left without a descriptor, and
-            ``get_extra_info("socket")`` is there to look at it.
+            on, as with asyncio: it can be looked at until closing them closes it.
         local_addr: the ``(address, port)`` to connect from.
         happy_eyeballs_delay: of a host with several addresses, seconds until the next one is
             tried beside the last (RFC 8305; asyncio's default is None: only when it failed).
@@ -310,7 +312,10 @@ def _adopt(sock: socket.socket, limit: int) -> Pair:
     if sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A Stream Socket was expected, got {sock!r}")
     sock.getpeername()  # raises if it isn't connected
-    return sockets().adopt(sock.detach(), limit)
+    sock.setblocking(False)  # which it is then, for the streams' own descriptor too
+    reader, writer = sockets().adopt(os.dup(sock.fileno()), limit)
+    writer._keep(_Copy(sock))
+    return reader, writer
 
 
 async def shake(

@@ -11,6 +11,7 @@ use super::bridge::{Bridge, Call, Callback, Running, call_back_soon, polling};
 use super::gather::Group;
 use super::inbox::{Entry, Wakeup};
 use super::linger::Brisk;
+use super::panics::{caught, discard};
 use super::unawaited::never_awaited;
 use crate::python::raise_soon;
 use pyo3::exceptions::asyncio::CancelledError;
@@ -292,7 +293,7 @@ impl Awaitable {
             }
         };
         let start = match start {
-            Start::OnLoop(make) => match make(event_loop) {
+            Start::OnLoop(make) => match caught(|| make(event_loop)).flatten() {
                 Ok(work) => Start::Poll(work),
                 Err(error) => {
                     Self::settle(slf, Settled::error(py, error), By::Other);
@@ -365,20 +366,24 @@ impl Awaitable {
     fn poll_work(slf: &Bound<'_, Self>, mut work: Work, wakeup: Arc<Wakeup<Call>>, by: By) -> bool {
         let py = slf.py();
         let waker = Waker::from(wakeup);
-        match polling(py, || work.as_mut().poll(&mut Context::from_waker(&waker))) {
-            Poll::Ready(outcome) => {
-                Self::settle(slf, Settled::from_outcome(py, outcome), by);
-                false
-            }
-            Poll::Pending => {
+        let poll = || polling(py, || work.as_mut().poll(&mut Context::from_waker(&waker)));
+        let outcome = match caught(poll) {
+            Ok(Poll::Ready(outcome)) => outcome,
+            Ok(Poll::Pending) => {
                 let mut inner = slf.get().lock(py);
                 if let State::Waiting(slot @ None) = &mut inner.state {
                     *slot = Some(work);
                     return true;
                 }
-                false // it was cancelled while it was polled: dropping the work ends it
+                drop(inner);
+                discard(py, work); // it was cancelled while it was polled: this ends it
+                return false;
             }
-        }
+            Err(panic) => Err(panic),
+        };
+        Self::settle(slf, Settled::from_outcome(py, outcome), by);
+        discard(py, work);
+        false
     }
 
     /// Ends it, unless it has ended.
@@ -397,7 +402,7 @@ impl Awaitable {
             let old = std::mem::replace(&mut inner.state, State::Done(settled));
             (old, std::mem::take(&mut inner.groups))
         };
-        drop(old); // a future that is cancelled ends here
+        discard(py, old); // a future that is cancelled ends here
         Self::tell(slf, by);
         for group in groups {
             Group::child_done(group.bind(py), slf, by);

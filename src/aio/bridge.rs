@@ -8,6 +8,7 @@
 use super::awaitable::{Awaitable, By};
 use super::inbox::{Bell, Entry, Inbox, hold};
 use super::linger::IN_A_ROW;
+use super::panics::caught;
 use crate::parallel::cpus::cpu_count;
 use crate::python::{above_python, raise_soon};
 use hashbrown::HashMap;
@@ -352,7 +353,7 @@ impl Bridge {
                         Awaitable::step(awaitable.bind(py), By::Round);
                     }
                 }
-                Err(Entry::Call(call)) => match above_python(|| call(py)) {
+                Err(Entry::Call(call)) => match caught(|| call(py)).flatten() {
                     Ok(due) => return Some(due),
                     Err(error) => error.write_unraisable(py, None),
                 },

@@ -26,6 +26,8 @@ pub mod face;
 #[cfg(feature = "python")]
 pub mod gather;
 #[cfg(feature = "python")]
+mod panics;
+#[cfg(feature = "python")]
 pub mod probe;
 #[cfg(feature = "python")]
 mod protocol;

@@ -1,5 +1,5 @@
 //! The crossings between Python and Rust, with nothing on the other side: benchmarks/aio.py
-//! measures what they cost.
+//! measures what they cost, and tests look what becomes of a future that panics.
 
 use super::awaitable::Awaitable;
 use super::bridge::Bridge;
@@ -7,7 +7,9 @@ use super::linger::Brisk;
 use super::runtime;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// A Rust future that is ready when it is polled.
 #[pyfunction]
@@ -54,4 +56,35 @@ pub fn probe_calls(
         .await?;
         Python::attach(|py| Ok(py.None()))
     })
+}
+
+/// A Rust future that panics when it is polled for so many times; 0: it waits until it is dropped,
+/// and panics then.
+#[pyfunction]
+pub fn probe_panics(polls: usize) -> Awaitable {
+    struct PanicsInDrop;
+
+    impl Drop for PanicsInDrop {
+        fn drop(&mut self) {
+            panic!("meant, in a drop");
+        }
+    }
+
+    let in_drop = (polls == 0).then(|| PanicsInDrop);
+    let mut left = polls;
+    Awaitable::of(poll_fn(move |context| {
+        if in_drop.is_some() {
+            return Poll::Pending;
+        }
+        left -= 1;
+        assert!(left > 0, "meant, in a poll");
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }))
+}
+
+/// Has the bridge's loop run a call of Rust's that panics.
+#[pyfunction]
+pub fn probe_panicking_call(bridge: Py<Bridge>) {
+    Bridge::post(bridge.get().inbox(), Box::new(|_| panic!("meant, in a call")));
 }

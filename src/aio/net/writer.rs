@@ -8,6 +8,7 @@ use super::sockets::Sockets;
 use super::stream::{Phase, Stream};
 use crate::python::above_python;
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -37,9 +38,13 @@ impl StreamWriter {
         Op::new(ask(Arc::clone(&self.handle)), &self.sockets, py)
     }
 
-    fn drop_copy(&self) {
+    fn end_copy(&self, py: Python<'_>) {
         let copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(copy); // it closes itself
+        if let Some(copy) = copy
+            && let Err(error) = above_python(|| copy.call_method0(py, intern!(py, "end")))
+        {
+            error.write_unraisable(py, None);
+        }
     }
 }
 
@@ -87,14 +92,14 @@ impl StreamWriter {
     }
 
     /// Closes the stream, when all that was written is sent.
-    fn close(&self) {
-        self.drop_copy();
+    fn close(&self, py: Python<'_>) {
+        self.end_copy(py);
         self.handle.stream().close();
     }
 
     /// Closes the stream at once.
-    fn abort(&self) {
-        self.drop_copy();
+    fn abort(&self, py: Python<'_>) {
+        self.end_copy(py);
         self.handle.stream().abort();
     }
 
@@ -169,6 +174,11 @@ impl StreamWriter {
         }
         self.handle.stream().set_limits(low, high);
         Ok(())
+    }
+
+    /// For `plait._streams`: the caller's own socket, which closes with this.
+    fn _keep(&self, copy: Py<PyAny>) {
+        *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
     }
 
     /// For `plait._streams`: is it connected?
