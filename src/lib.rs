@@ -18,6 +18,9 @@ mod trace;
 
 #[cfg(feature = "python")]
 mod context;
+#[cfg(exit_unwinds)]
+#[allow(unsafe_code, non_snake_case, reason = "it stands in front of C functions")]
+mod exit_guard;
 #[cfg(feature = "python")]
 mod python;
 #[cfg(feature = "python")]
