@@ -10,7 +10,8 @@
 //!
 //! The guards stand in front of the functions themselves, for PyO3's calls as for ours: build.rs
 //! reads this list, and has the linker lead each to its guard (`--wrap`). What a call of a
-//! function's pointer runs, as `tp_alloc` and `tp_free`, it does not lead here.
+//! function's pointer runs, as `tp_alloc` and `tp_free`, it does not lead here; the pointer that
+//! 3.11's calls with one argument ask for is a guard's.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -30,7 +31,8 @@ impl Drop for Hang {
 }
 
 macro_rules! guarded {
-    ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?;)*) => {$(
+    ($($(#[$since:meta])? fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?;)*) => {$(
+        $(#[$since])?
         #[unsafe(export_name = concat!("__wrap_", stringify!($name)))]
         unsafe extern "C-unwind" fn $name($($arg: $type),*) $(-> $ret)? {
             unsafe extern "C-unwind" {
@@ -44,6 +46,17 @@ macro_rules! guarded {
             std::mem::forget(guard);
             result
         }
+
+        $(#[$since])?
+        const _: () = {
+            unsafe extern "C" {
+                #[link_name = stringify!($name)]
+                fn unwrapped();
+            }
+            // lld finds the real one only of what is called by its own name somewhere.
+            #[used]
+            static NAMED: unsafe extern "C" fn() = unwrapped;
+        };
     )*};
 }
 
@@ -61,6 +74,8 @@ guarded! {
     fn PyDict_Contains(dict: P, key: P) -> c_int;
     fn PyDict_Copy(dict: P) -> P;
     fn PyDict_GetItemWithError(dict: P, key: P) -> P;
+    #[cfg(Py_3_13)]
+    fn PyDict_GetItemRef(dict: P, key: P, value: P) -> c_int;
     fn PyDict_New() -> P;
     fn PyDict_SetItem(dict: P, key: P, value: P) -> c_int;
     fn PyDict_Update(dict: P, other: P) -> c_int;
@@ -71,12 +86,16 @@ guarded! {
     fn PyErr_PrintEx(set: c_int);
     fn PyErr_Restore(class: P, value: P, traceback: P);
     fn PyErr_SetObject(class: P, value: P);
+    #[cfg(Py_3_12)]
+    fn PyErr_SetRaisedException(error: P);
     fn PyErr_SetString(class: P, text: *const c_char);
     fn PyErr_WarnEx(category: P, message: *const c_char, level: Size) -> c_int;
     fn PyErr_WriteUnraisable(object: P);
+    fn PyEval_AcquireThread(state: P);
     fn PyException_SetCause(error: P, cause: P);
     fn PyException_SetTraceback(error: P, traceback: P) -> c_int;
     fn PyFloat_AsDouble(object: P) -> f64;
+    fn PyGILState_Release(state: c_int);
     fn PyImport_Import(name: P) -> P;
     fn PyIter_Next(iterator: P) -> P;
     fn PyList_Append(list: P, item: P) -> c_int;
@@ -89,6 +108,7 @@ guarded! {
     fn PyOS_FSPath(object: P) -> P;
     fn PyObject_Call(callable: P, args: P, kwargs: P) -> P;
     fn PyObject_CallNoArgs(callable: P) -> P;
+    fn PyObject_CallOneArg(callable: P, arg: P) -> P;
     fn PyObject_ClearWeakRefs(object: P);
     fn PyObject_DelItem(object: P, key: P) -> c_int;
     fn PyObject_GenericGetAttr(object: P, name: P) -> P;
@@ -97,6 +117,8 @@ guarded! {
     fn PyObject_GetBuffer(object: P, view: P, flags: c_int) -> c_int;
     fn PyObject_GetItem(object: P, key: P) -> P;
     fn PyObject_GetIter(object: P) -> P;
+    #[cfg(Py_3_13)]
+    fn PyObject_GetOptionalAttr(object: P, name: P, value: P) -> c_int;
     fn PyObject_IsInstance(object: P, class: P) -> c_int;
     fn PyObject_IsTrue(object: P) -> c_int;
     fn PyObject_LengthHint(object: P, default: Size) -> Size;
@@ -110,6 +132,7 @@ guarded! {
     fn PyObject_Vectorcall(callable: P, args: P, count: usize, names: P) -> P;
     fn PyObject_VectorcallDict(callable: P, args: P, count: usize, kwargs: P) -> P;
     fn PyObject_VectorcallMethod(name: P, args: P, count: usize, names: P) -> P;
+    fn PySlice_New(start: P, stop: P, step: P) -> P;
     fn PyThreadState_Clear(state: P);
     fn PyTraceBack_Print(traceback: P, file: P) -> c_int;
     fn PyTuple_GetSlice(tuple: P, low: Size, high: Size) -> P;
@@ -121,4 +144,13 @@ guarded! {
     fn PyWeakref_NewRef(object: P, callback: P) -> P;
     fn _PyObject_MakeTpCall(state: P, callable: P, args: P, count: Size, names: P) -> P;
     fn _Py_Dealloc(object: P);
+}
+
+/// 3.11's calls with one argument ask for the callable's own entry, and jump there.
+#[cfg(not(Py_3_12))]
+#[unsafe(export_name = "__wrap_PyVectorcall_Function")]
+extern "C-unwind" fn vectorcall_function(
+    _callable: P,
+) -> unsafe extern "C-unwind" fn(P, P, usize, P) -> P {
+    PyObject_Vectorcall
 }

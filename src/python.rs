@@ -51,42 +51,6 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Calls what may run Python code below Rust's frames, on any thread.
-///
-/// Until 3.13, a thread that wants the GIL while the interpreter exits is ended by
-/// `pthread_exit`, which unwinds its stack; that PyO3's `catch_unwind` stops the unwinding
-/// aborts the process. (pyo3-ffi guards the calls that take the GIL, but not those that run
-/// Python, which may take it again at any time.) So the unwinding meets `Hang` first, and the
-/// thread waits for the process to end, as threads do of themselves since 3.14.
-///
-/// What `body` itself owns is dropped on the way to `Hang`, without the GIL: objects of Python's
-/// that the call needs are to be owned outside, and `body` to do little more than the call.
-pub fn above_python<T>(body: impl FnOnce() -> T) -> T {
-    struct Hang;
-
-    impl Drop for Hang {
-        fn drop(&mut self) {
-            // A panic is none of that: it goes on, and becomes a Python exception.
-            while !std::thread::panicking() {
-                std::thread::park();
-            }
-        }
-    }
-
-    let (mut body, mut result) = (Some(body), None);
-    let mut run = || result = body.take().map(|body| body());
-    // Opaque to the compiler, which takes C functions not to unwind, and would leave out the
-    // landing pad that the guard needs.
-    let run: &mut dyn FnMut() = std::hint::black_box(&mut run);
-    let guard = Hang;
-    run();
-    std::mem::forget(guard);
-    match result {
-        Some(result) => result,
-        None => unreachable!("run() has set it"),
-    }
-}
-
 /// Has a thread of Python's raise this class of exception when it next runs Python code; `None`:
 /// takes that back. Runs no Python code.
 #[allow(unsafe_code, reason = "PyO3 has no binding for asynchronous exceptions")]

@@ -5,11 +5,15 @@ Until 3.13 the exit unwinds such threads; through Rust's frames that aborted the
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import PATIENCE
+from plait import _core
 
 BEGIN = """
 import threading, time
@@ -138,3 +142,42 @@ def test_the_exit_meets_python_below_rust(way: str) -> None:
             check=False,
         )
         assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+# What plait's module asks of libpython that neither runs Python code nor waits for the GIL; and
+# PyGILState_Ensure and PyEval_RestoreThread, which PyO3 guards itself.
+RUNS_NO_PYTHON = """
+PyBuffer_FillInfo PyBuffer_IsContiguous PyByteArray_AsString PyByteArray_FromStringAndSize
+PyByteArray_Size PyBytes_AsString PyBytes_FromStringAndSize PyCapsule_GetPointer PyCapsule_New
+PyCell_Get PyDict_Next PyErr_ExceptionMatches PyErr_Fetch PyErr_GetRaisedException
+PyErr_GivenExceptionMatches PyErr_Occurred PyEval_RestoreThread PyEval_SaveThread
+PyException_GetTraceback PyFloat_FromDouble PyFunction_GetCode PyFunction_GetDefaults
+PyFunction_GetKwDefaults PyGILState_Check PyGILState_Ensure PyImport_GetModuleDict
+PyInterpreterState_Get PyIter_Check PyLong_AsLong PyLong_AsUnsignedLongLong PyLong_FromLong
+PyLong_FromSsize_t PyLong_FromUnsignedLongLong PyModuleDef_Init PyModule_GetNameObject
+PyObject_GC_IsTracked PyObject_GC_Track PyObject_GC_UnTrack PyObject_GenericGetDict
+PyObject_GenericSetDict PySequence_Check PyThreadState_DeleteCurrent PyThreadState_Get
+PyThreadState_New PyThreadState_SetAsyncExc PyThread_get_thread_ident PyTuple_GetItem
+PyType_GetModuleName PyType_GetName PyType_GetQualName PyType_IsSubtype PyType_Modified
+PyUnicode_AsUTF8AndSize PyUnicode_AsUTF8String PyUnicode_EqualToUTF8AndSize
+PyUnicode_FromStringAndSize PyUnicode_InternInPlace PyWeakref_GetObject PyWeakref_GetRef
+Py_GetVersion Py_IsFinalizing Py_IsInitialized _Py_CheckFunctionResult
+"""
+GUARDS = Path(__file__).parent.parent / "src/exit_guard.rs"
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the exit unwinds no thread any more")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pthread_exit unwinds with glibc")
+def test_each_function_of_libpython_is_guarded_or_runs_no_python() -> None:
+    if shutil.which("nm") is None:
+        pytest.skip("needs binutils' nm")
+    listed = ["nm", "-D", "--undefined-only", _core.__file__]
+    asked = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+    functions = {
+        name
+        for name in asked
+        if re.match("_?Py", name) and not re.search("^PyExc_|Type$|Struct$", name)
+    }
+    guarded = set(re.findall(r"^    fn (\w+)", GUARDS.read_text(), re.MULTILINE))
+    assert "PyObject_Call" in functions & guarded
+    assert functions - guarded - set(RUNS_NO_PYTHON.split()) == set()

@@ -10,7 +10,7 @@ use super::inbox::{Bell, Entry, Inbox, hold};
 use super::linger::IN_A_ROW;
 use super::panics::caught;
 use crate::parallel::cpus::cpu_count;
-use crate::python::{above_python, raise_soon};
+use crate::python::raise_soon;
 use hashbrown::HashMap;
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyRuntimeError;
@@ -63,14 +63,13 @@ impl Bridge {
     /// The running loop and its bridge, made on the loop's first await.
     pub fn of_running_loop(py: Python<'_>) -> PyResult<Running<'_>> {
         static ATTACH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let event_loop = above_python(|| running_loop(py))?.ok_or_else(|| {
+        let event_loop = running_loop(py)?.ok_or_else(|| {
             PyRuntimeError::new_err("no running event loop; await this inside a coroutine")
         })?;
-        let bridge =
-            above_python(|| match event_loop.getattr_opt(intern!(py, "_plait_bridge"))? {
-                Some(bridge) => Ok(bridge),
-                None => ATTACH.import(py, "plait._bridge", "attach")?.call1((&event_loop,)),
-            })?;
+        let bridge = match event_loop.getattr_opt(intern!(py, "_plait_bridge"))? {
+            Some(bridge) => bridge,
+            None => ATTACH.import(py, "plait._bridge", "attach")?.call1((&event_loop,))?,
+        };
         Ok((event_loop, bridge.cast_into()?))
     }
 
@@ -257,8 +256,8 @@ fn ringing<R>(py: Python<'_>, at_once: bool, run: impl FnOnce() -> R) -> R {
 /// It owns Python objects, so what calls Python's functions does so above a guard of its own.
 #[cold]
 fn ring_here(py: Python<'_>, bell: &Arc<dyn Bell>, at_once: bool) -> PyResult<bool> {
-    let Some(event_loop) = above_python(|| running_loop(py))? else { return Ok(false) };
-    let found = above_python(|| event_loop.getattr_opt(intern!(py, "_plait_bridge")))?;
+    let Some(event_loop) = running_loop(py)? else { return Ok(false) };
+    let found = event_loop.getattr_opt(intern!(py, "_plait_bridge"))?;
     let Some(found) = found else { return Ok(false) };
     let bridge = found.cast::<Bridge>()?;
     let this = bridge.get();
@@ -267,7 +266,7 @@ fn ring_here(py: Python<'_>, bell: &Arc<dyn Bell>, at_once: bool) -> PyResult<bo
     }
     // In debug mode the loop times what it calls, and is to name it: a round does.
     if at_once && !this.steps_here.swap(true, Ordering::Relaxed) {
-        let stepped = above_python(|| is_debug(&event_loop)).map(|debug| {
+        let stepped = is_debug(&event_loop).map(|debug| {
             let count = if debug { None } else { this.inbox.take() };
             count.inspect(|&count| this.step(py, count, By::Here)).is_some()
         });
@@ -276,9 +275,9 @@ fn ring_here(py: Python<'_>, bell: &Arc<dyn Bell>, at_once: bool) -> PyResult<bo
             return Ok(true);
         }
     }
-    let step = above_python(|| function_of_bridge(py, intern!(py, "step_ready")))?;
+    let step = function_of_bridge(py, intern!(py, "step_ready"))?;
     let none = py.None();
-    above_python(|| call_soon(&event_loop, (&step, bridge, none.bind(py))))?;
+    call_soon(&event_loop, (&step, bridge, none.bind(py)))?;
     Ok(true)
 }
 
@@ -303,8 +302,8 @@ fn function_of_bridge<'py>(
 /// Has the loop call back who waits for this, after what is ready already; on its own thread.
 pub fn call_back_soon(awaitable: &Bound<'_, Awaitable>, event_loop: &Py<PyAny>) -> PyResult<()> {
     let py = awaitable.py();
-    let call_back = above_python(|| function_of_bridge(py, intern!(py, "call_back")))?;
-    above_python(|| call_soon(event_loop.bind(py), (&call_back, awaitable)))
+    let call_back = function_of_bridge(py, intern!(py, "call_back"))?;
+    call_soon(event_loop.bind(py), (&call_back, awaitable))
 }
 
 #[pymethods]

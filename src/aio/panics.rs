@@ -1,26 +1,21 @@
 //! A panic ends what panicked, and nothing beside it: a future's goes to who awaits the future,
 //! as the exception that PyO3 would raise.
 
-use crate::python::above_python;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs this, which may call Python. What it changes is not used any more after a panic.
-///
-/// The guard is within: the end of a thread at the interpreter's exit is no panic, and must not
-/// get as far as `catch_unwind` (see `above_python`).
 pub fn caught<T>(run: impl FnOnce() -> T) -> PyResult<T> {
-    catch_unwind(AssertUnwindSafe(|| above_python(run)))
+    catch_unwind(AssertUnwindSafe(run))
         .map_err(|payload| PanicException::new_err((text_of(&*payload),)))
 }
 
 /// Drops this; nobody waits for what comes of it, so that a panic is told as Python tells of a
 /// `__del__` that raises.
 pub fn discard<T>(py: Python<'_>, what: T) {
-    let mut what = Some(what); // owned outside of what is guarded
-    if let Err(panic) = caught(|| what = None) {
+    if let Err(panic) = caught(|| drop(what)) {
         panic.write_unraisable(py, None);
     }
 }

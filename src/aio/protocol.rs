@@ -3,7 +3,6 @@
 use super::awaitable::{Awaitable, By, Inner, Settled, Start, State, cancelled_error};
 use super::bridge::{Callback, running_loop};
 use super::gather::Group;
-use crate::python::above_python;
 use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -58,8 +57,8 @@ impl Awaitable {
             AtOnce::Waits => {}
         }
         let is_new = matches!(slf.get().lock(py).state, State::New(_));
-        above_python(|| Self::begin(&slf))?;
-        if is_new && above_python(|| Self::linger(&slf))? {
+        Self::begin(&slf)?;
+        if is_new && Self::linger(&slf)? {
             return Ok(Step::Yields(py.None().into_bound(py))); // the loop's turn
         }
         if let Some(outcome) = slf.get().take(py) {
@@ -133,14 +132,14 @@ impl Awaitable {
 
     /// As a coroutine's: what is called when the coroutine that awaits it is closed.
     fn close(slf: Bound<'_, Self>) {
-        above_python(|| Self::abandon(&slf));
+        Self::abandon(&slf);
         slf.get().roll_back(slf.py());
         Self::never_start(&slf);
     }
 
     /// Starts it now, without waiting for it.
     fn start(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        above_python(|| Self::begin(&slf))?;
+        Self::begin(&slf)?;
         Ok(slf)
     }
 
@@ -229,7 +228,7 @@ impl Awaitable {
         context: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
-        above_python(|| Self::begin(&slf))?;
+        Self::begin(&slf)?;
         let context = match context {
             Some(context) => context,
             None => copy_context(py)?,
@@ -258,7 +257,7 @@ impl Awaitable {
         let before = callbacks.len();
         let mut kept = Vec::with_capacity(before);
         for callback in callbacks {
-            if !above_python(|| callback.0.bind(py).eq(&r#fn))? {
+            if !callback.0.bind(py).eq(&r#fn)? {
                 kept.push(callback);
             }
         }

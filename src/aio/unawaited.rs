@@ -1,6 +1,5 @@
 //! The warning of an awaitable that was made and forgotten, as Python has it for coroutines.
 
-use crate::python::above_python;
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,7 +11,7 @@ pub fn never_awaited(name: &str) {
         let raised = PyErr::take(py);
         // At exit module after module is taken apart: that is not the moment to tell.
         if !is_finalizing(py)
-            && let Err(error) = above_python(|| warn(py, name))
+            && let Err(error) = warn(py, name)
         {
             error.write_unraisable(py, None);
         }

@@ -3,7 +3,6 @@
 
 use super::object::BaseFuture;
 use crate::aio::awaitable::{Awaitable, cancelled_error};
-use crate::python::above_python;
 use pyo3::prelude::*;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,7 +37,7 @@ impl Future for Awaited {
                 return Err(cancelled_error(py, None));
             }
             // By its method: a subclass may have one of its own. Decoding may run Python code.
-            above_python(|| future.call_method1("result", (0,))).map(Bound::unbind)
+            future.call_method1("result", (0,)).map(Bound::unbind)
         }))
     }
 }
@@ -50,7 +49,7 @@ impl Drop for Awaited {
         self.future.get().core().forget(&waker);
         Python::try_attach(|py| {
             let future = self.future.bind(py);
-            if let Err(error) = above_python(|| future.call_method0("cancel")) {
+            if let Err(error) = future.call_method0("cancel") {
                 error.write_unraisable(py, Some(future));
             }
         });

@@ -20,7 +20,6 @@ use super::cell::{Cell, View};
 use super::publish::Watch;
 use super::untracked::Untracked;
 use crate::os::{LOOK_UP, Woken, is_main_thread};
-use crate::python::above_python;
 use crate::sync::graph::watch::{looked_up, or_running};
 use crate::sync::queue::guard::{Guard, Guarded};
 use crate::trace::waits::Wait;
@@ -65,7 +64,7 @@ impl Encoded {
     /// What it says; once only.
     pub fn decode(&mut self, py: Python<'_>) -> PyResult<Decoded> {
         self.is_decoded = true;
-        above_python(|| self.decoder.decode(py, &self.bytes))
+        self.decoder.decode(py, &self.bytes)
     }
 
     pub fn is_error(&self) -> bool {

@@ -10,7 +10,6 @@
 //! of each, one of them sees what the other did.
 
 use super::core::Core;
-use crate::python::above_python;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::sync::atomic::{Ordering, fence};
@@ -44,11 +43,11 @@ impl FutureLock {
 impl FutureLock {
     #[pyo3(signature = (blocking=true, timeout=-1.0))]
     fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
-        let taken = above_python(|| self.lock.call_method1(py, "acquire", (blocking, timeout)))?;
+        let taken = self.lock.call_method1(py, "acquire", (blocking, timeout))?;
         let taken: bool = taken.extract(py)?;
         // A ^C that has come by now is raised here, where the lock can be given back, not at the
         // caller's next bytecode, where nobody would.
-        if taken && let Err(error) = above_python(|| py.check_signals()) {
+        if taken && let Err(error) = py.check_signals() {
             self.release(py)?;
             return Err(error);
         }
@@ -78,7 +77,7 @@ impl FutureLock {
     fn _release_save(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let saved = self.lock.call_method0(py, "_release_save")?;
         if let Err(error) = self.publish(py) {
-            above_python(|| self.lock.call_method1(py, "_acquire_restore", (saved,)))?;
+            self.lock.call_method1(py, "_acquire_restore", (saved,))?;
             return Err(error);
         }
         Ok(saved)

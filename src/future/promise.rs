@@ -2,7 +2,6 @@
 
 use super::core::{Completion, Core, Decoded, Decoder, Encoded, Outcome, Source};
 use super::object::make;
-use crate::python::above_python;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ struct Asked(Py<PyAny>);
 impl Asked {
     fn ask(&self, question: &str) -> bool {
         Python::attach(|py| {
-            let answer = above_python(|| self.0.call_method0(py, question));
+            let answer = self.0.call_method0(py, question);
             answer.and_then(|answer| answer.extract(py)).unwrap_or_else(|error: PyErr| {
                 error.write_unraisable(py, Some(self.0.bind(py)));
                 false
@@ -31,7 +30,7 @@ impl Asked {
 
 impl Source for Asked {
     fn wait(&self, py: Python<'_>, core: &Arc<Core>, deadline: Option<Instant>) -> PyResult<()> {
-        above_python(|| self.0.call_method0(py, "wait"))?;
+        self.0.call_method0(py, "wait")?;
         core.wait_done(py, deadline).map(drop)
     }
 

@@ -3,7 +3,6 @@
 
 use super::cell::{Phase, View};
 use super::core::{Content, Core, Slot};
-use crate::python::above_python;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -134,7 +133,7 @@ impl Core {
         } else {
             take(condition, true)?.1
         };
-        let told = above_python(|| self.reveal_held(me, condition));
+        let told = self.reveal_held(me, condition);
         let released = condition.call_method0("release").map(drop);
         interrupted.and(told).and(released)
     }
@@ -188,7 +187,7 @@ impl Core {
 fn take(condition: &Bound<'_, PyAny>, blocking: bool) -> PyResult<(bool, PyResult<()>)> {
     let mut interrupted = Ok(());
     loop {
-        match above_python(|| condition.call_method1("acquire", (blocking,))?.extract()) {
+        match condition.call_method1("acquire", (blocking,)).and_then(|taken| taken.extract()) {
             Ok(taken) => return Ok((taken, interrupted)),
             Err(error) if error.is_instance_of::<PyException>(condition.py()) => return Err(error),
             Err(error) => interrupted = Err(error),
@@ -214,7 +213,7 @@ pub(super) fn call_all(
 pub(super) fn call(callback: &Bound<'_, PyAny>, me: &Bound<'_, PyAny>) -> PyResult<()> {
     static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = me.py();
-    let Err(error) = above_python(|| callback.call1((me,))) else { return Ok(()) };
+    let Err(error) = callback.call1((me,)) else { return Ok(()) };
     if !error.is_instance_of::<PyException>(py) {
         return Err(error);
     }
@@ -222,5 +221,5 @@ pub(super) fn call(callback: &Bound<'_, PyAny>, me: &Bound<'_, PyAny>) -> PyResu
     let keywords = [("exc_info", error.into_value(py))];
     let keywords = keywords.into_py_dict(py)?;
     let arguments = ("exception calling callback for %r", me);
-    above_python(|| logger.call_method("error", arguments, Some(&keywords))).map(drop)
+    logger.call_method("error", arguments, Some(&keywords)).map(drop)
 }

@@ -3,7 +3,7 @@
 use super::kernels;
 use super::pool::{self, Cancel};
 use crate::error::ParallelError;
-use crate::python::{above_python, run_on_pool};
+use crate::python::run_on_pool;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -77,7 +77,7 @@ pub fn word_count<'py>(
         ));
     }
     let mut owned: Vec<PyBackedStr> = Vec::new();
-    let texts: Vec<_> = above_python(|| texts.try_iter()?.collect::<PyResult<_>>())?;
+    let texts: Vec<_> = texts.try_iter()?.collect::<PyResult<_>>()?;
     for (index, text) in texts.iter().enumerate() {
         let text = text.cast::<PyString>().map_err(|_| {
             PyTypeError::new_err(format!("texts[{index}] must be str, got {}", text.get_type()))
@@ -102,7 +102,7 @@ pub fn crc32(
 ) -> PyResult<Vec<u32>> {
     let pool = pool::get(workers)?;
     let mut owned: Vec<PyBuffer<u8>> = Vec::new();
-    let items: Vec<_> = above_python(|| buffers.try_iter()?.collect::<PyResult<_>>())?;
+    let items: Vec<_> = buffers.try_iter()?.collect::<PyResult<_>>()?;
     for (index, item) in items.iter().enumerate() {
         let buffer = PyBuffer::<u8>::get(item).map_err(|error| {
             PyTypeError::new_err(format!(

@@ -5,7 +5,6 @@
 use super::crew::{Crew, Lane, Put};
 use crate::error::locked;
 use crate::forked::Forked;
-use crate::python::above_python;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::{MutexExt, PyOnceLock};
@@ -67,7 +66,7 @@ fn start_worker(py: Python<'_>) -> PyResult<()> {
     let work = WORK.import(py, "plait._workers", "work")?;
     let started = start.call1((work, PyTuple::empty(py)));
     if let Err(error) = &started
-        && above_python(|| ends_with_exit(py, error)).unwrap_or(false)
+        && ends_with_exit(py, error).unwrap_or(false)
     {
         // It need not print a traceback before.
         py.detach(|| {

@@ -4,7 +4,6 @@
 use super::clock;
 use super::tape::{Record, Tape};
 use crate::error::locked;
-use crate::python::above_python;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
@@ -113,7 +112,7 @@ impl PySteps {
                 number
             }
         };
-        let result = above_python(run);
+        let result = run();
         let ended = clock::now();
         self.note(STEP, began, ended, number, 0, 0);
         // The task is still referred to here, so this is its own entry.
@@ -185,7 +184,7 @@ fn call<'py>(
     name: &Bound<'py, PyString>,
     arguments: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    above_python(|| tracing.call_method1(name, arguments))
+    tracing.call_method1(name, arguments)
 }
 
 #[pymethods]
@@ -233,11 +232,11 @@ impl PySteps {
         let callback = handle.getattr(intern!(py, "_callback"))?;
         let run = || original.call1((handle,)).map(drop);
         if callback.get_type().is(&self.function) {
-            return above_python(run); // to look for what it hasn't got would cost as much as the rest
+            return run(); // to look for what it hasn't got would cost as much as the rest
         }
         match callback.getattr_opt(intern!(py, "__self__"))? {
             Some(task) if task.is_instance(kind)? => self.around(tracing, &task, run),
-            _ => above_python(run),
+            _ => run(),
         }
     }
 

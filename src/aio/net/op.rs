@@ -352,7 +352,7 @@ impl Op {
         let before = callbacks.len();
         let mut kept = Vec::with_capacity(before);
         for callback in callbacks {
-            if !crate::python::above_python(|| callback.0.bind(py).eq(&r#fn))? {
+            if !callback.0.bind(py).eq(&r#fn)? {
                 kept.push(callback);
             }
         }

@@ -17,7 +17,6 @@ use crate::aio::http::clients::Clients;
 use crate::aio::http::on_loop::OnLoop;
 use crate::aio::inbox::{Bell, hold};
 use crate::error::{locked, os_error};
-use crate::python::above_python;
 use hashbrown::HashMap;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -92,11 +91,10 @@ impl Sockets {
     pub fn of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = event_loop.py();
-        let found =
-            above_python(|| match event_loop.getattr_opt(intern!(py, "_plait_sockets"))? {
-                Some(found) => Ok(found),
-                None => MAKE.import(py, "plait._streams", "sockets")?.call0(),
-            })?;
+        let found = match event_loop.getattr_opt(intern!(py, "_plait_sockets"))? {
+            Some(found) => found,
+            None => MAKE.import(py, "plait._streams", "sockets")?.call0()?,
+        };
         Ok(found.cast_into()?)
     }
 
@@ -112,7 +110,7 @@ impl Sockets {
     fn answer(&self, py: Python<'_>, bell: &Arc<dyn Bell>) -> Vec<Due> {
         let event_loop = self.event_loop.bind(py);
         // In debug mode a round of the bridge times what it calls, and names it.
-        let is_debug = above_python(|| is_debug(event_loop)).unwrap_or(false);
+        let is_debug = is_debug(event_loop).unwrap_or(false);
         let bridge = event_loop.getattr_opt(intern!(py, "_plait_bridge"));
         let bridge = bridge.ok().flatten().and_then(|found| found.cast_into::<Bridge>().ok());
         let Some(bridge) = bridge.filter(|_| !is_debug) else {
@@ -236,7 +234,7 @@ impl Sockets {
                 agenda.knocking.pop_front()
             };
             match listener {
-                Some(listener) => above_python(|| Self::receive(&slf, &listener))?,
+                Some(listener) => Self::receive(&slf, &listener)?,
                 None if slf.get().encore(slf.py()) => {}
                 None => return Ok(None),
             }

@@ -6,7 +6,6 @@ use super::op::{Ask, Op};
 use super::settings::TlsSettings;
 use super::sockets::Sockets;
 use super::stream::{Phase, Stream};
-use crate::python::above_python;
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -41,7 +40,7 @@ impl StreamWriter {
     fn end_copy(&self, py: Python<'_>) {
         let copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(copy) = copy
-            && let Err(error) = above_python(|| copy.call_method0(py, intern!(py, "end")))
+            && let Err(error) = copy.call_method0(py, intern!(py, "end"))
         {
             error.write_unraisable(py, None);
         }
@@ -123,7 +122,7 @@ impl StreamWriter {
         static UPGRADE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let _ = ssl_shutdown_timeout; // nothing is waited for then
         let upgrade = UPGRADE.import(slf.py(), "plait._streams", "upgrade")?;
-        above_python(|| upgrade.call1((slf, sslcontext, server_hostname, ssl_handshake_timeout)))
+        upgrade.call1((slf, sslcontext, server_hostname, ssl_handshake_timeout))
     }
 
     /// "peername", "sockname", "socket", "ssl_object", "cipher".
@@ -228,7 +227,7 @@ impl StreamWriter {
             return Ok(None);
         };
         let copy = COPY.import(py, "plait._streams", "copy_of")?;
-        let copy = above_python(|| copy.call1((descriptor,)))?;
+        let copy = copy.call1((descriptor,))?;
         let kept = copy.clone().unbind();
         *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok(Some(copy))

@@ -13,7 +13,6 @@ use super::message::Head;
 use super::state::{Chore, Lender, Task};
 use crate::error::locked;
 use crate::future::{Core, Source};
-use crate::python::above_python;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -117,7 +116,7 @@ impl Shared {
     fn write_one(&self, py: Python<'_>) -> PyResult<()> {
         let Some(next) = self.engine().next_output() else { return Ok(()) };
         let written = Written(self);
-        let done = above_python(|| output(py, &self.words, next.is_stderr, &next.text));
+        let done = output(py, &self.words, next.is_stderr, &next.text);
         drop(written);
         done.or_else(|error| self.call_driver(py).and(Err(error)))
     }
@@ -132,7 +131,7 @@ impl Shared {
 
     fn chores(&self, py: Python<'_>) -> PyResult<()> {
         while let Some(Chore::Publish(ticket)) = self.engine().next_chore() {
-            above_python(|| ticket.publish(py))?;
+            ticket.publish(py)?;
         }
         Ok(())
     }
@@ -159,9 +158,8 @@ impl Shared {
         out: &mut Vec<u8>,
         blocks: &mut Vec<BlockId>,
     ) -> PyResult<()> {
-        let mut attempt = |name: &str| {
-            above_python(|| self.words.codec.encode(item, name, out, &self.arena, blocks))
-        };
+        let mut attempt =
+            |name: &str| self.words.codec.encode(item, name, out, &self.arena, blocks);
         attempt("item").or_else(|error| {
             if !error.is_instance_of::<PyException>(item.py()) {
                 return Err(error);
@@ -222,7 +220,7 @@ impl Shared {
     /// thread: an exception from there, half-way, could leave a process that nobody knows.
     pub(super) fn call_driver(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_driven.load(Ordering::Acquire) {
-            above_python(|| self.half(py)?.call_method0("begin"))?;
+            self.half(py)?.call_method0("begin")?;
         }
         self.pool.call_driver();
         Ok(())

@@ -18,7 +18,6 @@ use super::state::{Duty, Options, Task};
 use super::view::LazyView;
 use crate::error::{ProcessError, locked};
 use crate::future::{self, Core, Outcome, Source};
-use crate::python::above_python;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType, PyWeakrefReference};
@@ -102,7 +101,7 @@ impl ProcessPool {
         what: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Arc<Defined>>> {
         let half = self.shared.half(py)?;
-        let made = above_python(|| half.call_method1(method, (what,)))?;
+        let made = half.call_method1(method, (what,))?;
         let defined: Option<PyRef<'_, PoolDefinition>> = made.extract()?;
         Ok(defined.map(|defined| Arc::clone(&defined.0)))
     }
@@ -118,13 +117,11 @@ impl ProcessPool {
         let codec = &self.shared.words.codec;
         let arena = &self.shared.arena;
         add_item(out, |out| {
-            above_python(|| {
-                if let Some(function) = function {
-                    codec.encode(function, "fn", out, arena, blocks)?;
-                }
-                codec.encode(args.as_any(), "args", out, arena, blocks)?;
-                codec.encode(kwargs, "kwargs", out, arena, blocks)
-            })
+            if let Some(function) = function {
+                codec.encode(function, "fn", out, arena, blocks)?;
+            }
+            codec.encode(args.as_any(), "args", out, arena, blocks)?;
+            codec.encode(kwargs, "kwargs", out, arena, blocks)
         })
     }
 }
@@ -312,7 +309,7 @@ impl ProcessPool {
     ) -> PyResult<PoolDefinition> {
         let (mut items, mut blocks) = (Vec::new(), Vec::new());
         let codec = &self.shared.words.codec;
-        above_python(|| codec.encode(function, "fn", &mut items, &self.shared.arena, &mut blocks))?;
+        codec.encode(function, "fn", &mut items, &self.shared.arena, &mut blocks)?;
         let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let engine = self.shared.engine();
         py.detach(|| engine.define_function(number, items, blocks));
@@ -328,9 +325,7 @@ impl ProcessPool {
     fn define_context(&self, variables: &Bound<'_, PyAny>) -> PyResult<PoolDefinition> {
         let (mut items, mut blocks) = (Vec::new(), Vec::new());
         let codec = &self.shared.words.codec;
-        above_python(|| {
-            codec.encode(variables, "context", &mut items, &self.shared.arena, &mut blocks)
-        })?;
+        { codec.encode(variables, "context", &mut items, &self.shared.arena, &mut blocks) }?;
         let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let engine = self.shared.engine();
         variables.py().detach(|| engine.define_context(number, items, blocks));

@@ -8,7 +8,6 @@ use super::map_results::{MapState, Slot};
 use super::message::Kind;
 use super::state::{Names, Options};
 use crate::future::Decoded;
-use crate::python::above_python;
 use crate::trace::waits::Wait;
 use pyo3::exceptions::{PyStopIteration, PyTimeoutError};
 use pyo3::prelude::*;
@@ -77,7 +76,7 @@ impl Map {
     /// Has all who wait for its results look again.
     pub(super) fn wake(&self, py: Python<'_>) -> PyResult<()> {
         self.pool.pool.board.users.ring();
-        above_python(|| self.state.publish(py))
+        self.state.publish(py)
     }
 
     /// The next result, if it is there. `Err`: it is an exception.

@@ -8,7 +8,6 @@ use super::map_results::Slot;
 use super::message::{Head, add_item};
 use super::state::Task;
 use crate::error::locked;
-use crate::python::above_python;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
@@ -234,7 +233,8 @@ impl Map {
             let Some(items) = &source.items else { break };
             let index = part.first + u64::from(part.count);
             // The user's code, which may fail, or ask this map for its next result.
-            match above_python(|| items.bind(py).cast::<PyIterator>()?.clone().next().transpose()) {
+            let next = || items.bind(py).cast::<PyIterator>()?.clone().next().transpose();
+            match next() {
                 Ok(Some(item)) => {
                     let blocks = &mut part.blocks;
                     let added =

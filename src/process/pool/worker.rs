@@ -11,7 +11,6 @@ use super::station::{Received, Station};
 use super::view::LazyView;
 use crate::context;
 use crate::error::{ProcessError, locked};
-use crate::python::above_python;
 use crate::trace::tasks::Work;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -181,7 +180,7 @@ impl PoolWorker {
                 Kind::ForgetContext => drop(memory.contexts.remove(&head.context)),
                 Kind::Context => {
                     // Without it, if it cannot be had: its variables have their defaults then.
-                    if let Ok(context) = above_python(|| self.context(py, &mut items)) {
+                    if let Ok(context) = self.context(py, &mut items) {
                         memory.contexts.insert(head.context, context);
                     }
                 }
@@ -245,7 +244,7 @@ impl PoolWorker {
             && let Function::Sent(bytes) = function
         {
             // Other workers have the same blocks: what is written there stays here.
-            let loaded = above_python(|| self.decode(py, &mut &bytes[..], true));
+            let loaded = self.decode(py, &mut &bytes[..], true);
             *function = loaded.map_or_else(Function::Failed, |it| Function::Loaded(it.unbind()));
         }
     }
@@ -270,8 +269,7 @@ impl PoolWorker {
             self.load(py, head.function, memory);
             out.clear();
             lent.clear();
-            let is_error =
-                above_python(|| self.answer(py, head, item, memory, &mut out, &mut lent))?;
+            let is_error = self.answer(py, head, item, memory, &mut out, &mut lent)?;
             if !lent.is_empty() {
                 locked(&self.arena).hand_over(&lent, 0);
             }

@@ -2,7 +2,6 @@
 
 use super::{Made, Seconds, Standing, belongs_here, describe, standing, task_party, wait};
 use crate::aio::awaitable::Awaitable;
-use crate::python::above_python;
 use crate::sync::barrier::{Arrival, Barrier};
 use crate::sync::line::Acquire;
 use crate::sync::party::Party;
@@ -66,8 +65,7 @@ async fn meet(
             }
             Arrival::Last { index, round } => {
                 if let Some(action) = &action
-                    && let Err(error) =
-                        Python::attach(|py| above_python(|| action.call0(py)).map(drop))
+                    && let Err(error) = Python::attach(|py| action.call0(py).map(drop))
                 {
                     barrier.abort();
                     return Err(error);

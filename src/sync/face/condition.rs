@@ -6,7 +6,6 @@ use super::{
     Made, Patience, Seconds, Standing, belongs_here, describe, standing, task_party, truth, wait,
 };
 use crate::aio::awaitable::{Awaitable, Notice};
-use crate::python::above_python;
 use crate::shortcut::{Quick, shortcut};
 use crate::sync::condition::Waiters;
 use crate::sync::line::Acquire;
@@ -200,7 +199,7 @@ impl PyCondition {
     ) -> PyResult<Bound<'py, PyAny>> {
         let deadline = timeout.and_then(Seconds::deadline);
         loop {
-            let value = above_python(|| predicate.call0())?;
+            let value = predicate.call0()?;
             let left = deadline.map(Seconds::until);
             if value.is_truthy()? || left.is_some_and(Seconds::is_over) {
                 return Ok(value);
@@ -234,7 +233,7 @@ impl PyCondition {
             .deferring(notice, async move {
                 loop {
                     let found = Python::attach(|py| {
-                        let value = above_python(|| predicate.call0(py))?;
+                        let value = predicate.call0(py)?;
                         Ok::<_, PyErr>(value.is_truthy(py)?.then_some(value))
                     })?;
                     if let Some(value) = found {
@@ -283,7 +282,7 @@ impl PyCondition {
                 enter(py, lock, Patience::Until(None))?;
                 Ok(truth(py))
             }
-            _ => above_python(|| under.object.call_method0(py, intern!(py, "__enter__"))),
+            _ => under.object.call_method0(py, intern!(py, "__enter__")),
         }
     }
 
@@ -298,10 +297,10 @@ impl PyCondition {
         let under = self.under.get()?;
         match &under.lock {
             Some(lock) if lock.is_reentrant() => exit(py, lock).map(|()| py.None()),
-            _ => above_python(|| {
+            _ => {
                 let exit = intern!(py, "__exit__");
                 under.object.call_method1(py, exit, (kind, error, traceback))
-            }),
+            }
         }
     }
 
@@ -368,7 +367,7 @@ impl PyCondition {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let object = slf.get().object(slf.py())?;
-        let lock = above_python(|| object.repr())?;
+        let lock = object.repr()?;
         let state = format!("{}, {} waiting", lock.to_cow()?, slf.get().waiters.count());
         describe(slf, "Condition", &state)
     }

@@ -27,7 +27,6 @@ use super::party::Party;
 use crate::aio::awaitable::{Awaitable, Eager, Start, Undo, Work};
 use crate::aio::bridge::running_loop;
 use crate::os::is_main_thread;
-use crate::python::above_python;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -74,7 +73,7 @@ pub fn wait<F: Future<Output: Send> + Send>(
             Ended::TimedOut => looks_early = false,
             Ended::Interrupted => looks_early = is_main_thread(),
         }
-        above_python(|| py.check_signals())?;
+        py.check_signals()?;
         drop(running);
         looked_up();
     }

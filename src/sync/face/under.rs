@@ -2,7 +2,6 @@
 
 use super::PyLock;
 use super::rlock::{PyRLock, holder, restore};
-use crate::python::above_python;
 use crate::sync::lock::Lock;
 use crate::sync::party::Party;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -63,11 +62,11 @@ impl Under {
         }
         let object = self.object.bind(py);
         if let Some(is_owned) = object.getattr_opt(intern!(py, "_is_owned"))? {
-            return above_python(|| is_owned.call0())?.is_truthy();
+            return is_owned.call0()?.is_truthy();
         }
-        let free = above_python(|| object.call_method1(intern!(py, "acquire"), (false,)))?;
+        let free = object.call_method1(intern!(py, "acquire"), (false,))?;
         if free.is_truthy()? {
-            above_python(|| object.call_method0(intern!(py, "release")))?;
+            object.call_method0(intern!(py, "release"))?;
             return Ok(false);
         }
         Ok(true)
@@ -82,9 +81,9 @@ impl Under {
         }
         let object = self.object.bind(py);
         Ok(Saved::Foreign(match object.getattr_opt(intern!(py, "_release_save"))? {
-            Some(save) => Some(above_python(|| save.call0())?.unbind()),
+            Some(save) => Some(save.call0()?.unbind()),
             None => {
-                above_python(|| object.call_method0(intern!(py, "release")))?;
+                object.call_method0(intern!(py, "release"))?;
                 None
             }
         }))
@@ -95,10 +94,9 @@ impl Under {
         match (saved, &self.lock) {
             (Saved::Native(party, times), Some(lock)) => restore(py, lock, party, times),
             (Saved::Foreign(Some(state)), _) => {
-                above_python(|| object.call_method1(intern!(py, "_acquire_restore"), (state,)))
-                    .map(drop)
+                object.call_method1(intern!(py, "_acquire_restore"), (state,)).map(drop)
             }
-            _ => above_python(|| object.call_method0(intern!(py, "acquire"))).map(drop),
+            _ => object.call_method0(intern!(py, "acquire")).map(drop),
         }
     }
 

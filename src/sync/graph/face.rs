@@ -10,7 +10,6 @@ use super::watch::{Place, Refused, Watched, before_wait, has_looked_up};
 use super::{Needs, Summons, Waited, waits};
 use crate::aio::bridge::{running_loop, runs_loops};
 use crate::os::is_main_thread;
-use crate::python::above_python;
 use crate::sync::party::Party;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
@@ -173,9 +172,7 @@ fn all(py: Python<'_>, state: &State) -> Vec<Record> {
     parties.iter().map(|wait| record(py, state, wait.entry.party)).collect()
 }
 
-/// Calls a function of `plait._deadlocks`. A thread that is ended within, at exit, unwinds
-/// without the GIL as far as `above_python`: nothing that is Python's may be dropped there, so
-/// function and arguments are this frame's.
+/// Calls a function of `plait._deadlocks`.
 fn ask<'py>(
     py: Python<'py>,
     name: &Bound<'py, PyString>,
@@ -183,16 +180,16 @@ fn ask<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = intern!(py, "plait._deadlocks");
-    let imported = || above_python(|| py.import(module)).map(Bound::unbind);
+    let imported = || py.import(module).map(Bound::unbind);
     let function = MODULE.get_or_try_init(py, imported)?.bind(py).getattr(name)?;
     let arguments = arguments.into_pyobject(py)?;
-    above_python(|| function.call1(&arguments))
+    function.call1(arguments)
 }
 
 /// What has come of a wait that may never end.
 pub(super) fn decide(guard: &Guard<'_>, verdict: Verdict) -> Result<(), Refused> {
     let looked = Python::try_attach(|py| {
-        above_python(|| match find(py, guard, verdict) {
+        match find(py, guard, verdict) {
             Ok(None) => Ok(()),
             Ok(Some(error)) => Err(Refused { error: PyErr::from_value(error) }),
             // In the main thread it may be a signal handler's, and then it ends the wait.
@@ -201,7 +198,7 @@ pub(super) fn decide(guard: &Guard<'_>, verdict: Verdict) -> Result<(), Refused>
                 Ok(())
             }
             Err(error) => Err(Refused { error }), // ^C
-        })
+        }
     });
     looked.unwrap_or(Ok(())) // the interpreter is gone: the process is about to be
 }

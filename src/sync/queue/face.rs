@@ -10,7 +10,6 @@ use super::channel::{Order, Refused, Want};
 use super::now::{check_timeout, error, get_now, held, instead};
 use super::seat::QueueSeat;
 use super::wait::{Claimed, Items, Patience, get, obtain, put, put_held};
-use crate::python::above_python;
 use crate::shortcut::shortcut;
 use crate::sync::face::{Truth, belongs_here};
 use pyo3::call::PyCallArgs;
@@ -55,7 +54,7 @@ impl BaseQueue {
             return Ok(opened.bind(py).clone());
         }
         let open = OPEN.import(py, "plait._open_queue", "open_queue")?;
-        above_python(|| open.call1((slf,)))
+        open.call1((slf,))
     }
 
     /// Has the one who serves an open queue do it.
@@ -65,7 +64,7 @@ impl BaseQueue {
         arguments: impl PyCallArgs<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let opened = Self::open(slf)?;
-        above_python(|| opened.call_method1(name, arguments))
+        opened.call_method1(name, arguments)
     }
 
     /// An attribute that only an open queue has.
@@ -155,14 +154,14 @@ impl BaseQueue {
     fn put_nowait(slf: &Bound<'_, Self>, item: Py<PyAny>) -> PyResult<()> {
         if slf.get().is(traits::PUT) {
             let put = intern!(slf.py(), "put");
-            return above_python(|| slf.call_method1(put, (item, false))).map(drop);
+            return slf.call_method1(put, (item, false)).map(drop);
         }
         Self::put(slf, item, Truth(false), None)
     }
 
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         if slf.get().is(traits::GET) {
-            return above_python(|| slf.call_method1(intern!(slf.py(), "get"), (false,)));
+            return slf.call_method1(intern!(slf.py(), "get"), (false,));
         }
         Self::get(slf, Truth(false), None)
     }
@@ -215,7 +214,7 @@ impl BaseQueue {
             return Self::served(slf, intern!(py, "shutdown"), (immediate.0,)).map(drop);
         }
         let dropped = items.shut_down(immediate.0);
-        above_python(|| drop(dropped));
+        drop(dropped);
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 use super::channel::{Channel, Order, Refused, Want};
 use super::heap::{Claim, Compare, Failed};
 use super::line::{Seat, Told, Wakes};
-use crate::python::above_python;
 use crate::sync::face::{TIMEOUT_MAX, wait};
 use crate::sync::graph::{self, Summons, Waited};
 use crate::sync::observe::{self, Needs, Watched, before_wait};
@@ -324,7 +323,7 @@ impl Compare<Py<PyAny>> for ByPython<'_> {
     type Error = PyErr;
 
     fn less(&mut self, left: &Py<PyAny>, right: &Py<PyAny>) -> PyResult<bool> {
-        above_python(|| left.bind(self.0).lt(right))
+        left.bind(self.0).lt(right)
     }
 
     fn quick(&mut self, left: &Py<PyAny>, right: &Py<PyAny>) -> Option<bool> {

@@ -11,12 +11,11 @@
 //!   function; a thread that comes later waits for the process to end.
 //! - Made, but not attached: CPython's attaching notices that the interpreter exits without
 //!   looking into the thread state, which may be gone.
-//! - Attached: wherever the thread wants the GIL again it is ended, until 3.13 by `pthread_exit`.
-//!   [`above_python`] keeps that from unwinding anything: the thread stays where it is.
+//! - Attached: wherever the thread wants the GIL again it is ended, until 3.13 by `pthread_exit`,
+//!   which src/exit_guard.rs keeps from unwinding anything: the thread stays where it is.
 #![allow(unsafe_code, reason = "PyO3 has no binding for thread states")]
 
 use crate::forked::Forked;
-use crate::python::above_python;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::sync::{PoisonError, RwLock};
@@ -56,40 +55,34 @@ impl Call {
 
     /// Makes the call, on a thread that has no thread state.
     pub fn make(self) {
-        above_python(|| {
-            let closed = CLOSED.get().read().unwrap_or_else(PoisonError::into_inner);
-            if *closed {
-                drop(closed);
-                loop {
-                    std::thread::park();
-                }
-            }
-            // SAFETY: the interpreter is alive, and will be until `closed` is released; needs
-            // no GIL.
-            let state = unsafe { ffi::PyThreadState_New(self.interpreter) };
+        let closed = CLOSED.get().read().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
             drop(closed);
-            if state.is_null() {
-                return; // no memory; its starter is told that it has ended
+            loop {
+                std::thread::park();
             }
-            // SAFETY: this thread has made the state and has no other. It is attached from here
-            // on, so the references can be used and given up; then it is cleared, and deleted
-            // by the thread that it is current in.
-            unsafe {
-                ffi::PyEval_AcquireThread(state);
-                let result = ffi::PyObject_CallFunctionObjArgs(
-                    self.function,
-                    self.argument,
-                    std::ptr::null_mut::<ffi::PyObject>(),
-                );
-                if result.is_null() {
-                    ffi::PyErr_WriteUnraisable(self.function);
-                }
-                ffi::Py_XDECREF(result);
-                ffi::Py_DECREF(self.argument);
-                ffi::Py_DECREF(self.function);
-                ffi::PyThreadState_Clear(state);
-                ffi::PyThreadState_DeleteCurrent();
+        }
+        // SAFETY: the interpreter is alive, and will be until `closed` is released; needs
+        // no GIL.
+        let state = unsafe { ffi::PyThreadState_New(self.interpreter) };
+        drop(closed);
+        if state.is_null() {
+            return; // no memory; its starter is told that it has ended
+        }
+        // SAFETY: this thread has made the state and has no other. It is attached from here
+        // on, so the references can be used and given up; then it is cleared, and deleted
+        // by the thread that it is current in.
+        unsafe {
+            ffi::PyEval_AcquireThread(state);
+            let result = ffi::PyObject_CallOneArg(self.function, self.argument);
+            if result.is_null() {
+                ffi::PyErr_WriteUnraisable(self.function);
             }
-        });
+            ffi::Py_XDECREF(result);
+            ffi::Py_DECREF(self.argument);
+            ffi::Py_DECREF(self.function);
+            ffi::PyThreadState_Clear(state);
+            ffi::PyThreadState_DeleteCurrent();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A pool's threads: starting them, what they do, and their end.
 //!
 //! The loop is here, in Rust, because a Python one costs as much as a small task. So there are
-//! frames of Rust below Python's on these threads; [`above_python`] is what keeps CPython from
+//! frames of Rust below Python's on these threads; src/exit_guard.rs keeps CPython from
 //! unwinding them at exit. The threads themselves are CPython's: they are started by `starter`.
 
 use super::face::{Attempt, PoolThread};
@@ -11,7 +11,6 @@ use super::task::{Started, invoke, note_limits, note_runner};
 use crate::error::locked;
 use crate::forked::generation;
 use crate::future::{Call, Completion, Core, Outcome, make};
-use crate::python::above_python;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -44,7 +43,7 @@ fn words<'py>(
     name: &str,
     arguments: impl pyo3::call::PyCallArgs<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    above_python(|| py.import("plait._thread_words")?.getattr(name)?.call1(arguments))
+    py.import("plait._thread_words")?.getattr(name)?.call1(arguments)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -101,7 +100,7 @@ impl Pool {
             Put::Queued => Ok(()),
             Put::NeedsThread => self.start(py),
             Put::Refused(end, job) => {
-                above_python(|| drop(job));
+                drop(job);
                 Err(self.refusal(py, end))
             }
         }
@@ -119,7 +118,7 @@ impl Pool {
         let thread = Py::new(py, PoolThread::new(Arc::clone(self)))?;
         let starter = locked(&self.starter).as_ref().map(|starter| starter.clone_ref(py));
         let started = match starter {
-            Some(starter) => above_python(|| starter.call1(py, (&thread,))).map(drop),
+            Some(starter) => starter.call1(py, (&thread,)).map(drop),
             None => Err(self.refusal(py, End::Closed)),
         };
         let Err(error) = started else { return Ok(()) };
@@ -138,7 +137,7 @@ impl Pool {
     fn fail(&self, py: Python<'_>, jobs: Vec<Job>, outcome: impl Fn() -> Outcome) {
         for core in jobs {
             let Some(call) = core.take_call() else { continue };
-            above_python(|| drop(call));
+            drop(call);
             if core.complete(outcome()) == Completion::NeedsPublish {
                 self.publish(py, &core);
             }
@@ -158,7 +157,7 @@ impl Pool {
     pub fn serve(self: &Arc<Self>, py: Python<'_>, here: &Arc<Here>) {
         locked(&self.threads).push(Arc::clone(here));
         Here::set(Some(Arc::clone(here)));
-        above_python(|| self.serve_jobs(py, here));
+        self.serve_jobs(py, here);
         Here::set(None);
         if self.generation == generation() {
             locked(&self.threads).retain(|other| !Arc::ptr_eq(other, here));
@@ -175,7 +174,7 @@ impl Pool {
                 Next::Job(core, is_last) => {
                     let Some(call) = core.take_call() else { continue };
                     announced = self.run(py, here, call, &core, is_last);
-                    above_python(|| drop(core));
+                    drop(core);
                     if self.generation != generation() {
                         return; // the task has forked, and this is the child
                     }
@@ -245,7 +244,7 @@ impl Pool {
     /// A thread of the pool that waits for a task runs it.
     pub fn run_inside(self: &Arc<Self>, py: Python<'_>, here: &Here, call: Call, core: &Arc<Core>) {
         self.has_died();
-        above_python(|| self.run(py, here, call, core, false));
+        self.run(py, here, call, core, false);
         Counts::add(&here.counts.tasks, 1);
     }
 
@@ -253,7 +252,7 @@ impl Pool {
     pub fn has_died(&self) {
         let dead = self.queue.died(|core| !core.has_call());
         if !dead.is_empty() {
-            Python::attach(|_| above_python(|| drop(dead)));
+            Python::attach(|_| drop(dead));
         }
     }
 

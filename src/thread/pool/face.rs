@@ -9,7 +9,6 @@ use crate::context;
 use crate::error::locked;
 use crate::future::untracked::tuple;
 use crate::future::{Call, Limits};
-use crate::python::above_python;
 use crate::shortcut::{AnyShortcut, Original, install_any};
 use crate::sync::queue::guard::{Guard, Guarded};
 use pyo3::exceptions::PyRuntimeError;
@@ -99,7 +98,7 @@ impl BaseThreadPool {
         let pool = self.pool()?;
         pool.close(py, cancel);
         let starter = pool.forget_starter();
-        above_python(|| drop(starter));
+        drop(starter);
         Ok(())
     }
 
@@ -159,7 +158,7 @@ impl Drop for BaseThreadPool {
 /// for so long.
 #[pyfunction]
 pub fn blocked(py: Python<'_>, wait: Py<PyAny>) -> PyResult<Py<PyAny>> {
-    let call = || above_python(|| wait.call0(py));
+    let call = || wait.call0(py);
     match Here::current() {
         Some(here) => here.pool.blocked(py, call),
         None => call(),
@@ -230,9 +229,9 @@ impl Attempt {
         let name = started.limits.name.clone();
         let attempt = Self { started: Mutex::new(Some(started)), timeout, name };
         let attempt = Py::new(py, attempt).ok()?;
-        let watched = above_python(|| {
-            WATCH.import(py, "plait._deadlines", "watch")?.call1((&attempt,)).map(drop)
-        });
+        let watched = WATCH
+            .import(py, "plait._deadlines", "watch")
+            .and_then(|watch| watch.call1((&attempt,)));
         if let Err(error) = watched {
             error.write_unraisable(py, None); // no thread could be had: it has no limit then
         }

@@ -11,7 +11,7 @@
 use super::engine::Pool;
 use crate::context;
 use crate::future::Core;
-use crate::python::{above_python, raise_in};
+use crate::python::raise_in;
 use crate::sync::queue::guard::{Guard, Guarded};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -144,9 +144,9 @@ impl Here {
     /// Runs a little Python code, at the beginning of which an exception comes that has not yet.
     fn receive(&self, py: Python<'_>) {
         static NOTHING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let received = above_python(|| {
-            NOTHING.import(py, "plait._thread_words", "nothing")?.call0().map(drop)
-        });
+        let received = NOTHING
+            .import(py, "plait._thread_words", "nothing")
+            .and_then(|nothing| nothing.call0());
         let Err(error) = received else { return };
         if !stopped(py).is_ok_and(|class| error.matches(py, class).unwrap_or(false)) {
             self.send(None); // there was no memory, say

@@ -5,7 +5,6 @@ use super::here::{Blank, Here};
 use crate::context;
 use crate::forked::generation;
 use crate::future::{Call, Completion, Core, Limits, Outcome, Source};
-use crate::python::above_python;
 use crate::sync::graph::face::before_result;
 use crate::sync::party::Party;
 use pyo3::exceptions::PyRuntimeError;
@@ -121,7 +120,7 @@ impl Source for Pool {
         if withdrawn && !self.is_lost() {
             self.has_died();
         }
-        Python::attach(|_| above_python(|| drop(call)));
+        Python::attach(|_| drop(call));
         withdrawn
     }
 
