@@ -382,6 +382,56 @@ def test_definitions_of_every_kind_travel(run_script: Any) -> None:
     assert done.stderr == ""
 
 
+def test_structures_and_arrays_of_ctypes_travel(run_script: Any) -> None:
+    done = run_script(
+        """
+        import ctypes, multiprocessing
+        from multiprocessing.sharedctypes import Array
+        import plait
+        class Point(ctypes.Structure):
+            _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_double)]
+            def sum(self): return self.x + self.y
+        class Solid(Point):
+            _fields_ = [("z", ctypes.c_double)]
+        class Either(ctypes.Union):
+            _anonymous_ = ("point",)
+            _fields_ = [("point", Point), ("number", ctypes.c_int)]
+        class Packed(ctypes.Structure):
+            _pack_ = 1
+            _fields_ = [("letter", ctypes.c_char), ("points", Point * 2)]
+        class Node(ctypes.Structure):
+            pass
+        Node._fields_ = [("next", ctypes.POINTER(Node)), ("number", ctypes.c_int)]
+        numbers = (ctypes.c_int * 3)(1, 2, 3)
+        def look():
+            either = Either()
+            either.x = 3.0
+            return (list(numbers), ctypes.sizeof(Packed), either.point.x, Node(None, 4).number,
+                    Solid(1, 2, 3).z, Point(3, 4).sum())
+        def change(points):
+            for point in points: point.x *= 2
+        assert look()[1] == 33
+        process = plait.Process(target=look)
+        process.start()
+        assert process.result(30) == look()
+        process.join()
+        shared = Array(Point, [(1, 2), (3, 4)], ctx=plait.get_context())
+        process = plait.Process(target=change, args=(shared,))
+        process.start()
+        process.join()
+        assert [point.x for point in shared] == [2, 6]
+        with plait.ProcessPoolExecutor(1) as pool:
+            for _ in range(2):  # the second time, the worker knows the classes
+                assert pool.submit(look).result() == look()
+                assert pool.submit(lambda: Packed(b"p").letter).result() == b"p"
+            back = pool.submit(lambda: Solid(1, 2, 3)).result()
+            assert type(back) is Solid and back.sum() == 3
+            assert pool.submit(list, numbers).result() == [1, 2, 3]
+        """
+    )
+    assert done.stderr == ""
+
+
 def test_functions_of_a_package_run_as_main_import_relatively(tmp_path: Any) -> None:
     import subprocess
 

@@ -225,13 +225,14 @@ class Pickler(pickle.Pickler):
         return make_function, arguments, full, None, None, set_function
 
     def _reduce_class(self, cls: type) -> Any:
-        reduced = self.use_cloudpickle()._class_reduce(cls)
+        reduced = _reducers.ctypes_class(cls) or self.use_cloudpickle()._class_reduce(cls)
         if not isinstance(reduced, tuple) or len(reduced) < 6:
             return reduced
         # In front of cloudpickle's own setter goes ours, which also restores the qualified
         # name, and gives the class its name in __main__ if it has it here: a class that a
         # function made for itself must not take the place of something else there.
         make, arguments, state, _, _, setter = reduced[:6]
+        state, setter = _reducers.without_fields(cls, state, setter)
         named = (
             not self._to_sender
             and cls.__module__ in MAIN_NAMES

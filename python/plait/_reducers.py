@@ -3,19 +3,21 @@
 A cached function or a type variable pickles as its name, which a child does not know if the
 name is one of ``__main__``; a `functools.cached_property` holds a lock before Python 3.12; a
 context variable is found by its module and name. The others are made anew where they arrive,
-with an empty cache and a lock of their own.
+with an empty cache and a lock of their own. Structures of ctypes have descriptors in their
+classes, and arrays classes without a name.
 """
 
 from __future__ import annotations
 
 import functools
+import operator
 import weakref
 
 TYPE_CHECKING = False  # typing is slow to import, and a child waits for it
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["by_value", "is_named"]
+__all__ = ["by_value", "ctypes_class", "is_named", "without_fields"]
 
 
 def _cached_function(function: Any) -> Any:
@@ -71,6 +73,45 @@ _OF_TYPING: dict[str, Any] = {
     "TypeVar": _type_variable,
     "ParamSpec": _type_variable,
 }
+
+
+def ctypes_class(cls: Any) -> Any:
+    """How to get at the class of an array or a pointer, or a metaclass; None of any other."""
+    if "_ctypes" not in (cls.__module__, type(cls).__module__):
+        return None
+    import ctypes
+
+    for known in (ctypes.Structure, ctypes.Union):
+        if cls is type(known):
+            return type, (known,)
+    of = getattr(cls, "_type_", None)
+    if issubclass(cls, ctypes.Array) and of * cls._length_ is cls:
+        return operator.mul, (of, cls._length_)
+    if issubclass(cls, ctypes._Pointer) and ctypes.POINTER(of) is cls:
+        return ctypes.POINTER, (of,)
+    return None
+
+
+def without_fields(cls: type, state: Any, setter: Any) -> Any:
+    """cloudpickle's state of a class and its setter, for ctypes' structures and unions too."""
+    if type(cls).__module__ != "_ctypes":
+        return state, setter
+    attributes, slots = state
+    # Those that come of themselves when `_fields_` is assigned.
+    attributes = {n: v for n, v in attributes.items() if type(v).__name__ != "CField"}
+    if "_fields_" in attributes:  # last: the layout is made by then, `_pack_` counts before
+        attributes["_fields_"] = attributes.pop("_fields_")
+    return (setter, attributes, slots), set_fields
+
+
+def set_fields(cls: type, state: Any) -> None:
+    setter, attributes, slots = state
+    if "_fields_" in vars(cls):  # the class was here before; these can be assigned once
+        attributes = {n: value for n, value in attributes.items() if n not in _FINAL}
+    setter(cls, (attributes, slots))
+
+
+_FINAL = {"_fields_", "_pack_", "_anonymous_", "_align_", "_layout_"}
 
 
 def _context_variable(variable: Any) -> Any:
