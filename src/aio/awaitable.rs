@@ -12,98 +12,16 @@ use super::gather::Group;
 use super::inbox::{Entry, Wakeup};
 use super::linger::Brisk;
 use super::panics::{caught, discard};
+use super::settled::Settled;
+use super::start::{Notice, Start, Undo, Work};
 use super::unawaited::never_awaited;
 use crate::python::raise_soon;
-use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-
-/// A future that is polled on its loop's thread only, attached to the interpreter.
-pub type Work = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
-
-/// Gives back what came of a future, when nobody takes it: see [`Awaitable::with_rollback`].
-pub type Undo = Box<dyn FnOnce(Py<PyAny>) + Send>;
-
-/// Tells a future that its task was cancelled: see [`Awaitable::deferring`].
-#[derive(Default)]
-pub struct Notice {
-    given: AtomicBool,
-    closed: AtomicBool,
-    message: Mutex<Option<Py<PyAny>>>,
-}
-
-impl Notice {
-    pub fn is_given(&self) -> bool {
-        self.given.load(Ordering::Acquire)
-    }
-
-    pub(super) fn give(&self, message: Option<Py<PyAny>>) {
-        // The first one counts; no lock is held when the other is dropped.
-        if !self.given.swap(true, Ordering::AcqRel) {
-            *self.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
-        }
-    }
-
-    /// Whether its coroutine was closed: the future has to end when it is polled next.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.give(None);
-    }
-
-    /// What the future ends with.
-    pub fn error(&self, py: Python<'_>) -> PyErr {
-        let message = self.message.lock().unwrap_or_else(PoisonError::into_inner).take();
-        cancelled_error(py, message.as_ref())
-    }
-}
-
-/// What can mostly be had at once, such as a lock.
-pub trait Eager: Send + Sync {
-    /// Has it, if that needs no wait: asked by who awaits it, who gets the value in that moment,
-    /// so that neither a loop nor a way back is needed. Runs no Python code.
-    fn at_once(&self, py: Python<'_>) -> Option<Py<PyAny>>;
-
-    /// Else: what waits for it, and how to give it back.
-    fn work(self: Box<Self>) -> (Work, Undo);
-}
-
-/// Gets the loop.
-pub type MakeWork = Box<dyn FnOnce(&Bound<'_, PyAny>) -> PyResult<Work> + Send>;
-
-/// What starting means.
-pub enum Start {
-    Poll(Work),
-    /// What is to be polled belongs to the loop that awaits it.
-    OnLoop(MakeWork),
-    Eager(Box<dyn Eager>),
-    /// Let the loop go round once, as `asyncio.sleep(0)` does.
-    Yield(Py<PyAny>),
-    Gather {
-        children: Vec<Py<Awaitable>>,
-        return_exceptions: bool,
-        /// How many groups are within each other here.
-        depth: usize,
-    },
-}
-
-/// How it ended.
-pub enum Settled {
-    Value(Py<PyAny>),
-    /// As an object, which the garbage collector can visit: its traceback leads to those who
-    /// waited, and they may hold the awaitable.
-    Error(Py<PyBaseException>),
-    Cancelled(Option<Py<PyAny>>),
-}
 
 pub(super) enum State {
     New(Start),
@@ -149,49 +67,6 @@ pub enum By {
     Round,
     Here,
     Other,
-}
-
-impl Settled {
-    fn from_outcome(py: Python<'_>, outcome: PyResult<Py<PyAny>>) -> Self {
-        match outcome {
-            Ok(value) => Self::Value(value),
-            // Raised by `__next__`, it would pass for the result.
-            Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
-                let message = "StopIteration cannot be raised into a coroutine";
-                let wrapped = PyRuntimeError::new_err(message);
-                wrapped.set_cause(py, Some(error));
-                Self::error(py, wrapped)
-            }
-            Err(error) if error.is_instance_of::<CancelledError>(py) => Self::Cancelled(
-                error
-                    .value(py)
-                    .getattr("args")
-                    .and_then(|args| args.get_item(0))
-                    .ok()
-                    .map(Bound::unbind),
-            ),
-            Err(error) => Self::error(py, error),
-        }
-    }
-
-    pub fn error(py: Python<'_>, error: PyErr) -> Self {
-        Self::Error(error.into_value(py))
-    }
-
-    pub fn outcome(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self {
-            Self::Value(value) => Ok(value.clone_ref(py)),
-            Self::Error(error) => Err(PyErr::from_value(error.bind(py).clone().into_any())),
-            Self::Cancelled(message) => Err(cancelled_error(py, message.as_ref())),
-        }
-    }
-}
-
-pub fn cancelled_error(py: Python<'_>, message: Option<&Py<PyAny>>) -> PyErr {
-    match message {
-        Some(message) => CancelledError::new_err((message.clone_ref(py),)),
-        None => CancelledError::new_err(()),
-    }
 }
 
 impl Awaitable {

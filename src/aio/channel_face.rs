@@ -1,8 +1,9 @@
 //! What Python sees of a channel; `plait.aio.Channel` documents it.
 
-use super::awaitable::{Awaitable, Eager, Start, Undo, Work};
+use super::awaitable::Awaitable;
 use super::bridge::waking;
 use super::channel::{Channel, Gone};
+use super::start::{Eager, Start, Undo, Work};
 use crate::sync::face::{Seconds, task_party, wait};
 use crate::sync::party::Party;
 use pyo3::exceptions::{PyStopAsyncIteration, PyTimeoutError, PyTypeError, PyValueError};

@@ -3,11 +3,11 @@
 pub use super::awaitable::Awaitable;
 pub use super::bridge::{Bridge, BridgeKeeper};
 
-use super::awaitable::Start;
 use super::linger::Brisk;
 #[cfg(unix)]
 use super::net::face::Sockets;
 use super::net::settings::TlsSettings;
+use super::start::Start;
 use super::{files, http, runtime};
 use crate::thread::face::submit;
 use hyper::HeaderMap;

@@ -1,8 +1,10 @@
 //! `gather` of awaitables: children tell their group that they are done, with no task and
 //! no callback for each. Semantics are `asyncio.gather`'s.
 
-use super::awaitable::{Awaitable, By, Settled, Start, cancelled_error};
+use super::awaitable::{Awaitable, By};
 use super::bridge::Running;
+use super::settled::{Settled, cancelled_error};
+use super::start::Start;
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;

@@ -34,6 +34,10 @@ mod protocol;
 #[cfg(feature = "python")]
 pub mod ready;
 #[cfg(feature = "python")]
+pub mod settled;
+#[cfg(feature = "python")]
+pub mod start;
+#[cfg(feature = "python")]
 mod unawaited;
 #[cfg(feature = "python")]
 pub mod watch_face;

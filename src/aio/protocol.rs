@@ -1,8 +1,10 @@
 //! What Python calls on an awaitable: a coroutine's methods and a future's.
 
-use super::awaitable::{Awaitable, By, Inner, Settled, Start, State, cancelled_error};
+use super::awaitable::{Awaitable, By, Inner, State};
 use super::bridge::{Callback, running_loop};
 use super::gather::Group;
+use super::settled::{Settled, cancelled_error};
+use super::start::Start;
 use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;

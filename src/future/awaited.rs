@@ -2,7 +2,8 @@
 //! a callback nor a thread in between has to run.
 
 use super::object::BaseFuture;
-use crate::aio::awaitable::{Awaitable, cancelled_error};
+use crate::aio::awaitable::Awaitable;
+use crate::aio::settled::cancelled_error;
 use pyo3::prelude::*;
 use std::future::Future;
 use std::pin::Pin;

@@ -13,8 +13,8 @@ use super::listener::Clients;
 use super::reactor::Ready;
 use super::sockets::Sockets;
 use super::stream::Step;
-use crate::aio::awaitable::cancelled_error;
 use crate::aio::bridge::Callback;
+use crate::aio::settled::cancelled_error;
 use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::exceptions::{
     PyBaseException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyValueError,

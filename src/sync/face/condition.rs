@@ -5,7 +5,8 @@ use super::under::{Under, let_go, not_owned};
 use super::{
     Made, Patience, Seconds, Standing, belongs_here, describe, standing, task_party, truth, wait,
 };
-use crate::aio::awaitable::{Awaitable, Notice};
+use crate::aio::awaitable::Awaitable;
+use crate::aio::start::Notice;
 use crate::shortcut::{Quick, shortcut};
 use crate::sync::condition::Waiters;
 use crate::sync::line::Acquire;
