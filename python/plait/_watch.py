@@ -217,10 +217,10 @@ class _Loop(_Watched):
             return
         if seconds is not None:
             standstill.seconds = seconds
-        standstill.over = True
         logger.info(
             "the event loop in %s goes on, after %.3f s", standstill.thread, standstill.seconds
         )
+        standstill.over = True  # who waits for that finds all said
 
 
 def _stack(frame: FrameType | None) -> traceback.StackSummary:
