@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
-import re
 import subprocess
 import sys
 import time
@@ -13,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import plait
-
-MB = 1 << 20
+from _soak import MB, Soak, tell, value_of
 
 
 def small(n: int) -> int:
@@ -23,21 +20,6 @@ def small(n: int) -> int:
 
 def total(array: np.ndarray) -> float:
     return float(array[::512].sum())
-
-
-def value_of(pid: int | str, name: str, file: str = "status") -> int:
-    """A value of a process's /proc, in bytes; 0 for one that is gone."""
-    try:
-        text = Path(f"/proc/{pid}/{file}").read_text()
-    except FileNotFoundError:
-        return 0
-    match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    return int(match[1]) << 10 if match else 0
-
-
-def tell(what: str, figure: str, aim: str, fine: bool) -> bool:
-    print(f"{what:58}{figure:>24}          {aim}{'' if fine else '   MISSED'}", flush=True)
-    return fine
 
 
 def cpu_seconds(pids: list[int]) -> float:
@@ -115,11 +97,9 @@ def one_array() -> bool:
 
 def soak(minutes: float) -> bool:
     """Small tasks, large ones, errors and deaths; memory and descriptors must stay."""
-    end = time.monotonic() + minutes * 60
-    done, samples = 0, []
-    block = bytes(4 * MB)
+    done, block = 0, bytes(4 * MB)
     with plait.ProcessPoolExecutor(2) as pool:
-        next_sample = time.monotonic()
+        watch = Soak(minutes, "tasks", lambda: list(pool._processes))
         for part in itertools.count():
             done += sum(1 for _ in pool.map(small, range(50_000)))
             done += len([f.result() for f in [pool.submit(small, n) for n in range(2000)]])
@@ -128,29 +108,6 @@ def soak(minutes: float) -> bool:
             done += sum(future.exception() is not None for future in failing)
             if part % 10 == 0:
                 assert pool.submit(os._exit, 1).exception() is not None
-            if time.monotonic() >= next_sample:
-                gc.collect()
-                workers = sum(value_of(pid, "VmRSS") for pid in list(pool._processes))
-                own = value_of("self", "VmRSS")
-                samples.append((own / MB, workers / MB, len(os.listdir("/proc/self/fd"))))
-                print(
-                    f"{done:12,} tasks   parent {samples[-1][0]:6.1f} MB   workers "
-                    f"{samples[-1][1]:6.1f} MB   {samples[-1][2]} descriptors",
-                    flush=True,
-                )
-                next_sample = time.monotonic() + max(1.0, minutes * 60 / 20)
-            if time.monotonic() > end:
-                break
-    peak = value_of("self", "VmHWM") / MB
-    tell("soak: peak of the parent", f"{peak:.0f} MB", "", True)
-    # The first quarter is for what is kept for the next use.
-    settled, last = samples[len(samples) // 4], samples[-1]
-    flat = last[0] < settled[0] * 1.05 + 5 and last[1] < settled[1] * 1.1 + 10
-    memory = tell(
-        "soak: memory, settled and at the end",
-        f"{settled[0] + settled[1]:.0f} and {last[0] + last[1]:.0f} MB",
-        "the same",
-        flat,
-    )
-    counts = f"{settled[2]} and {last[2]}"
-    return tell("soak: descriptors", counts, "the same", last[2] <= settled[2]) and memory
+            if not watch.goes_on(done):
+                return watch.verdict()
+    return False

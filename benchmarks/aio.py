@@ -1,12 +1,14 @@
 """plait.aio against asyncio and pyo3-async-runtimes: all in this run, in turns, the best of some
-rounds of each.
+rounds of each. ``python benchmarks/aio.py [--soak MINUTES]``.
 
 Read the ratios; the absolute figures are this machine's. The usual bridge between asyncio and
 Rust, pyo3-async-runtimes, is built from benchmarks/bridge first (cargo, some minutes).
+`--soak` runs for so many minutes instead, and tells whether memory, descriptors and threads stay.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextvars
 import importlib.util
@@ -20,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import _aio_soak
 import plait
 from plait import _bridge, _core, aio
 
@@ -317,4 +320,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="run for so long")
+    minutes = parser.parse_args().soak
+    if minutes is not None:
+        sys.exit(not asyncio.run(_aio_soak.soak(minutes)))
     asyncio.run(main())

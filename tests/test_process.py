@@ -398,6 +398,7 @@ def test_structures_and_arrays_of_ctypes_travel(run_script: Any) -> None:
             _fields_ = [("point", Point), ("number", ctypes.c_int)]
         class Packed(ctypes.Structure):
             _pack_ = 1
+            _layout_ = "ms"  # 3.14 warns without
             _fields_ = [("letter", ctypes.c_char), ("points", Point * 2)]
         class Node(ctypes.Structure):
             pass
