@@ -56,30 +56,22 @@ class Soak:
         return time.monotonic() < self._end
 
     def verdict(self) -> bool:
-        """The first quarter is for what is kept for the next use."""
+        """The end against the middle: by then is kept what is for the next use. A worker that
+        has just died, or a connection that is being closed, is one less: the most counts."""
         peak = value_of("self", "VmHWM") / MB
         tell("soak: peak of this process", f"{peak:.0f} MB", "", True)
-        settled, last = self._samples[len(self._samples) // 4 :], self._samples[-1]
-        first = settled[0]
-        memory = tell(
-            "soak: memory, settled and at the end",
-            f"{first[0] + first[1]:.0f} and {last[0] + last[1]:.0f} MB",
-            "the same",
-            last[0] < first[0] * 1.05 + 5 and last[1] < first[1] * 1.1 + 10,
-        )
-        # A worker that has just died, or a connection that is being closed, is one less or more.
-        most = max(sample[2] for sample in settled[: len(settled) // 2 + 1])
-        descriptors = tell(
-            "soak: descriptors, settled and at the end",
-            f"{most} and {last[2]}",
-            "the same",
-            last[2] <= most,
-        )
-        most = max(sample[3] for sample in settled[: len(settled) // 2 + 1])
-        threads = tell(
-            "soak: threads, settled and at the end",
-            f"{most} and {last[3]}",
-            "the same",
-            last[3] <= most,
-        )
-        return memory and descriptors and threads
+        quarter = len(self._samples) // 4
+        settled = self._samples[quarter : 2 * quarter + 1]
+        own, workers, descriptors, threads = (max(column) for column in zip(*settled, strict=True))
+        last = self._samples[-1]
+        checks = [
+            ("memory", own + workers, last[0] + last[1], 1.05, 10, " MB"),
+            ("descriptors", descriptors, last[2], 1, 0, ""),
+            ("threads", threads, last[3], 1, 0, ""),
+        ]
+        fine = True
+        for what, before, after, factor, more, unit in checks:
+            figures = f"{before:.0f} and {after:.0f}{unit}"
+            same = after <= before * factor + more
+            fine = tell(f"soak: {what}, settled and at the end", figures, "the same", same) and fine
+        return fine

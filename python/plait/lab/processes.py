@@ -11,10 +11,8 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -25,6 +23,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from .. import _meter
+from .scratch import Scratch
 from .sessions import Job, Session
 
 __all__ = [
@@ -74,6 +73,7 @@ class ProcessSession(Session):
         self._others: set[BaseProcess] = set()
         self._workers: list[BaseProcess] = []
         self._warnings = warnings.catch_warnings()
+        self._scratch: Scratch | None = None
         self._folder = ""
         self._task = job.task
 
@@ -111,7 +111,8 @@ class ProcessSession(Session):
         self._warnings.__enter__()
         warnings.filterwarnings("ignore", ".*multi-threaded, use of", DeprecationWarning)
         self._others = set(multiprocessing.active_children())
-        self._folder = tempfile.mkdtemp(prefix="plait-lab-")
+        self._scratch = Scratch("plait-lab-", self.job.folder)
+        self._folder = self._scratch.path
         try:
             self._task = _meter.ship(self.job.task)
             self._start()
@@ -137,7 +138,8 @@ class ProcessSession(Session):
                     process.kill()
                 process.join()
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            if self._scratch is not None:
+                self._scratch.remove()
             self._warnings.__exit__(None, None, None)
 
     @contextlib.contextmanager

@@ -22,6 +22,7 @@ from typing import Any
 from .. import _byvalue
 from ..process import Process, has_zygote
 from .same import Difference, first_difference
+from .scratch import Scratch
 from .sessions import Job, Session, TimedOut
 from .turns import Guard, Turn, say, take_turn
 
@@ -48,6 +49,8 @@ class Runner:
     """
 
     def __init__(self, open_session: Callable[[Job, int], Session], job: Job, workers: int) -> None:
+        self._scratch = Scratch("plait-lab-")  # it may be killed before it removes anything
+        job = replace(job, folder=self._scratch.path)
         self._ours, theirs = Pipe()
         with theirs:
             self._process = Process(
@@ -60,6 +63,7 @@ class Runner:
                 self._process.start()
             except BaseException:
                 self._ours.close()
+                self._scratch.remove()
                 raise
         self._ended = False
 
@@ -103,6 +107,12 @@ class Runner:
         if self._ended:
             return
         self._ended = True
+        try:
+            self._end(at_once)
+        finally:
+            self._scratch.remove()
+
+    def _end(self, at_once: bool) -> None:
         pid = self._process.pid
         if pid is None:  # ^C came before it was started, and 0 would be our own group
             self._ours.close()

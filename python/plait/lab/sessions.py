@@ -54,6 +54,7 @@ class Job:
     task_is_coroutine: bool = False
     guarded: bool = False  # a caller's own: it may do anything
     tolerance: float = 0.0  # by how much floats may differ, relative to their size
+    folder: str | None = None  # for files of its sessions; None: where temporary ones are
 
     @cached_property
     def unshippable(self) -> str | None:

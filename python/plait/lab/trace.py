@@ -10,11 +10,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import shutil
-import tempfile
 import threading
 import time
-import weakref
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from plait import _core, _tracing
 
+from .scratch import Scratch
 from .tapes import read_tapes
 from .timeline import STATES, Arrow, Lane, Span, Timeline
 
@@ -149,12 +147,6 @@ class Trace:
 _lock = threading.Lock()
 
 
-def _remove(folder: str, pid: int) -> None:
-    """Not by a forked child, which has the same to do at its exit."""
-    if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 class trace(Trace):
     """Trace what a block does: ``with plait.lab.trace() as t:``.
 
@@ -209,15 +201,14 @@ class trace(Trace):
             running = _tracing.current
             if running is not None and running.pid == os.getpid():
                 raise RuntimeError("a trace is under way already: one at a time")
-            folder = tempfile.mkdtemp(prefix="plait-trace-")
-            self._clean = weakref.finalize(self, _remove, folder, os.getpid())
+            self._scratch = Scratch("plait-trace-")
             self._began = time.monotonic_ns()
             try:
-                self.tracing = _tracing.begin(folder, self.hz, self._records)
+                self.tracing = _tracing.begin(self._scratch.path, self.hz, self._records)
             except BaseException:
-                self._clean()
+                self._scratch.remove()
                 raise
-            self._folder = folder
+            self._folder = self._scratch.path
         self.gil = self.tracing.sampler.source
         return self
 
@@ -237,7 +228,7 @@ class trace(Trace):
                 self._read(Path(self._folder), ended)
                 self.cost_s = tracing.sampler.cost[1] / 1e9
             finally:
-                self._clean()
+                self._scratch.remove()
                 self.ended.set()
         return self
 
