@@ -53,3 +53,25 @@ print(report["multiprocessing"].reason)
 """
     assert "took longer" in run(code, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a group's members, by /proc")
+def test_a_model_that_is_killed_leaves_no_semaphore(tmp_path: Path) -> None:
+    """A resource tracker removes it, which must not be killed with the rest."""
+    code = f"""
+import multiprocessing, os, time
+from plait.lab import compare
+def hang_with_a_semaphore(n):
+    if multiprocessing.current_process().name != "MainProcess":
+        lock = multiprocessing.get_context("spawn").Lock()
+        file = "/dev/shm/sem." + lock._semlock.name[1:]
+        assert os.path.exists(file)
+        with open({str(tmp_path / "name")!r}, "w") as told: told.write(file)
+        time.sleep(600)
+report = compare(
+    hang_with_a_semaphore, [1], models=["multiprocessing"], repeats=1, timeout=4.0
+)
+print(report["multiprocessing"].reason)
+"""
+    assert "took longer" in run(code, tmp_path)
+    assert not Path((tmp_path / "name").read_text()).exists()

@@ -21,6 +21,7 @@ from typing import Any
 
 from .. import _byvalue
 from ..process import Process, has_zygote
+from .group import kill_group
 from .same import Difference, first_difference
 from .scratch import Scratch
 from .sessions import Job, Session, TimedOut
@@ -29,6 +30,7 @@ from .turns import Guard, Turn, say, take_turn
 __all__ = ["Crashed", "Failed", "Runner"]
 
 _PATIENCE_S = 2.0  # for a runner to end by itself when it was asked to
+_SOCKET_PATH = 104  # bytes that every system has for a Unix socket's path
 
 
 class Crashed(Exception):
@@ -125,10 +127,7 @@ class Runner:
             deadline = time.monotonic() + _PATIENCE_S
             while not _has_ended(pid) and time.monotonic() < deadline:
                 time.sleep(0.002)
-        if hasattr(os, "killpg"):
-            # Its leader is not waited for yet: the group's number is nobody else's.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+        kill_group(pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._process.join()
@@ -148,6 +147,7 @@ def _has_ended(pid: int) -> bool:
 def serve(connection: Any, open_session: Any, job: Job, workers: int) -> None:
     """Run in the runner: a turn each time that one is asked for, until it is told to end."""
     _look_like_a_first_process()
+    _keep_sockets_in(job.folder)
     first: Turn | None = None
     guard = Guard(job.items) if job.guarded else None
     while True:
@@ -197,3 +197,11 @@ def _look_like_a_first_process() -> None:
     main: Any = sys.modules["__main__"]
     main.__spec__ = None
     vars(main).pop("__file__", None)
+
+
+def _keep_sockets_in(folder: str | None) -> None:
+    """Have multiprocessing put its sockets, as its fork server's, where whoever kills this process
+    removes them; its own folder would stay."""
+    if folder is not None and len(os.fsencode(folder)) + len("/sock-12345678") < _SOCKET_PATH:
+        process: Any = multiprocessing.process
+        process._current_process._config["tempdir"] = folder
