@@ -25,13 +25,13 @@ def kill_group(group: int) -> None:
     Where the group's members can't be told, as elsewhere than on Linux, the trackers are killed
     with the rest.
     """
-    if hasattr(os, "pidfd_open"):
-        deadline = time.monotonic() + _PATIENCE_S
-        while (members := list(_members(group))) and time.monotonic() < deadline:
-            for member in members:
-                if not _is_tracker(member):
-                    _kill(member, group)
-            time.sleep(0.002)
+    deadline = time.monotonic() + _PATIENCE_S
+    while (members := list(_members(group))) and time.monotonic() < deadline:
+        for member in members:
+            with contextlib.suppress(OSError):  # it has just ended
+                if not _is_tracker(member) and os.getpgid(member) == group:
+                    os.kill(member, signal.SIGKILL)
+        time.sleep(0.002)
     if hasattr(os, "killpg"):
         # The leader is not waited for yet: the group's number is nobody else's.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -49,16 +49,4 @@ def _members(group: int) -> Iterator[int]:
 
 
 def _is_tracker(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
-
-
-def _kill(pid: int, group: int) -> None:
-    with contextlib.suppress(OSError):
-        process = os.pidfd_open(pid)
-        try:
-            if os.getpgid(pid) == group:  # still the same process
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-        finally:
-            os.close(process)
+    return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
